@@ -1,0 +1,3 @@
+//! The access log: one line per transaction.
+
+pub mod format;

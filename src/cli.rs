@@ -1,0 +1,1 @@
+//! The command line: options, and what is printed and exited with.

@@ -1,0 +1,2 @@
+//! The configuration: text to resolved, immutable values.
+#![deny(clippy::indexing_slicing)]

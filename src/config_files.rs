@@ -1,0 +1,1 @@
+//! Reads configuration files: globs, directories, errors of the file system.

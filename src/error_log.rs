@@ -1,0 +1,1 @@
+//! The error log: simplelog, set up for a daemon.

@@ -1,0 +1,1 @@
+//! The heads as the other side shall see them.

@@ -1,0 +1,1 @@
+//! Where an ordinary answer ends (RFC 9112 section 6.3).

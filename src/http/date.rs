@@ -1,0 +1,1 @@
+//! Dates as HTTP and the logs write them, from a count of seconds.

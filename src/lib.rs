@@ -1,0 +1,41 @@
+//! A WebSocket tunnelling reverse proxy with the directives of Apache's `mod_proxy_wstunnel`.
+//!
+//! # The map
+//!
+//! Pure rooms decide; they know no sockets, threads, files or clock:
+//!
+//! | room | what it decides |
+//! |---|---|
+//! | [`http`] | heads, header fields, body framing, our own answers |
+//! | [`route`] | which mapping a request meets, and the URL the backend is asked for |
+//! | [`handshake`] | what a client must ask, what a backend must answer |
+//! | [`forward`] | the heads as the other side shall see them |
+//! | [`transaction`] | all that is known of one request, and why its tunnel ended |
+//! | [`config`] | text to a resolved, immutable configuration; the directive table |
+//!
+//! Devices act; they know no policy:
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`net`] | listening, resolving, connecting, TLS, waiting by a deadline |
+//! | [`tunnel`] | moves bytes between two legs: one engine |
+//! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen |
+//! | [`config_files`] | reads configuration files for `config` |
+//!
+//! [`server`] is where policy meets devices, and [`cli`] is the way in.
+#![forbid(unsafe_code)]
+
+pub mod access_log;
+pub mod cli;
+pub mod config;
+pub mod config_files;
+pub mod error_log;
+pub mod forward;
+pub mod handshake;
+pub mod http;
+pub mod log_writer;
+pub mod net;
+pub mod route;
+pub mod server;
+pub mod transaction;
+pub mod tunnel;

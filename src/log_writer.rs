@@ -1,0 +1,1 @@
+//! Whole lines into files that reopen, by one thread.

@@ -1,0 +1,2 @@
+//! start and exit status
+fn main() {}

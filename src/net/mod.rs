@@ -1,0 +1,1 @@
+//! Sockets before the tunnel: listening, resolving, connecting, TLS, waiting by a deadline.
