@@ -40,6 +40,11 @@ impl Stream {
         }
     }
 
+    /// What to wait for before the next read.
+    pub fn waits_to_read(&self) -> (BorrowedFd<'_>, Want) {
+        (self.as_fd(), self.blocked_on(Want::Read))
+    }
+
     /// Ends the direction towards the peer: its reads come to an end, ours do not.
     pub fn finish(&mut self) {
         if let Self::Tls(tls) = self {
@@ -72,12 +77,17 @@ impl Stream {
     ///
     /// # Errors
     /// [`Interrupted`].
-    pub fn receive(&mut self, buffer: &mut [u8], deadline: Instant, cancel: &Cancel) -> Result<usize, Interrupted> {
+    pub fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: Option<Instant>,
+        cancel: &Cancel,
+    ) -> Result<usize, Interrupted> {
         loop {
             match self.read(buffer) {
                 Ok(received) => return Ok(received),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait([(self.as_fd(), self.blocked_on(Want::Read))], Some(deadline), cancel)?;
+                    wait([self.waits_to_read()], deadline, cancel)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Interrupted::Failed(error)),
@@ -92,7 +102,7 @@ impl Stream {
         let deadline = Instant::now() + LINGER;
         let mut discarded = [0; 2048];
         while Instant::now() < deadline {
-            match self.receive(&mut discarded, deadline, cancel) {
+            match self.receive(&mut discarded, Some(deadline), cancel) {
                 Ok(received) if received > 0 => {}
                 _ => break,
             }

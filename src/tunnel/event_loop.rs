@@ -3,11 +3,10 @@
 //! mio is edge-triggered: an event is said once. Each socket is registered once for both directions, a flow
 //! latches what was said, and forgets it only when an operation would have blocked; so nothing can be missed.
 
-use super::{Limits, Readiness, ScratchPool, Tunnel, Turn};
+use super::{Readiness, ScratchPool, Tunnel, Turn};
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side, Transaction};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use log::trace;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};

@@ -187,6 +187,8 @@ impl Flow {
             }
             let has_room = self.discards || !self.holds_bytes();
             if self.source_ended || !self.source_ready || !has_room || read >= budget {
+                // What could still move without an event has only run out of its budget.
+                debug_assert!(!self.can_move() || read >= budget, "a flow would stall: {self:?}");
                 return Ok(());
             }
             match from.take(scratch) {
