@@ -62,7 +62,6 @@ impl BackendUrl {
     }
 
     /// The value of `Host` for this backend: the port stands in it unless it is the default of the scheme.
-    ///
     // httpd: omits port 80 whatever the scheme, so a wss:// backend on port 80 is told a wrong port there.
     pub fn host_header(&self) -> String {
         let host: Cow<'_, str> = if self.host.parse::<Ipv6Addr>().is_ok() {
@@ -137,7 +136,6 @@ fn unsupported(scheme: &str, text: &str, behind: &str) -> String {
 }
 
 /// A configured path for the wire: what is percent-encoded stays so, what has to be becomes so.
-///
 // httpd: takes the configured path for a decoded one and writes its "%" as "%25".
 fn wire_path(path: &str) -> Result<String, PathError> {
     let mut wire = String::with_capacity(path.len());
