@@ -18,7 +18,9 @@ const MAX_FOLDERS: usize = 128;
 impl Files for Machine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
-        File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut text)?;
+        File::open(path)?
+            .take(MAX_FILE + 1)
+            .read_to_end(&mut text)?;
         if text.len() as u64 > MAX_FILE {
             let problem = format!("the file is longer than {MAX_FILE} bytes");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
@@ -50,7 +52,7 @@ impl Files for Machine {
         let mut any = false;
         for path in matches {
             any = true;
-            collect(&path.map_err(glob::GlobError::into_error)?, 0, &mut files)?;
+            collect(&path.map_err(io::Error::from)?, 0, &mut files)?;
         }
         if any {
             Ok(files)

@@ -30,7 +30,10 @@ pub(super) fn listen(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String
     };
     let same = |other: &&Listen| other.address == address && other.port == port && port != 0;
     if let Some(other) = scope.program.listen.iter().find(same) {
-        return Err(format!("{other} is listened on already, at {}", other.origin));
+        return Err(format!(
+            "{other} is listened on already, at {}",
+            other.origin
+        ));
     }
     // Without an address both families are bound, so the same port on either family's "any" address is taken.
     let any = |address: Option<IpAddr>| address.is_none_or(|address| address.is_unspecified());
@@ -327,7 +330,12 @@ mod tests {
             ("20-40,MinRate=500", seconds(20), seconds(40), 500),
             ("20s-1min,minrate=1", seconds(20), seconds(60), 1),
             ("20", seconds(20), seconds(20), 0),
-            ("500ms", Duration::from_millis(500), Duration::from_millis(500), 0),
+            (
+                "500ms",
+                Duration::from_millis(500),
+                Duration::from_millis(500),
+                0,
+            ),
             ("20,MinRate=500", seconds(20), value::LONGEST, 500),
             ("0", Duration::ZERO, Duration::ZERO, 0),
         ] {

@@ -4,6 +4,7 @@
 
 use super::draft::{FormatDraft, Scope};
 use super::{DEFAULT_SERVER_ROOT, apply, proxy_pass, value};
+use crate::http::head::MAX_HEAD;
 use std::fmt;
 use value::Unit::Seconds;
 
@@ -61,13 +62,18 @@ impl Entry {
     pub(super) fn apply(&self, scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
         let expected = |what: &str| {
             let count = words.len();
-            Err(format!("expected {what}, found {count}; syntax: {} {}", self.name, self.syntax))
+            Err(format!(
+                "expected {what}, found {count}; syntax: {} {}",
+                self.name, self.syntax
+            ))
         };
         match (self.action, words) {
             (Action::Flag(apply), [word, ignored @ ..]) => {
                 if !ignored.is_empty() {
                     let ignored = ignored.join(" ");
-                    scope.warn(format!("\"{ignored}\" behind \"{word}\" is ignored, as in httpd"));
+                    scope.warn(format!(
+                        "\"{ignored}\" behind \"{word}\" is ignored, as in httpd"
+                    ));
                 }
                 apply(scope, value::on_off(word)?)
             }
@@ -87,7 +93,9 @@ impl Entry {
 /// Finds an entry by its name, in any case. httpd: directive names are case-insensitive.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Entry> {
-    TABLE.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
+    TABLE
+        .iter()
+        .find(|entry| entry.name.eq_ignore_ascii_case(name))
 }
 
 const SERVER: &[Context] = &[Context::Server];
@@ -471,7 +479,9 @@ mod tests {
     #[test]
     fn no_name_stands_twice() {
         for (index, entry) in TABLE.iter().enumerate() {
-            let found = TABLE.iter().position(|e| e.name.eq_ignore_ascii_case(entry.name));
+            let found = TABLE
+                .iter()
+                .position(|e| e.name.eq_ignore_ascii_case(entry.name));
             assert_eq!(found, Some(index), "{}", entry.name);
         }
     }
@@ -486,7 +496,11 @@ mod tests {
         let reader = syntax::READ_TIME
             .into_iter()
             .map(str::to_owned)
-            .chain(syntax::CONDITIONS.into_iter().map(|name| format!("<{name}>")))
+            .chain(
+                syntax::CONDITIONS
+                    .into_iter()
+                    .map(|name| format!("<{name}>")),
+            )
             .collect();
         assert_eq!(table, reader);
     }
@@ -494,7 +508,12 @@ mod tests {
     #[test]
     fn what_the_table_knows_is_not_called_unsupported() {
         for entry in TABLE {
-            assert_eq!(super::super::names::unsupported(entry.name), None, "{}", entry.name);
+            assert_eq!(
+                super::super::names::unsupported(entry.name),
+                None,
+                "{}",
+                entry.name
+            );
         }
     }
 }

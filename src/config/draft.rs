@@ -8,7 +8,7 @@ use super::findings::{Findings, Origin};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, BackendTls, Config, ConfigError, HeaderTimeout, HostAddress, Listen, LogTarget,
-    Sources, VirtualHost, bare_host, names, value,
+    Sources, VirtualHost, names, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -153,7 +153,10 @@ pub(super) fn resolve(
     walk.check(&main, &hosts, &whole);
     let main_name = match &main.server_name {
         Some(name) => name.clone(),
-        None => files.host_name().unwrap_or_else(|| "localhost".to_owned()),
+        None => files
+            .host_name()
+            .filter(|name| value::server_name(name).is_ok())
+            .unwrap_or_else(|| "localhost".to_owned()),
     };
     let main = walk.host(main, &main_name, Vec::new(), whole);
     let virtual_hosts = hosts
@@ -323,8 +326,8 @@ impl Walk<'_> {
                 self.check_listened(*address, origin);
             }
         }
-        let routed = !main.mappings.is_empty()
-            || hosts.iter().any(|(host, _, _)| !host.mappings.is_empty());
+        let routed =
+            !main.mappings.is_empty() || hosts.iter().any(|(host, _, _)| !host.mappings.is_empty());
         if !routed && self.findings.errors.is_empty() {
             let text = "there is none, so every request is answered with 404";
             self.findings.warning(whole, "ProxyPass", text);
@@ -382,13 +385,13 @@ impl Walk<'_> {
                 Err(problem) => self.findings.error(&log.origin, log.directive, problem),
             }
         }
-        let own_name = draft.server_name.iter();
-        let called = |name: &String| {
-            String::from_utf8_lossy(bare_host(name.as_bytes())).to_ascii_lowercase()
-        };
+        let names = draft.server_name.iter().chain(&draft.aliases);
+        let names = names
+            .map(|name| name.trim_end_matches('.').to_ascii_lowercase())
+            .collect();
         Arc::new(VirtualHost {
             server_name: draft.server_name.as_deref().unwrap_or(main_name).into(),
-            names: own_name.chain(&draft.aliases).map(called).collect(),
+            names,
             addresses,
             origin,
             limits: draft.limits,

@@ -53,7 +53,6 @@ pub(super) fn apply(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String>
     Ok(())
 }
 
-/// The URL of a backend. What httpd can do and this version cannot is told apart from what is wrong.
 fn backend(text: &str) -> Result<BackendUrl, String> {
     if text == "!" {
         return Err(
@@ -61,29 +60,13 @@ fn backend(text: &str) -> Result<BackendUrl, String> {
                 .to_owned(),
         );
     }
-    let scheme = text.split(':').next().unwrap_or_default();
-    let hint = match scheme.to_ascii_lowercase().as_str() {
-        "http" | "https" => {
-            let ws = if scheme.len() == 5 { "wss" } else { "ws" };
-            let rest = text.get(scheme.len()..).unwrap_or_default();
-            format!(
-                "this version tunnels WebSocket only; write {ws}{rest} for a WebSocket backend, and leave ordinary \
-                 requests to another server"
-            )
-        }
-        "balancer" => "balancers are not supported by this version; name one backend".to_owned(),
-        "unix" => {
-            "Unix sockets are not supported by this version; let the backend listen on TCP".to_owned()
-        }
-        "ajp" | "fcgi" | "scgi" | "uwsgi" | "ftp" | "h2" | "h2c" => {
-            "this program tunnels WebSocket only; expected ws:// or wss://".to_owned()
-        }
-        "wss" if !cfg!(feature = "tls") => {
-            "this program was built without TLS (feature \"tls\"), so wss:// cannot be used".to_owned()
-        }
-        _ => return BackendUrl::parse(text),
-    };
-    Err(format!("\"{text}\": {hint}"))
+    let url = BackendUrl::parse(text)?;
+    if url.tls && !cfg!(feature = "tls") {
+        return Err(format!(
+            "\"{text}\": this program was built without TLS (feature \"tls\"); only ws:// can be used"
+        ));
+    }
+    Ok(url)
 }
 
 #[derive(Default)]
@@ -107,13 +90,17 @@ const UNSUPPORTED: &[(&[&str], &str)] = &[
         "not supported by this version; MaxRequestWorkers bounds all tunnels together",
     ),
     (
-        &["min", "smax", "ttl", "acquire", "disablereuse", "enablereuse"],
+        &[
+            "min",
+            "smax",
+            "ttl",
+            "acquire",
+            "disablereuse",
+            "enablereuse",
+        ],
         "there is no pool of backend connections: each tunnel has one of its own; remove it",
     ),
-    (
-        &["keepalive"],
-        "TCP keepalive is always on; remove it",
-    ),
+    (&["keepalive"], "TCP keepalive is always on; remove it"),
     (
         &[
             "retry",
@@ -199,8 +186,9 @@ impl Parameters {
 fn doubts(scope: &Scope<'_>, mapping: &Mapping) -> Vec<String> {
     let mut doubts = Vec::new();
     let prefix = &mapping.prefix;
-    let earlier = scope.host.mappings.iter();
-    if let Some((first, at)) = { earlier }.find(|(first, _)| covers(&first.prefix, prefix)) {
+    // What matches a prefix matches all that lies below it, so the later entry can never have its turn.
+    let mut earlier = scope.host.mappings.iter();
+    if let Some((first, at)) = earlier.find(|(first, _)| first.rest(prefix.as_bytes()).is_some()) {
         doubts.push(if first.prefix == *prefix {
             format!("\"{prefix}\" is never reached: it is mapped at {at} already, and the first counts")
         } else {
@@ -209,6 +197,11 @@ fn doubts(scope: &Scope<'_>, mapping: &Mapping) -> Vec<String> {
                 first.prefix
             )
         });
+    }
+    if prefix.contains(['%', '?', '#']) {
+        doubts.push(format!(
+            "\"{prefix}\" is compared with the decoded path without its query, so \"%\", \"?\" and \"#\" stand for themselves"
+        ));
     }
     let url = &mapping.url;
     match (prefix.ends_with('/'), url.path.ends_with('/')) {
@@ -234,44 +227,9 @@ fn doubts(scope: &Scope<'_>, mapping: &Mapping) -> Vec<String> {
     doubts
 }
 
-/// Whether each path that `later` matches is matched by `earlier` as well. Each run of slashes counts as one.
-fn covers(earlier: &str, later: &str) -> bool {
-    let (earlier, later) = (one_slash(earlier), one_slash(later));
-    later.strip_prefix(&earlier).is_some_and(|rest| {
-        earlier.ends_with('/') || rest.is_empty() || rest.starts_with('/')
-    })
-}
-
-fn one_slash(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for letter in path.chars() {
-        if letter != '/' || !out.ends_with('/') {
-            out.push(letter);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_prefix_covers_what_is_below_it() {
-        for (earlier, later, covered) in [
-            ("/", "/ws", true),
-            ("/ws", "/ws", true),
-            ("/ws", "/ws/", true),
-            ("/ws", "/ws/a", true),
-            ("/ws", "/wsx", false),
-            ("/ws/", "/ws", false),
-            ("/ws/", "/ws/a", true),
-            ("/ws//", "/ws/a", true),
-            ("/ws/a", "/ws/", false),
-        ] {
-            assert_eq!(covers(earlier, later), covered, "{earlier} {later}");
-        }
-    }
 
     #[test]
     fn a_key_is_obeyed_or_refused_by_name() {

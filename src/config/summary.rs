@@ -1,6 +1,7 @@
 //! What `-S` prints: the resolved configuration, as a reader of logs or a script wants it.
 
 use super::{Config, VirtualHost};
+use crate::handshake::Upgrade;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -17,7 +18,11 @@ impl Config {
 
     fn write_summary(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "server root {}", self.server_root.display())?;
-        writeln!(out, "error log {}, level {}", self.error_log, self.log_level)?;
+        writeln!(
+            out,
+            "error log {}, level {}",
+            self.error_log, self.log_level
+        )?;
         if let Some(path) = &self.pid_file {
             writeln!(out, "pid file {}", path.display())?;
         }
@@ -40,7 +45,11 @@ impl Config {
                     .iter()
                     .find(|other| other.addresses.contains(address));
                 let default = first.is_some_and(|first| std::sync::Arc::ptr_eq(first, host));
-                let mark = if default { ", default of this address" } else { "" };
+                let mark = if default {
+                    ", default of this address"
+                } else {
+                    ""
+                };
                 writeln!(out, "  address {address}{mark}")?;
             }
             for name in &host.names {
@@ -56,7 +65,12 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     let head = host.header_timeout;
     write!(out, "  request head within {}", limit(Some(head.initial)))?;
     if head.min_rate > 0 && !head.initial.is_zero() {
-        write!(out, ", up to {} at {} bytes/s", limit(Some(head.max)), head.min_rate)?;
+        write!(
+            out,
+            ", up to {} at {} bytes/s",
+            limit(Some(head.max)),
+            head.min_rate
+        )?;
     }
     writeln!(
         out,
@@ -85,7 +99,7 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
             "  {:?} -> {} upgrade={} connect {} step {}{}  [{}]",
             mapping.prefix,
             mapping.url,
-            mapping.upgrade,
+            upgrade(&mapping.upgrade),
             limit(Some(host.connect_timeout(mapping))),
             limit(Some(host.backend_timeout(mapping))),
             if mapping.url.tls { verified(host) } else { "" },
@@ -93,6 +107,14 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         )?;
     }
     Ok(())
+}
+
+fn upgrade(upgrade: &Upgrade) -> &str {
+    match upgrade {
+        Upgrade::Protocol(name) => name,
+        Upgrade::Any => "ANY",
+        Upgrade::None => "NONE",
+    }
 }
 
 fn verified(host: &VirtualHost) -> &'static str {

@@ -84,8 +84,13 @@ const MAX_LINE: usize = 16 * 1024 * 1024;
 const MAX_DEPTH: usize = 128;
 
 /// Directives that are obeyed here and not by the table's apply functions, beside the conditional sections.
-pub(super) const READ_TIME: [&str; 5] =
-    ["Define", "Include", "IncludeOptional", "ServerRoot", "UnDefine"];
+pub(super) const READ_TIME: [&str; 5] = [
+    "Define",
+    "Include",
+    "IncludeOptional",
+    "ServerRoot",
+    "UnDefine",
+];
 
 /// The conditional sections.
 pub(super) const CONDITIONS: [&str; 3] = ["IfDefine", "IfFile", "IfModule"];
@@ -657,6 +662,363 @@ impl<'t> Iterator for Lines<'t> {
                     text: joined,
                 });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Fake;
+    use super::*;
+
+    /// Reads `text` as main.conf beside other files; gives the items, one a line, and the findings.
+    fn read_with(text: &[u8], mut files: Fake) -> (Vec<String>, Vec<String>) {
+        files.files.insert("main.conf".into(), text.to_owned());
+        let sources = Sources {
+            file: Some("main.conf".into()),
+            defines: vec!["GIVEN".into()],
+            ..Sources::default()
+        };
+        let reading = read(&sources, &files);
+        let mut items = Vec::new();
+        show(&reading.items, "", &mut items);
+        let mut findings: Vec<String> = Vec::new();
+        findings.extend(reading.findings.errors.iter().map(ToString::to_string));
+        findings.extend(reading.findings.warnings.iter().map(ToString::to_string));
+        (items, findings)
+    }
+
+    fn show(items: &[Item], indent: &str, out: &mut Vec<String>) {
+        for item in items {
+            match item {
+                Item::Directive(d) => {
+                    out.push(format!(
+                        "{indent}{}: {} {}",
+                        d.origin.line, d.name, d.arguments
+                    ));
+                }
+                Item::Section(s) => {
+                    out.push(format!(
+                        "{indent}{}: <{}> {}",
+                        s.origin.line, s.name, s.arguments
+                    ));
+                    show(&s.body, &format!("{indent}  "), out);
+                }
+            }
+        }
+    }
+
+    fn read_text(text: &str) -> (Vec<String>, Vec<String>) {
+        read_with(text.as_bytes(), Fake::default())
+    }
+
+    /// The items of a text without any finding.
+    fn items(text: &str) -> Vec<String> {
+        let (items, findings) = read_text(text);
+        assert_eq!(findings, [] as [&str; 0]);
+        items
+    }
+
+    #[test]
+    fn a_line_is_trimmed_and_blank_lines_and_comments_are_skipped() {
+        assert_eq!(
+            items("\n  \t\n# x\n   # y\n  A  b  c \t\r\n\x0bB"),
+            ["5: A b  c", "6: B "]
+        );
+    }
+
+    #[test]
+    fn a_hash_behind_a_directive_is_an_argument() {
+        assert_eq!(items("A b # c"), ["1: A b # c"]);
+    }
+
+    #[test]
+    fn a_backslash_at_the_end_joins_lines_and_the_last_number_counts() {
+        assert_eq!(items("A b\\\n  c\\\r\nd\nB"), ["3: A b  cd", "4: B "]);
+        // A blank behind the backslash, and the end of the file instead of a line.
+        assert_eq!(items("A b\\ \nB c\\"), ["1: A b\\", "2: B c\\"]);
+        assert_eq!(items("A b\\\n"), ["1: A b"]);
+        // Two backslashes are one that stays and one that joins.
+        assert_eq!(items("A b\\\\\nc"), ["2: A b\\c"]);
+    }
+
+    #[test]
+    fn a_comment_that_ends_in_a_backslash_swallows_the_next_line() {
+        assert_eq!(items("# x\\\nA b\nB"), ["3: B "]);
+    }
+
+    #[test]
+    fn words_follow_httpd_s_quoting_rules() {
+        for (text, expected) in [
+            ("", &[] as &[&str]),
+            ("a  b\tc", &["a", "b", "c"]),
+            (r#""a b" 'c d'"#, &["a b", "c d"]),
+            (r#""""#, &[""]),
+            (r#""a"b"#, &["a", "b"]),
+            (r#"a"b c"d"#, &[r#"a"b"#, r#"c"d"#]),
+            (r#""a\"b""#, &[r#"a"b"#]),
+            (r#""a\\""#, &[r"a\"]),
+            (r#""a\'b\n""#, &[r"a\'b\n"]),
+            (r#"'a"b'"#, &[r#"a"b"#]),
+            (r"a\\b\c\", &[r"a\b\c\"]),
+            (r#"a\"b"#, &[r#"a\"b"#]),
+            (r"a\ b", &[r"a\", "b"]),
+            ("'ü' ö", &["ü", "ö"]),
+            // A space that is none in C.
+            ("a\u{a0}b", &["a\u{a0}b"]),
+        ] {
+            assert_eq!(
+                words(text).as_deref(),
+                Ok(expected.map_strings().as_slice()),
+                "{text}"
+            );
+        }
+        for text in [r#""a"#, r#"a 'b"#, r#""a\""#, r#"""""#] {
+            assert!(words(text).is_err(), "{text}");
+        }
+    }
+
+    trait MapStrings {
+        fn map_strings(&self) -> Vec<String>;
+    }
+
+    impl MapStrings for &[&str] {
+        fn map_strings(&self) -> Vec<String> {
+            self.iter().map(|word| (*word).to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn variables_are_replaced_in_the_raw_line_once() {
+        let mut files = Fake::default();
+        for (name, value) in [("HOME", "/root"), ("A", "environment"), ("N", "${A}")] {
+            files.variables.insert(name.into(), value.into());
+        }
+        let text = "Define A 'two words'\nDefine D Direc\n${D}tive ${A} ${HOME}/x ${N}\n${GIVEN}";
+        let (items, findings) = read_with(text.as_bytes(), files);
+        assert_eq!(
+            items,
+            ["3: Directive two words /root/x ${A}", "4: ${GIVEN} "]
+        );
+        // A name that was only defined for <IfDefine> has no value.
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].starts_with("main.conf:4: warning: \"${GIVEN}\""));
+    }
+
+    #[test]
+    fn an_unknown_variable_stays_as_it_is() {
+        let (items, findings) = read_text("A ${X} ${m:k} ${ $X {X} ${a${GIVEN2}");
+        assert_eq!(items, ["1: A ${X} ${m:k} ${ $X {X} ${a${GIVEN2}"]);
+        // X, what stands between "${ $X {" and "}", and the two that are nested; never the lookup in a map.
+        assert!(
+            findings
+                .iter()
+                .all(|f| f.contains("warning") && !f.contains("m:k"))
+        );
+    }
+
+    #[test]
+    fn define_holds_from_its_line_on_and_can_be_taken_back() {
+        let text = "<IfDefine X>\nA\n</IfDefine>\n<VirtualHost a>\nDefine X 1\n</VirtualHost>\n\
+                    <IfDefine X>\nB\n</IfDefine>\nUnDefine X\n<IfDefine !X>\nC\n</IfDefine>\n\
+                    UnDefine GIVEN\n<IfDefine GIVEN>\nD\n</IfDefine>";
+        assert_eq!(items(text), ["4: <VirtualHost> a", "8: B ", "12: C "]);
+    }
+
+    #[test]
+    fn define_refuses_names_that_no_variable_can_have() {
+        let (_, findings) = read_text("Define a:b c\nDefine\nDefine a b c\nUnDefine");
+        assert_eq!(findings.len(), 4, "{findings:?}");
+    }
+
+    #[test]
+    fn conditions_nest_and_what_they_skip_is_only_balanced() {
+        let text = "<IfDefine GIVEN>\nA\n<IfDefine !GIVEN>\nInclude none\n<Bogus \n${X}\n\"\n<IfModule x>\n\
+                    </IfModule>\n</Bogus>\n</IfDefine>\nB\n</IfDefine>\nC";
+        assert_eq!(items(text), ["2: A ", "12: B ", "14: C "]);
+    }
+
+    #[test]
+    fn modules_count_by_file_and_by_identifier() {
+        for (name, holds) in [
+            ("mod_proxy.c", true),
+            ("proxy_wstunnel_module", true),
+            ("!mod_proxy_http.c", false),
+            ("\"mod_log_config.c\"", true),
+            ("mod_php.c", false),
+            ("!mod_php.c", true),
+            ("MOD_PROXY.c", false),
+        ] {
+            let found = !items(&format!("<IfModule {name}>\nA\n</IfModule>")).is_empty();
+            assert_eq!(found, holds, "{name}");
+        }
+        assert_eq!(has_module("mod_ssl.c"), cfg!(feature = "tls"));
+    }
+
+    #[test]
+    fn files_are_asked_for_below_the_server_root() {
+        let files = Fake::with(&[("/srv/a/x", "")]);
+        let text = b"ServerRoot /srv/a\n<IfFile x>\nA\n</IfFile>\n<IfFile !/srv/y>\nB\n</IfFile>";
+        let (items, findings) = read_with(text, files);
+        assert_eq!(items, ["1: ServerRoot /srv/a", "3: A ", "6: B "]);
+        assert_eq!(findings, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn sections_hold_what_is_inside() {
+        let text = "<A x y>\nB\n<a>\n</A>\n</a >\n<C \"x>y\" > # z\n</C>";
+        assert_eq!(
+            items(text),
+            ["1: <A> x y", "  2: B ", "  3: <a> ", "6: <C> \"x>y\""]
+        );
+    }
+
+    #[test]
+    fn a_section_that_does_not_end_as_it_should_is_found() {
+        for (text, expected) in [
+            (
+                "<A>\nB",
+                vec!["main.conf:1: <A>: the section has no end; write </A> in the same file"],
+            ),
+            ("</A>", vec!["main.conf:1: </A>: there is no <A> to end"]),
+            ("<A>\n</B>\n</A>", vec!["main.conf:2: </B>: expected </A>"]),
+            (
+                "<A>\n<B>\n</A>",
+                vec!["main.conf:2: <B>: the section has no end; write </B> in the same file"],
+            ),
+            (
+                "<A x\n</A>",
+                vec!["main.conf:1: <A>: the line has no \">\" at its end"],
+            ),
+            (
+                "<A>\n</A",
+                vec!["main.conf:2: </A>: the line has no \">\" at its end"],
+            ),
+            (
+                "<",
+                vec![
+                    "main.conf:1: <>: the line has no \">\" at its end",
+                    "main.conf:1: a name is missing behind \"<\"",
+                ],
+            ),
+            (
+                "<IfDefine>\n</IfDefine>",
+                vec![
+                    "main.conf:1: <IfDefine>: expected one name, with \"!\" before it for \"not\", found \"\"",
+                ],
+            ),
+        ] {
+            assert_eq!(read_text(text).1, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn includes_are_read_in_their_place() {
+        let files = Fake::with(&[
+            ("/etc/proxy-wstunnel/d/1", "A\nInclude e"),
+            ("/etc/proxy-wstunnel/d/2", "B"),
+            ("/etc/proxy-wstunnel/e", "E"),
+        ]);
+        let text = b"<S>\nInclude d/*\n</S>\nIncludeOptional none\nIncludeOptional no*\nX";
+        let (items, findings) = read_with(text, files);
+        assert_eq!(items, ["1: <S> ", "  1: A ", "  1: E ", "  1: B ", "6: X "]);
+        assert_eq!(findings, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn an_include_that_finds_nothing_is_an_error_at_its_line() {
+        let (_, findings) = read_text("A\nInclude none\nInclude no*\nInclude\nInclude a b");
+        assert_eq!(findings.len(), 4, "{findings:?}");
+        assert_eq!(
+            findings[0],
+            "main.conf:2: Include: there is no file \"/etc/proxy-wstunnel/none\"; IncludeOptional would not mind"
+        );
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_twice_ends_in_one_error() {
+        let text = "Include /x\nInclude /x\n";
+        let (_, findings) = read_with(text.as_bytes(), Fake::with(&[("/x", text)]));
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].starts_with("/x:1: Include: "));
+    }
+
+    #[test]
+    fn sections_end_in_the_file_where_they_begin() {
+        let files = Fake::with(&[("/begin", "<A>"), ("/end", "</A>")]);
+        let (items, findings) = read_with(b"Include /begin\nB\nInclude /end", files);
+        assert_eq!(items, ["1: <A> ", "2: B "]);
+        assert_eq!(findings.len(), 2, "{findings:?}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_an_error_only_where_they_count() {
+        let text = b"# caf\xe9\nA \xe9\n<IfDefine no>\nB \xe9\n</IfDefine>\nC\0\nD";
+        let (items, findings) = read_with(text, Fake::default());
+        assert_eq!(items, ["7: D "]);
+        assert_eq!(
+            findings,
+            [
+                "main.conf:2: the line is not UTF-8 text; save the file in UTF-8",
+                "main.conf:6: the line holds a NUL byte",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_logical_line_ends_at_sixteen_mebibytes() {
+        let mut text = "A ".to_owned() + &"x".repeat(MAX_LINE - 2);
+        assert_eq!(items(&text).len(), 1);
+        text.push('x');
+        let (items, findings) = read_text(&(text + "\nB"));
+        assert_eq!(items, ["2: B "]);
+        assert_eq!(
+            findings,
+            ["main.conf:1: the line is longer than 16777216 bytes"]
+        );
+    }
+
+    #[test]
+    fn a_server_root_is_an_absolute_folder_outside_of_sections() {
+        let (_, findings) =
+            read_text("ServerRoot none\nServerRoot /none\nServerRoot\n<S>\nServerRoot x\n</S>");
+        assert_eq!(findings.len(), 3, "{findings:?}");
+    }
+
+    #[test]
+    fn random_text_never_panics() {
+        let pieces = [
+            "<",
+            ">",
+            "</",
+            "A",
+            "IfDefine",
+            " ",
+            "\\",
+            "\n",
+            "\r\n",
+            "\"",
+            "'",
+            "${",
+            "}",
+            "#",
+            "!",
+            "Include /x",
+            "Define",
+            "\u{e9}",
+            "\0",
+        ];
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        for _ in 0..20_000 {
+            let mut text = String::new();
+            for _ in 0..12 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                text.push_str(pieces[usize::try_from(state % pieces.len() as u64).unwrap()]);
+            }
+            let (_, _) = read_with(text.as_bytes(), Fake::with(&[("/x", "A\n<")]));
+            let _ = words(&text);
         }
     }
 }

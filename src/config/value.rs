@@ -1,6 +1,7 @@
 //! Values as httpd writes them: `On|Off`, durations, numbers. Every error is a sentence that quotes what was written,
 //! says what was expected and, where we can guess it, what was meant.
 
+use crate::http::authority::Authority;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -118,7 +119,8 @@ where
 /// # Errors
 /// A name instead of an address, a missing port, an IPv6 address without brackets or with a zone.
 pub fn listen_address(text: &str) -> Result<(Option<IpAddr>, u16), String> {
-    const FORM: &str = "expected a port, or an IP address and a port such as 127.0.0.1:8080 or [::1]:8080";
+    const FORM: &str =
+        "expected a port, or an IP address and a port such as 127.0.0.1:8080 or [::1]:8080";
     if !text.contains([':', '[', '.', '*']) {
         return Ok((None, integer(text, 0..=u16::MAX)?));
     }
@@ -180,50 +182,32 @@ fn ip_address(text: &str) -> Result<Option<IpAddr>, String> {
     }
 }
 
-/// The host of a `ServerName`: `host[:port]`, also with a scheme before it.
+/// The host of a `ServerName`: `host[:port]`, also with a scheme before it; an IPv6 address without its brackets.
 ///
 /// # Errors
 /// What is no host name and no IP address; a port that is none.
 pub fn server_name(text: &str) -> Result<&str, String> {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let (host, port) = split_port(rest)?;
-    if let Some(port) = port {
-        integer(port, 1..=u16::MAX)?;
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
+    match Authority::parse(authority.as_bytes()) {
+        Ok(authority) => Ok(authority.host),
+        Err(cause) => Err(format!(
+            "\"{text}\": {cause}; expected a host such as ws.example.org or ws.example.org:8080"
+        )),
     }
-    let inside = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let valid = match inside {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => is_host_name(host),
-    };
-    if !valid {
-        return Err(format!(
-            "\"{text}\" is not a host name; expected one such as ws.example.org or ws.example.org:8080"
-        ));
-    }
-    Ok(host)
 }
 
-/// A `ServerAlias`: a host name that may hold the wildcards `*` and `?`.
+/// A `ServerAlias`: a host that may hold the wildcards `*` and `?`.
 ///
 /// # Errors
 /// Anything else.
 pub fn server_alias(text: &str) -> Result<&str, String> {
-    if is_host_name(&text.replace(['*', '?'], "x")) {
-        Ok(text)
-    } else {
-        Err(format!(
+    let plain = text.replace(['*', '?'], "x");
+    match Authority::parse(plain.as_bytes()) {
+        Ok(Authority { port: None, .. }) => Ok(text),
+        _ => Err(format!(
             "\"{text}\" is not a host name; expected one without a port, such as *.example.org"
-        ))
+        )),
     }
-}
-
-/// Letters, digits, hyphens, dots and, since they are in use, underscores: what may stand in a header field and a log
-/// line without care.
-fn is_host_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 /// Splits `key=value` at the first `=`.
@@ -364,12 +348,21 @@ mod tests {
             ("a.example", "a.example"),
             ("a.example:8080", "a.example"),
             ("https://a_b.example:443", "a_b.example"),
-            ("[::1]:80", "[::1]"),
+            ("[::1]:80", "::1"),
             ("127.0.0.1", "127.0.0.1"),
         ] {
             assert_eq!(server_name(text), Ok(host), "{text}");
         }
-        for text in ["", "a b", "a\r\nX: y", "a/b", "a:b", "a:0", "[x]", "http://"] {
+        for text in [
+            "",
+            "a b",
+            "a\r\nX: y",
+            "a/b",
+            "a:b",
+            "a:0",
+            "[x]",
+            "http://",
+        ] {
             assert!(server_name(text).is_err(), "{text:?}");
         }
     }
