@@ -1,4 +1,5 @@
-//! What a message is answered with when it is not tunnelled; the only map from error to status.
+//! What a message is answered with when it is not tunnelled, and the map from errors to statuses: of heads and of
+//! backends here, of paths in `route`, of upgrades in `handshake`, since this room knows no other.
 
 use super::date;
 use super::head::HeadError;
