@@ -206,3 +206,174 @@ fn tls() -> &'static str {
         "no tls"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/config");
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// What the command decides, says and complains about.
+    fn run(arguments: &[&str]) -> (Command, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let command = super::run(&words(arguments), &mut out, &mut err).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (command, text(out), text(err))
+    }
+
+    fn config(arguments: &[&str]) -> Config {
+        match run(arguments) {
+            (Command::Run(config), _, _) => *config,
+            (Command::Exit(_), out, err) => panic!("{out}{err}"),
+        }
+    }
+
+    #[test]
+    fn attached_and_grouped_options_are_taken_apart() {
+        for (given, expected) in [
+            (
+                &["-DFOREGROUND"] as &[&str],
+                &["-D", "FOREGROUND"] as &[&str],
+            ),
+            (&["-f/etc/x"], &["-f", "/etc/x"]),
+            (&["-tS"], &["-t", "-S"]),
+            (&["-tf", "file"], &["-t", "-f", "file"]),
+            (&["-tffile", "-S"], &["-t", "-f", "file", "-S"]),
+            (&["--file=a=b"], &["--file", "a=b"]),
+            (&["--file="], &["--file", ""]),
+            (&["--test"], &["--test"]),
+            // A value is a value, whatever it looks like.
+            (&["-c", "-tS"], &["-c", "-tS"]),
+            (&["--after", "--x=y"], &["--after", "--x=y"]),
+            (&["-cListen 1"], &["-c", "Listen 1"]),
+            (&["-"], &["-"]),
+            (&["-ü"], &["-ü"]),
+            (&["-f"], &["-f"]),
+        ] {
+            assert_eq!(take_apart(&words(given)), words(expected), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn directives_alone_are_a_configuration() {
+        let config = config(&[
+            "-C",
+            "Listen 1",
+            "-cProxyPass / ws://b/",
+            "-c",
+            "Timeout 7",
+            "-c",
+            "Timeout 8",
+        ]);
+        assert_eq!(config.listen.len(), 1);
+        assert_eq!(config.main.timeout.as_secs(), 8);
+    }
+
+    #[test]
+    fn the_last_of_several_files_counts() {
+        let last = format!("{DATA}/accepted/included.conf");
+        let root = format!("ServerRoot {DATA:?}");
+        let config = config(&["-f", "/there/is/none", "-f", &last, "-C", &root]);
+        assert_eq!(config.main.router.mappings.len(), 5);
+    }
+
+    #[test]
+    fn names_reach_ifdefine() {
+        let config = config(&[
+            "-DFOREGROUND",
+            "-D",
+            "B",
+            "-c",
+            "Listen 1",
+            "-c",
+            "<IfDefine B>",
+            "-c",
+            "Timeout 9",
+            "-c",
+            "</IfDefine>",
+        ]);
+        assert_eq!(config.main.timeout.as_secs(), 9);
+    }
+
+    #[test]
+    fn a_check_says_syntax_ok_on_the_standard_error() {
+        let (command, out, err) = run(&["-t", "-c", "Listen 1", "-c", "ProxyPass / ws://b/"]);
+        assert!(matches!(command, Command::Exit(0)));
+        assert_eq!((out.as_str(), err.as_str()), ("", "Syntax OK\n"));
+    }
+
+    #[test]
+    fn a_check_shows_warnings_and_all_errors() {
+        let (command, _, err) = run(&["-t", "-c", "Listen 1"]);
+        assert!(matches!(command, Command::Exit(0)));
+        assert!(err.starts_with("-c: warning: ProxyPass: ") && err.ends_with("\nSyntax OK\n"));
+        let (command, out, err) = run(&["-c", "Listen x", "-c", "Timeout x"]);
+        assert!(matches!(command, Command::Exit(1)));
+        assert_eq!(out, "");
+        let lines: Vec<&str> = err.lines().collect();
+        assert_eq!(lines.len(), 2, "{err}");
+        assert!(lines[0].starts_with("-c:1: Listen: ") && lines[1].starts_with("-c:2: Timeout: "));
+    }
+
+    #[test]
+    fn the_summary_goes_to_the_standard_output() {
+        let (command, out, err) = run(&["-tS", "-c", "Listen 1", "-c", "ProxyPass / ws://b/"]);
+        assert!(matches!(command, Command::Exit(0)));
+        assert!(out.contains("\n  *:1  [-c:1]\n"), "{out}");
+        assert_eq!(err, "");
+    }
+
+    #[test]
+    fn the_list_has_every_directive() {
+        let (command, out, _) = run(&["-L"]);
+        assert!(matches!(command, Command::Exit(0)));
+        for entry in directives::TABLE {
+            let name = entry.name.trim_end_matches('>');
+            assert!(
+                out.lines()
+                    .any(|line| line.starts_with(&format!("{name} "))),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_version_is_one_line() {
+        let (command, out, _) = run(&["-v"]);
+        assert!(matches!(command, Command::Exit(0)));
+        assert_eq!(
+            out,
+            format!("proxy-wstunnel {} ({})\n", env!("CARGO_PKG_VERSION"), tls())
+        );
+    }
+
+    #[test]
+    fn help_is_an_answer_and_a_wrong_option_an_error() {
+        for help in ["-h", "--help"] {
+            let (command, out, err) = run(&[help]);
+            assert!(matches!(command, Command::Exit(0)));
+            assert!(out.starts_with("Usage: proxy-wstunnel"), "{out}");
+            assert_eq!(err, "");
+        }
+        for wrong in [
+            &["-x"] as &[&str],
+            &["operand"],
+            &["help"],
+            &["--file"],
+            &["-f"],
+            &["--test=yes"],
+        ] {
+            let (command, out, err) = run(wrong);
+            assert!(matches!(command, Command::Exit(1)), "{wrong:?}");
+            assert!(
+                err.starts_with("proxy-wstunnel: ") && err.contains("Usage: "),
+                "{err}"
+            );
+            assert_eq!(out, "");
+        }
+    }
+}

@@ -108,3 +108,133 @@ fn collect(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Sources};
+
+    fn data() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config")
+    }
+
+    /// Loads each file of a folder and compares what was found with what its comments expect.
+    fn walk(folder: &str, kind: &str) {
+        let root = data();
+        let mut files = Vec::new();
+        collect(&root.join(folder), 0, &mut files).unwrap();
+        assert!(!files.is_empty());
+        let mut wrong = Vec::new();
+        for path in files {
+            let text = String::from_utf8_lossy(&Machine.read(&path).unwrap()).into_owned();
+            let comments = |key: &str| -> Vec<String> {
+                let start = format!("# {key}: ");
+                let found = text
+                    .lines()
+                    .filter_map(|line| line.trim().strip_prefix(&start));
+                found.map(str::to_owned).collect()
+            };
+            let needs = comments("needs");
+            let built = if cfg!(feature = "tls") {
+                "tls"
+            } else {
+                "no tls"
+            };
+            if needs.iter().any(|needed| needed != built) {
+                continue;
+            }
+            let sources = Sources {
+                before: vec![format!("ServerRoot {:?}", root)],
+                file: Some(path.clone()),
+                ..Sources::default()
+            };
+            let own = path.display().to_string();
+            let plain = |finding: String| {
+                let finding = finding
+                    .replace(&own, "@")
+                    .replace(&root.display().to_string(), "%");
+                finding.replacen(": warning", "", 1)
+            };
+            let (found_kind, found) = match config::load(&sources, &Machine) {
+                Ok(config) => (
+                    "warning",
+                    config.warnings.iter().map(ToString::to_string).collect(),
+                ),
+                Err(errors) => (
+                    "error",
+                    errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                ),
+            };
+            let found: Vec<String> = found.into_iter().map(plain).collect();
+            if found_kind != kind || found != comments(kind) {
+                let found: Vec<String> = found
+                    .iter()
+                    .map(|finding| format!("# {found_kind}: {finding}"))
+                    .collect();
+                wrong.push(format!("{}\n{}", path.display(), found.join("\n")));
+            }
+        }
+        assert!(wrong.is_empty(), "found in\n{}", wrong.join("\n\n"));
+    }
+
+    fn find(pattern: &str) -> io::Result<Vec<String>> {
+        let root = data();
+        let found = Machine.find(&root, pattern)?;
+        let plain = |path: PathBuf| path.strip_prefix(&root).unwrap().display().to_string();
+        Ok(found.into_iter().map(plain).collect())
+    }
+
+    #[test]
+    fn a_folder_stands_for_all_files_below_it_by_name() {
+        let all = [
+            "parts/folder/1.inc",
+            "parts/folder/2.inc",
+            "parts/folder/deeper/1.inc",
+        ];
+        assert_eq!(find("parts/folder").unwrap(), all);
+        assert_eq!(find("parts/folder/").unwrap(), all);
+    }
+
+    #[test]
+    fn wildcards_stand_in_any_component() {
+        assert_eq!(
+            find("part?/fol*/[12].inc").unwrap(),
+            ["parts/folder/1.inc", "parts/folder/2.inc"]
+        );
+        // Two stars are one, and a folder that matches is read.
+        assert_eq!(find("parts/folder/**").unwrap().len(), 3);
+        assert_eq!(find("**/one.inc").unwrap(), ["parts/one.inc"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        for pattern in ["none", "none/*", "parts/none*", "parts/one.inc/x"] {
+            let kind = find(pattern).unwrap_err().kind();
+            assert!(
+                matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+                "{pattern}: {kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_folder_cannot_be_read_as_a_file() {
+        assert!(Machine.read(&data()).is_err());
+        assert!(Machine.exists(&data()));
+    }
+
+    #[test]
+    fn the_machine_has_a_name() {
+        assert!(Machine.host_name().is_some_and(|name| !name.is_empty()));
+    }
+
+    #[test]
+    fn accepted_files_give_the_warnings_that_they_name() {
+        walk("accepted", "warning");
+    }
+
+    #[test]
+    fn refused_files_give_the_errors_that_they_name() {
+        walk("refused", "error");
+    }
+}

@@ -208,6 +208,10 @@ impl Walk<'_> {
                 self.apply(entry, default, &at, host);
             }
         }
+        // The one nickname that httpd has of its own.
+        if let Some(format) = &host.transfer_format {
+            host.formats.push(("CLF".to_owned(), Arc::clone(format)));
+        }
     }
 
     /// Applies directives in order, and returns the virtual hosts among them.

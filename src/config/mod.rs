@@ -51,7 +51,7 @@ pub struct Sources {
 /// Reads, checks and resolves a configuration.
 ///
 /// # Errors
-/// All errors of all files, in the order of reading. Never empty.
+/// All errors of all files, file by file in the order of reading. Never empty.
 pub fn load(sources: &Sources, files: &dyn Files) -> Result<Config, Vec<ConfigError>> {
     let reading = syntax::read(sources, files);
     draft::resolve(reading, sources, files)

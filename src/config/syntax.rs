@@ -580,7 +580,7 @@ pub(super) fn words(text: &str) -> Result<Vec<String>, String> {
             (Some(end), None) => rest.get(end..).unwrap_or_default(),
             (None, None) => "",
             (None, Some(quote)) => {
-                return Err(format!("the word {rest} has no {quote} at its end"));
+                return Err(format!("{rest} has no closing {quote}"));
             }
         }
         .trim_start_matches(is_space);
