@@ -32,7 +32,8 @@ const STOP: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    sites: Vec<Site>,
+    main_site: Site,
+    virtual_sites: Vec<Site>,
     resolver: Resolver,
     cancel: Cancel,
     scratch: ScratchPool,
@@ -52,7 +53,10 @@ impl Shared {
     fn site_for(&self, local: SocketAddr, host: Option<&[u8]>) -> &Site {
         let chosen = self.config.host_for(local, host);
         let is_chosen = |site: &&Site| Arc::ptr_eq(&site.host, chosen);
-        self.sites.iter().find(is_chosen).unwrap_or(&self.main_site)
+        self.virtual_sites
+            .iter()
+            .find(is_chosen)
+            .unwrap_or(&self.main_site)
     }
 }
 
@@ -65,7 +69,10 @@ pub fn run(config: Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(problem) => {
-            #[expect(clippy::print_stderr, reason = "the error log may be a file that nobody looks at yet")]
+            #[expect(
+                clippy::print_stderr,
+                reason = "the error log may be a file that nobody looks at yet"
+            )]
             {
                 eprintln!("proxy-wstunnel: {problem}");
             }
@@ -79,8 +86,15 @@ pub fn run(config: Config) -> ExitCode {
 /// # Errors
 /// A sentence for each problem.
 pub fn check(config: &Config) -> Result<(), Vec<String>> {
-    let problems: Vec<String> = config.hosts().filter_map(|host| connector(host).err()).collect();
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    let problems: Vec<String> = config
+        .hosts()
+        .filter_map(|host| connector(host).err())
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
 }
 
 struct Server {
@@ -104,22 +118,35 @@ impl Server {
         }
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-        let sites = config.hosts().map(|host| site(host, &logs)).collect::<Result<_, _>>()?;
+        let main_site = site(&config.main, &logs)?;
+        let virtual_sites = config
+            .virtual_hosts
+            .iter()
+            .map(|host| site(host, &logs))
+            .collect::<Result<_, _>>()?;
         if let Some(path) = &config.pid_file {
             write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
         }
         let shared = Arc::new(Shared {
-            sites,
+            main_site,
+            virtual_sites,
             resolver: Resolver::default(),
             cancel: Cancel::new().map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch: ScratchPool::default(),
             config,
         });
         let (pool, team) = Pool::new(Arc::clone(&shared));
-        let acceptor = Acceptor::start(listeners, pool).map_err(|e| format!("cannot start the acceptor: {e}"))?;
+        let acceptor = Acceptor::start(listeners, pool)
+            .map_err(|e| format!("cannot start the acceptor: {e}"))?;
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         error_log::notice(&format!("ready: listening on {}", addresses.join(", ")));
-        Ok(Self { requests, logs, acceptor, team, shared })
+        Ok(Self {
+            requests,
+            logs,
+            acceptor,
+            team,
+            shared,
+        })
     }
 
     /// Serves until it is told to stop.
@@ -157,10 +184,15 @@ fn bind(config: &Config) -> Result<Vec<Listener>, String> {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => "; another program listens there",
                 io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-                io::ErrorKind::PermissionDenied => "; ports below 1024 take root or CAP_NET_BIND_SERVICE",
+                io::ErrorKind::PermissionDenied => {
+                    "; ports below 1024 take root or CAP_NET_BIND_SERVICE"
+                }
                 _ => "",
             };
-            format!("{}: Listen: cannot bind {listen}: {error}{hint}", listen.origin)
+            format!(
+                "{}: Listen: cannot bind {listen}: {error}{hint}",
+                listen.origin
+            )
         })
     };
     config.listen.iter().map(bind_one).collect()
@@ -175,7 +207,11 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Site, String> {
             Ok(AccessLog::new(sink, Arc::clone(&log.format)))
         })
         .collect::<Result<_, String>>()?;
-    Ok(Site { host: Arc::clone(host), access_logs, tls: connector(host)? })
+    Ok(Site {
+        host: Arc::clone(host),
+        access_logs,
+        tls: connector(host)?,
+    })
 }
 
 /// Makes a host's TLS connector, where it has a backend that needs one.
@@ -186,12 +222,23 @@ fn connector(host: &VirtualHost) -> Result<Option<Connector>, String> {
     let BackendTls { verify, ca_file } = &host.backend_tls;
     let anchors = match ca_file {
         Some((path, origin)) => Some(std::fs::read(path).map_err(|error| {
-            format!("{origin}: SSLProxyCACertificateFile: {}: {error}", path.display())
+            format!(
+                "{origin}: SSLProxyCACertificateFile: {}: {error}",
+                path.display()
+            )
         })?),
         None => None,
     };
-    Connector::new(Trust { verify: *verify, anchors: anchors.as_deref() }).map(Some).map_err(|problem| match ca_file {
-        Some((path, origin)) => format!("{origin}: SSLProxyCACertificateFile: {}: {problem}", path.display()),
+    Connector::new(Trust {
+        verify: *verify,
+        anchors: anchors.as_deref(),
+    })
+    .map(Some)
+    .map_err(|problem| match ca_file {
+        Some((path, origin)) => format!(
+            "{origin}: SSLProxyCACertificateFile: {}: {problem}",
+            path.display()
+        ),
         None => format!("cannot set up TLS: {problem}"),
     })
 }
@@ -201,7 +248,8 @@ fn open_log(logs: &LogWriter, target: &LogTarget) -> Result<crate::log_writer::L
         LogTarget::Stderr => (Target::Stderr, "stderr".to_owned()),
         LogTarget::File(path) => (Target::File(path.clone()), path.display().to_string()),
     };
-    logs.open(&target).map_err(|error| format!("log {name}: cannot be opened: {error}"))
+    logs.open(&target)
+        .map_err(|error| format!("log {name}: cannot be opened: {error}"))
 }
 
 fn write_pid_file(path: &Path) -> io::Result<()> {
