@@ -239,7 +239,7 @@ impl fmt::Display for HeadError {
             Self::Host(error) => return write!(f, "the Host header field is not valid: {error}"),
             Self::Body(error) => return error.fmt(f),
             Self::LineTooLong(limit) => {
-                return write!(f, "the request line is longer than {limit} bytes");
+                return write!(f, "the first line of the head is longer than {limit} bytes");
             }
             Self::FieldTooLong(limit) => {
                 return write!(f, "a header field is longer than {limit} bytes");
