@@ -31,8 +31,8 @@ fn both_lines_of_the_first_example_carry_messages() {
     );
     for path in ["/ws2/", "/wss2/"] {
         let mut socket = Client::messages(&proxy, path);
-        echoes(&mut socket, Message::text("a greeting"));
-        echoes(&mut socket, Message::binary(vec![0, 255, 10, 13]));
+        echoes(&mut socket, &Message::text("a greeting"));
+        echoes(&mut socket, &Message::binary(vec![0, 255, 10, 13]));
         socket.close(None).unwrap();
         while socket.read().is_ok() {}
     }

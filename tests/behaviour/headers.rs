@@ -68,11 +68,9 @@ fn connection_cannot_take_away_what_the_backend_relies_on() {
         "Host",
     ];
     let named = kept.join(", ");
-    let fields = format!(
-        "Authorization: Basic eDp5\r\nCookie: a=1\r\nOrigin: http://front.example\r\n\
-         Sec-WebSocket-Protocol: chat\r\nX-Gone: 1\r\n"
-    );
-    let sent = request_with("/ws/", &fields).replace(
+    let fields = "Authorization: Basic eDp5\r\nCookie: a=1\r\nOrigin: http://front.example\r\n\
+         Sec-WebSocket-Protocol: chat\r\nX-Gone: 1\r\n";
+    let sent = request_with("/ws/", fields).replace(
         "Connection: Upgrade\r\n",
         &format!("Connection: Upgrade, {named}, x-gone, close\r\n"),
     );

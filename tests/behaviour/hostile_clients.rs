@@ -12,9 +12,12 @@ fn start(backend: &Backend) -> Proxy {
 fn noise_is_refused() {
     let backend = Backend::listen();
     let proxy = start(&backend);
-    for seed in 0..200 {
+    for seed in 0..200_u64 {
         let mut client = Client::connect(proxy.address());
-        client.send_if_taken(pattern(seed * 2 + 1, 1 + (seed as usize * 37) % 2000));
+        client.send_if_taken(pattern(
+            seed,
+            1 + usize::try_from(seed * 37 % 2000).unwrap(),
+        ));
         client.send_if_taken("\r\n\r\n");
         let (bytes, _) = client.rest();
         let text = String::from_utf8_lossy(&bytes);

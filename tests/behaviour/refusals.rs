@@ -91,7 +91,7 @@ fn parse(text: &str) -> Vec<Case> {
             let bytes = &mut cases.last_mut().expect("a case").bytes;
             match line {
                 "@ordinary" => bytes.extend_from_slice(fields.as_bytes()),
-                "@fields" => bytes.extend_from_slice(fields[..fields.len() - 2].as_bytes()),
+                "@fields" => bytes.extend_from_slice(&fields.as_bytes()[..fields.len() - 2]),
                 line => unescape(line, bytes),
             }
         }

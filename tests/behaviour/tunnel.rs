@@ -29,8 +29,8 @@ each_mode! {
         let proxy = start(mode, &backend, "");
         let mut socket = Client::messages(&proxy, "/ws/");
         for size in [0, 1, 125, 126, 65_535, 65_536, 1_000_000] {
-            echoes(&mut socket, Message::text("x".repeat(size)));
-            echoes(&mut socket, Message::binary(pattern(size as u64, size)));
+            echoes(&mut socket, &Message::text("x".repeat(size)));
+            echoes(&mut socket, &Message::binary(pattern(size as u64, size)));
         }
         socket.send(Message::Ping(vec![1, 2, 3].into())).unwrap();
         assert_eq!(socket.read().unwrap(), Message::Pong(vec![1, 2, 3].into()));

@@ -64,10 +64,10 @@ impl Backend {
     /// Reads a head, answers with these bytes and ends; reads on until the other side ends as well.
     pub fn answering(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         Self::serve(move |mut wire| {
-            wire.head();
-            wire.send(bytes.as_ref());
-            wire.finish();
-            wire.rest();
+            if wire.try_head().is_ok() && wire.send_if_taken(bytes.as_ref()) {
+                wire.finish();
+                wire.rest();
+            }
         })
     }
 

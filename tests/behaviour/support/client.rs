@@ -161,8 +161,8 @@ pub fn frame(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
 
 /// Sends `message`, and expects it back.
 #[track_caller]
-pub fn echoes(socket: &mut WebSocket<Client>, message: Message) {
+pub fn echoes(socket: &mut WebSocket<Client>, message: &Message) {
     socket.send(message.clone()).expect("to send a message");
     let found = socket.read().expect("a message");
-    assert!(found == message, "another message came back");
+    assert!(found == *message, "another message came back");
 }

@@ -199,16 +199,34 @@ impl Wire {
     /// A head up to and with its empty line; what follows stays to be read.
     #[track_caller]
     pub fn head(&mut self) -> String {
+        match self.try_head() {
+            Ok(head) => head,
+            Err(problem) => panic!("{problem}"),
+        }
+    }
+
+    /// As [`Wire::head`], for those who may be left before it is complete.
+    pub fn try_head(&mut self) -> Result<String, String> {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
             match self.read(&mut byte) {
-                Ok(0) => panic!("the end instead of a head, after {}", brief(&bytes)),
+                Ok(0) => {
+                    return Err(format!(
+                        "the end instead of a head, after {}",
+                        brief(&bytes)
+                    ));
+                }
                 Ok(_) => bytes.push(byte[0]),
-                Err(error) => panic!("{error} instead of a head, after {}", brief(&bytes)),
+                Err(error) => {
+                    return Err(format!(
+                        "{error} instead of a head, after {}",
+                        brief(&bytes)
+                    ));
+                }
             }
         }
-        String::from_utf8_lossy(&bytes).into_owned()
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// An answer's head.
