@@ -1,1 +1,379 @@
-//! The command line: options, and what is printed and exited with.
+//! The command line: httpd's options, what is printed, and the exit status.
+//!
+//! argh parses; a small pass before it takes apart what argh does not know and httpd's users write: attached values
+//! (`-DFOREGROUND`), grouped switches (`-tS`), `--long=value`. Source: httpd server/main.c `main`.
+
+use crate::config::{self, Config, ConfigWarning, DEFAULT_FILE, Sources, directives};
+use crate::config_files::Machine;
+use argh::FromArgs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the server.
+    Run(Box<Config>),
+    /// All is said and done: exit with this status, 0 or 1.
+    Exit(u8),
+}
+
+/// Reads the arguments (without the program's name) and the configuration they name, and prints what is to be printed:
+/// answers on the standard output; errors, warnings, usage and `Syntax OK` on the standard error, as httpd.
+#[must_use]
+pub fn command(arguments: &[String]) -> Command {
+    // A reader that went away is no reason to fail, so what cannot be printed is dropped.
+    run(arguments, &mut io::stdout(), &mut io::stderr()).unwrap_or(Command::Exit(1))
+}
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+
+/// A WebSocket tunnelling reverse proxy with the directives of Apache httpd. It runs in the foreground until SIGTERM or
+/// SIGINT; SIGHUP or SIGUSR1 reopen its logs.
+#[derive(FromArgs)]
+#[argh(help_triggers("-h", "--help"))]
+struct Options {
+    /// the configuration file, below the current folder; without it and without -c and -C:
+    /// /etc/proxy-wstunnel/proxy-wstunnel.conf
+    #[argh(option, short = 'f')]
+    file: Vec<PathBuf>,
+
+    /// a directive that is read before the file; may be repeated
+    #[argh(option, short = 'C', arg_name = "directive")]
+    before: Vec<String>,
+
+    /// a directive that is read after the file; may be repeated
+    #[argh(option, short = 'c', arg_name = "directive")]
+    after: Vec<String>,
+
+    /// a name that <IfDefine> finds; may be repeated
+    #[argh(option, short = 'D', arg_name = "name")]
+    define: Vec<String>,
+
+    /// check the configuration, print "Syntax OK" and exit
+    #[argh(switch, short = 't')]
+    test: bool,
+
+    /// print the resolved listeners, hosts and mappings and exit
+    #[argh(switch, short = 'S')]
+    show: bool,
+
+    /// print the directives with their syntax, default and contexts and exit
+    #[argh(switch, short = 'L')]
+    list: bool,
+
+    /// print the version and exit
+    #[argh(switch, short = 'v')]
+    version: bool,
+}
+
+/// The options that take a value, short and long.
+const WITH_VALUE: [(char, &str); 4] = [
+    ('f', "--file"),
+    ('C', "--before"),
+    ('c', "--after"),
+    ('D', "--define"),
+];
+
+fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Command> {
+    let arguments = take_apart(arguments);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let options = match Options::from_args(&[NAME], &arguments) {
+        Ok(options) => options,
+        Err(exit) if exit.status.is_ok() => {
+            out.write_all(exit.output.as_bytes())?;
+            return Ok(Command::Exit(0));
+        }
+        Err(exit) => {
+            writeln!(err, "{NAME}: {}", exit.output.trim_end())?;
+            err.write_all(usage().as_bytes())?;
+            return Ok(Command::Exit(1));
+        }
+    };
+    if options.version {
+        writeln!(out, "{NAME} {} ({})", env!("CARGO_PKG_VERSION"), tls())?;
+        return Ok(Command::Exit(0));
+    }
+    if options.list {
+        list(out)?;
+        return Ok(Command::Exit(0));
+    }
+    let (test, show) = (options.test, options.show);
+    let config = match config::load(&options.into_sources(), &Machine) {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in errors {
+                writeln!(err, "{error}")?;
+            }
+            return Ok(Command::Exit(1));
+        }
+    };
+    if !test && !show {
+        return Ok(Command::Run(Box::new(config)));
+    }
+    warn(&config.warnings, err)?;
+    if show {
+        out.write_all(config.summary().as_bytes())?;
+    } else {
+        writeln!(err, "Syntax OK")?;
+    }
+    Ok(Command::Exit(0))
+}
+
+impl Options {
+    fn into_sources(self) -> Sources {
+        // httpd: a relative -f is below ServerRoot there. A shell completes names below the current folder.
+        let complete = !self.before.is_empty() || !self.after.is_empty();
+        let file = self.file.into_iter().next_back();
+        Sources {
+            file: file.or_else(|| (!complete).then(|| DEFAULT_FILE.into())),
+            before: self.before,
+            after: self.after,
+            defines: self.define,
+        }
+    }
+}
+
+/// Splits what argh takes as one word: `-DNAME` to `-D NAME`, `-tS` to `-t -S`, `--x=y` to `--x y`. The word behind an
+/// option with a value is that value, whatever it looks like.
+fn take_apart(arguments: &[String]) -> Vec<String> {
+    let mut apart = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut wants_value = false;
+        if argument.starts_with("--") {
+            let (name, value) = match argument.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (argument.as_str(), None),
+            };
+            wants_value = value.is_none() && WITH_VALUE.iter().any(|(_, long)| *long == name);
+            apart.push(name.to_owned());
+            apart.extend(value.map(str::to_owned));
+        } else if let Some(letters) = argument.strip_prefix('-').filter(|l| !l.is_empty()) {
+            let mut rest = letters.chars();
+            while let Some(letter) = rest.next() {
+                apart.push(format!("-{letter}"));
+                if WITH_VALUE.iter().any(|(short, _)| *short == letter) {
+                    let attached = rest.as_str();
+                    wants_value = attached.is_empty();
+                    apart.extend((!attached.is_empty()).then(|| attached.to_owned()));
+                    break;
+                }
+            }
+        } else {
+            apart.push(argument.clone());
+        }
+        if wants_value {
+            apart.extend(arguments.next().cloned());
+        }
+    }
+    apart
+}
+
+fn usage() -> String {
+    match Options::from_args(&[NAME], &["--help"]) {
+        Err(exit) => exit.output,
+        Ok(_) => String::new(),
+    }
+}
+
+/// The directives as the table has them.
+fn list(out: &mut dyn Write) -> io::Result<()> {
+    for entry in directives::TABLE {
+        match entry.name.strip_suffix('>') {
+            Some(section) => writeln!(out, "{section} {}>", entry.syntax)?,
+            None => writeln!(out, "{} {}", entry.name, entry.syntax)?,
+        }
+        writeln!(out, "    {}", entry.help)?;
+        writeln!(out, "    default: {}", entry.default.unwrap_or("none"))?;
+        let contexts: Vec<String> = entry.contexts.iter().map(ToString::to_string).collect();
+        writeln!(out, "    allowed in: {}", contexts.join(", "))?;
+    }
+    Ok(())
+}
+
+fn warn(warnings: &[ConfigWarning], err: &mut dyn Write) -> io::Result<()> {
+    for warning in warnings {
+        writeln!(err, "{warning}")?;
+    }
+    Ok(())
+}
+
+fn tls() -> &'static str {
+    if cfg!(feature = "tls") {
+        "tls by OpenSSL"
+    } else {
+        "no tls"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/config");
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// What the command decides, says and complains about.
+    fn run(arguments: &[&str]) -> (Command, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let command = super::run(&words(arguments), &mut out, &mut err).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (command, text(out), text(err))
+    }
+
+    fn config(arguments: &[&str]) -> Config {
+        match run(arguments) {
+            (Command::Run(config), _, _) => *config,
+            (Command::Exit(_), out, err) => panic!("{out}{err}"),
+        }
+    }
+
+    #[test]
+    fn attached_and_grouped_options_are_taken_apart() {
+        for (given, expected) in [
+            (
+                &["-DFOREGROUND"] as &[&str],
+                &["-D", "FOREGROUND"] as &[&str],
+            ),
+            (&["-f/etc/x"], &["-f", "/etc/x"]),
+            (&["-tS"], &["-t", "-S"]),
+            (&["-tf", "file"], &["-t", "-f", "file"]),
+            (&["-tffile", "-S"], &["-t", "-f", "file", "-S"]),
+            (&["--file=a=b"], &["--file", "a=b"]),
+            (&["--file="], &["--file", ""]),
+            (&["--test"], &["--test"]),
+            // A value is a value, whatever it looks like.
+            (&["-c", "-tS"], &["-c", "-tS"]),
+            (&["--after", "--x=y"], &["--after", "--x=y"]),
+            (&["-cListen 1"], &["-c", "Listen 1"]),
+            (&["-"], &["-"]),
+            (&["-ü"], &["-ü"]),
+            (&["-f"], &["-f"]),
+        ] {
+            assert_eq!(take_apart(&words(given)), words(expected), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn directives_alone_are_a_configuration() {
+        let config = config(&[
+            "-C",
+            "Listen 1",
+            "-cProxyPass / ws://b/",
+            "-c",
+            "Timeout 7",
+            "-c",
+            "Timeout 8",
+        ]);
+        assert_eq!(config.listen.len(), 1);
+        assert_eq!(config.main.timeout.as_secs(), 8);
+    }
+
+    #[test]
+    fn the_last_of_several_files_counts() {
+        let last = format!("{DATA}/accepted/included.conf");
+        let root = format!("ServerRoot {DATA:?}");
+        let config = config(&["-f", "/there/is/none", "-f", &last, "-C", &root]);
+        assert_eq!(config.main.router.mappings.len(), 5);
+    }
+
+    #[test]
+    fn names_reach_ifdefine() {
+        let config = config(&[
+            "-DFOREGROUND",
+            "-D",
+            "B",
+            "-c",
+            "Listen 1",
+            "-c",
+            "<IfDefine B>",
+            "-c",
+            "Timeout 9",
+            "-c",
+            "</IfDefine>",
+        ]);
+        assert_eq!(config.main.timeout.as_secs(), 9);
+    }
+
+    #[test]
+    fn a_check_says_syntax_ok_on_the_standard_error() {
+        let (command, out, err) = run(&["-t", "-c", "Listen 1", "-c", "ProxyPass / ws://b/"]);
+        assert!(matches!(command, Command::Exit(0)));
+        assert_eq!((out.as_str(), err.as_str()), ("", "Syntax OK\n"));
+    }
+
+    #[test]
+    fn a_check_shows_warnings_and_all_errors() {
+        let (command, _, err) = run(&["-t", "-c", "Listen 1"]);
+        assert!(matches!(command, Command::Exit(0)));
+        assert!(err.starts_with("-c: warning: ProxyPass: ") && err.ends_with("\nSyntax OK\n"));
+        let (command, out, err) = run(&["-c", "Listen x", "-c", "Timeout x"]);
+        assert!(matches!(command, Command::Exit(1)));
+        assert_eq!(out, "");
+        let lines: Vec<&str> = err.lines().collect();
+        assert_eq!(lines.len(), 2, "{err}");
+        assert!(lines[0].starts_with("-c:1: Listen: ") && lines[1].starts_with("-c:2: Timeout: "));
+    }
+
+    #[test]
+    fn the_summary_goes_to_the_standard_output() {
+        let (command, out, err) = run(&["-tS", "-c", "Listen 1", "-c", "ProxyPass / ws://b/"]);
+        assert!(matches!(command, Command::Exit(0)));
+        assert!(out.contains("\n  *:1  [-c:1]\n"), "{out}");
+        assert_eq!(err, "");
+    }
+
+    #[test]
+    fn the_list_has_every_directive() {
+        let (command, out, _) = run(&["-L"]);
+        assert!(matches!(command, Command::Exit(0)));
+        for entry in directives::TABLE {
+            let name = entry.name.trim_end_matches('>');
+            assert!(
+                out.lines()
+                    .any(|line| line.starts_with(&format!("{name} "))),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_version_is_one_line() {
+        let (command, out, _) = run(&["-v"]);
+        assert!(matches!(command, Command::Exit(0)));
+        assert_eq!(
+            out,
+            format!("proxy-wstunnel {} ({})\n", env!("CARGO_PKG_VERSION"), tls())
+        );
+    }
+
+    #[test]
+    fn help_is_an_answer_and_a_wrong_option_an_error() {
+        for help in ["-h", "--help"] {
+            let (command, out, err) = run(&[help]);
+            assert!(matches!(command, Command::Exit(0)));
+            assert!(out.starts_with("Usage: proxy-wstunnel"), "{out}");
+            assert_eq!(err, "");
+        }
+        for wrong in [
+            &["-x"] as &[&str],
+            &["operand"],
+            &["help"],
+            &["--file"],
+            &["-f"],
+            &["--test=yes"],
+        ] {
+            let (command, out, err) = run(wrong);
+            assert!(matches!(command, Command::Exit(1)), "{wrong:?}");
+            assert!(
+                err.starts_with("proxy-wstunnel: ") && err.contains("Usage: "),
+                "{err}"
+            );
+            assert_eq!(out, "");
+        }
+    }
+}

@@ -1,1 +1,240 @@
-//! Reads configuration files: globs, directories, errors of the file system.
+//! Reads configuration files for [`config`](crate::config): globs, folders, the environment, the machine's name.
+
+use crate::config::Files;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The machine that the program runs on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Machine;
+
+/// The largest file that is read, in bytes: a wrong path such as a device or a log must not eat the memory.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// How deep folders may lie in each other below an included one. A loop of symbolic links ends here.
+const MAX_FOLDERS: usize = 128;
+
+impl Files for Machine {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        File::open(path)?
+            .take(MAX_FILE + 1)
+            .read_to_end(&mut text)?;
+        if text.len() as u64 > MAX_FILE {
+            let problem = format!("the file is longer than {MAX_FILE} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+        }
+        Ok(text)
+    }
+
+    fn find(&self, root: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        if !pattern.contains(['*', '?', '[']) {
+            collect(&root.join(pattern), 0, &mut files)?;
+            return Ok(files);
+        }
+        // Only what was written is a pattern; the root is a plain path, whatever its letters.
+        let whole = if pattern.starts_with('/') {
+            single_stars(pattern)
+        } else {
+            let root = root.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
+            format!("{}/{}", glob::Pattern::escape(root), single_stars(pattern))
+        };
+        // As fnmatch: a wildcard matches neither a "/" nor the dot at the start of a name.
+        let options = glob::MatchOptions {
+            case_sensitive: true,
+            require_literal_separator: true,
+            require_literal_leading_dot: true,
+        };
+        let matches = glob::glob_with(&whole, options)
+            .map_err(|cause| io::Error::new(io::ErrorKind::InvalidInput, cause.msg))?;
+        let mut any = false;
+        for path in matches {
+            any = true;
+            collect(&path.map_err(io::Error::from)?, 0, &mut files)?;
+        }
+        if any {
+            Ok(files)
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn host_name(&self) -> Option<String> {
+        let system = rustix::system::uname();
+        let name = system.nodename().to_str().ok()?;
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+}
+
+/// The glob crate takes `**` for any number of folders; to httpd it is two stars that do what one does.
+fn single_stars(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    for letter in pattern.chars() {
+        if letter != '*' || !out.ends_with('*') {
+            out.push(letter);
+        }
+    }
+    out
+}
+
+/// Adds a file, or all files below a folder in the order of their names' bytes. httpd: files whose names begin with a
+/// dot count as well, as there.
+fn collect(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    if !fs::metadata(path)?.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    if depth == MAX_FOLDERS {
+        return Err(io::Error::other(format!(
+            "folders lie in each other more than {MAX_FOLDERS} levels deep"
+        )));
+    }
+    let mut entries = fs::read_dir(path)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    entries.sort();
+    for entry in entries {
+        collect(&entry, depth + 1, files)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Sources};
+
+    fn data() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config")
+    }
+
+    /// Loads each file of a folder and compares what was found with what its comments expect.
+    fn walk(folder: &str, kind: &str) {
+        let root = data();
+        let mut files = Vec::new();
+        collect(&root.join(folder), 0, &mut files).unwrap();
+        assert!(!files.is_empty());
+        let mut wrong = Vec::new();
+        for path in files {
+            let text = String::from_utf8_lossy(&Machine.read(&path).unwrap()).into_owned();
+            let comments = |key: &str| -> Vec<String> {
+                let start = format!("# {key}: ");
+                let found = text
+                    .lines()
+                    .filter_map(|line| line.trim().strip_prefix(&start));
+                found.map(str::to_owned).collect()
+            };
+            let needs = comments("needs");
+            let built = if cfg!(feature = "tls") {
+                "tls"
+            } else {
+                "no tls"
+            };
+            if needs.iter().any(|needed| needed != built) {
+                continue;
+            }
+            let sources = Sources {
+                before: vec![format!("ServerRoot {:?}", root)],
+                file: Some(path.clone()),
+                ..Sources::default()
+            };
+            let own = path.display().to_string();
+            let plain = |finding: String| {
+                let finding = finding
+                    .replace(&own, "@")
+                    .replace(&root.display().to_string(), "%");
+                finding.replacen(": warning", "", 1)
+            };
+            let (found_kind, found) = match config::load(&sources, &Machine) {
+                Ok(config) => (
+                    "warning",
+                    config.warnings.iter().map(ToString::to_string).collect(),
+                ),
+                Err(errors) => (
+                    "error",
+                    errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                ),
+            };
+            let found: Vec<String> = found.into_iter().map(plain).collect();
+            if found_kind != kind || found != comments(kind) {
+                let found: Vec<String> = found
+                    .iter()
+                    .map(|finding| format!("# {found_kind}: {finding}"))
+                    .collect();
+                wrong.push(format!("{}\n{}", path.display(), found.join("\n")));
+            }
+        }
+        assert!(wrong.is_empty(), "found in\n{}", wrong.join("\n\n"));
+    }
+
+    fn find(pattern: &str) -> io::Result<Vec<String>> {
+        let root = data();
+        let found = Machine.find(&root, pattern)?;
+        let plain = |path: PathBuf| path.strip_prefix(&root).unwrap().display().to_string();
+        Ok(found.into_iter().map(plain).collect())
+    }
+
+    #[test]
+    fn a_folder_stands_for_all_files_below_it_by_name() {
+        let all = [
+            "parts/folder/1.inc",
+            "parts/folder/2.inc",
+            "parts/folder/deeper/1.inc",
+        ];
+        assert_eq!(find("parts/folder").unwrap(), all);
+        assert_eq!(find("parts/folder/").unwrap(), all);
+    }
+
+    #[test]
+    fn wildcards_stand_in_any_component() {
+        assert_eq!(
+            find("part?/fol*/[12].inc").unwrap(),
+            ["parts/folder/1.inc", "parts/folder/2.inc"]
+        );
+        // Two stars are one, and a folder that matches is read.
+        assert_eq!(find("parts/folder/**").unwrap().len(), 3);
+        assert_eq!(find("**/one.inc").unwrap(), ["parts/one.inc"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        for pattern in ["none", "none/*", "parts/none*", "parts/one.inc/x"] {
+            let kind = find(pattern).unwrap_err().kind();
+            assert!(
+                matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+                "{pattern}: {kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_folder_cannot_be_read_as_a_file() {
+        assert!(Machine.read(&data()).is_err());
+        assert!(Machine.exists(&data()));
+    }
+
+    #[test]
+    fn the_machine_has_a_name() {
+        assert!(Machine.host_name().is_some_and(|name| !name.is_empty()));
+    }
+
+    #[test]
+    fn accepted_files_give_the_warnings_that_they_name() {
+        walk("accepted", "warning");
+    }
+
+    #[test]
+    fn refused_files_give_the_errors_that_they_name() {
+        walk("refused", "error");
+    }
+}

@@ -1,1 +1,523 @@
 //! The heads as the other side shall see them.
+//!
+//! Requests: httpd `ap_proxy_create_hdrbrgd`, as of 2.4.54. The order of the bytes is
+//!
+//! ```text
+//! GET <target> HTTP/1.1
+//! Host
+//! the client's fields in their order, but for those that end at this hop
+//! X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Server
+//! Upgrade
+//! Connection: Upgrade
+//! ```
+//!
+//! Repeated fields stay apart, where httpd joins them into one: that breaks those that are no lists. The three
+//! `X-Forwarded-` fields are the exception, since each tells one story.
+
+use crate::handshake::Asked;
+use crate::http::body::Framing;
+use crate::http::head::{RequestHead, ResponseHead, Version};
+use crate::http::headers::{Headers, is_hop_by_hop};
+use crate::route::url::BackendUrl;
+use std::net::IpAddr;
+
+/// What the configuration and the connection have to say about a request's head.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy<'a> {
+    /// The client's `Host` goes to the backend. httpd: `ProxyPreserveHost`.
+    pub preserve_host: bool,
+    /// The backend is told where the request came from. httpd: `ProxyAddHeaders`.
+    pub add_headers: bool,
+    /// The name of the virtual host.
+    pub server_name: &'a str,
+    /// The address of the client.
+    pub client: IpAddr,
+    /// The backend.
+    pub backend: &'a BackendUrl,
+}
+
+/// The head that asks the backend for the upgrade. `target` is the one that the route gave.
+pub fn request_head(
+    head: &RequestHead,
+    target: &str,
+    asked: &Asked,
+    policy: &Policy<'_>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(USUAL_HEAD);
+    // An HTTP/1.0 client gets no upgrade, so the version is ours to say.
+    push_all(&mut out, &[head.method(), " ", target, " HTTP/1.1\r\n"]);
+    let client_host = head.headers.first("Host");
+    match client_host {
+        Some(host) if policy.preserve_host => push_field(&mut out, "Host", host),
+        None if policy.preserve_host => {
+            push_field(&mut out, "Host", policy.server_name.as_bytes());
+        }
+        _ => push_field(&mut out, "Host", policy.backend.host_header().as_bytes()),
+    }
+    let hop = Hop::of(&head.headers);
+    for (name, value) in head.headers.iter() {
+        // Expect: a backend that answers 100 would do it in the middle of the handshake.
+        let ours = ["Host", "Expect"]
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name))
+            || (policy.add_headers && is_forwarded(name));
+        if !ours && hop.passes(name) {
+            push_field(&mut out, name, value);
+        }
+    }
+    if policy.add_headers {
+        // Behind the removal: a client must not be able to name them in Connection (CVE-2022-31813). Each is written once,
+        // so that a backend which reads only the first or only the last field still reads what we know.
+        let client = policy.client.to_canonical().to_string();
+        push_appended(&mut out, &head.headers, FORWARDED_FOR, client.as_bytes());
+        push_appended(
+            &mut out,
+            &head.headers,
+            FORWARDED_HOST,
+            client_host.unwrap_or_default(),
+        );
+        push_appended(
+            &mut out,
+            &head.headers,
+            FORWARDED_SERVER,
+            policy.server_name.as_bytes(),
+        );
+    }
+    push_field(&mut out, "Upgrade", asked.token().as_bytes());
+    push_field(&mut out, "Connection", b"Upgrade");
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// A verified 101 as the client gets it: the same fields in the same order, but for those that end at this hop. `Upgrade`
+/// and `Connection: Upgrade` begin one hop anew, and stay where they were.
+pub fn switched_head(answer: &ResponseHead) -> Vec<u8> {
+    let mut out = Vec::with_capacity(USUAL_HEAD);
+    push_status_line(&mut out, answer);
+    let hop = Hop::of(&answer.headers);
+    let mut connected = false;
+    for (name, value) in answer.headers.iter() {
+        if name.eq_ignore_ascii_case("Connection") {
+            if !connected {
+                push_field(&mut out, "Connection", b"Upgrade");
+            }
+            connected = true;
+        } else if name.eq_ignore_ascii_case("Upgrade") || hop.passes(name) {
+            push_field(&mut out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// How the bytes of a relayed body have to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relayed {
+    /// As they are.
+    Plain,
+    /// Each piece through [`chunk`], and [`LAST_CHUNK`] behind the last.
+    Chunked,
+}
+
+/// Any other answer as the client gets it, and how its body has to be written. It ends the connection, so the body may end
+/// with it; a client of HTTP/1.1 gets chunks, from which it can tell a whole body from one that was cut short.
+pub fn relayed_head(
+    answer: &ResponseHead,
+    framing: &Framing,
+    client: Version,
+) -> (Vec<u8>, Relayed) {
+    let mut out = Vec::with_capacity(USUAL_HEAD);
+    push_status_line(&mut out, answer);
+    let hop = Hop::of(&answer.headers);
+    // RFC 9110 section 15.5.22: the client has to learn from a 426 what to ask for.
+    let keeps_upgrade = answer.status == 426 && answer.headers.first("Upgrade").is_some();
+    for (name, value) in answer.headers.iter() {
+        if hop.passes(name) || (keeps_upgrade && name.eq_ignore_ascii_case("Upgrade")) {
+            push_field(&mut out, name, value);
+        }
+    }
+    let relayed = match (framing, client) {
+        (Framing::Chunked | Framing::UntilClose, Version::Http11) => {
+            push_field(&mut out, "Transfer-Encoding", b"chunked");
+            Relayed::Chunked
+        }
+        (Framing::Length(length), _) => {
+            push_field(&mut out, "Content-Length", length.to_string().as_bytes());
+            Relayed::Plain
+        }
+        (Framing::Chunked | Framing::UntilClose | Framing::Empty, _) => Relayed::Plain,
+    };
+    let connection: &[u8] = if keeps_upgrade {
+        b"close, Upgrade"
+    } else {
+        b"close"
+    };
+    push_field(&mut out, "Connection", connection);
+    out.extend_from_slice(b"\r\n");
+    (out, relayed)
+}
+
+/// Appends a piece of a body as one chunk (RFC 9112 section 7.1). Nothing for an empty piece: that would be the last chunk.
+pub fn chunk(payload: &[u8], out: &mut Vec<u8>) {
+    if payload.is_empty() {
+        return;
+    }
+    push_all(out, &[&format!("{:x}", payload.len()), "\r\n"]);
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What ends a body of chunks.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Room for a browser's head, so that writing one is one allocation.
+const USUAL_HEAD: usize = 1024;
+
+const FORWARDED_FOR: &str = "X-Forwarded-For";
+const FORWARDED_HOST: &str = "X-Forwarded-Host";
+const FORWARDED_SERVER: &str = "X-Forwarded-Server";
+
+fn is_forwarded(name: &str) -> bool {
+    [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_SERVER]
+        .iter()
+        .any(|forwarded| forwarded.eq_ignore_ascii_case(name))
+}
+
+/// Which fields of a message go beyond this hop (RFC 9110 section 7.6.1).
+struct Hop<'a> {
+    /// What `Connection` names beside the fields that never pass.
+    named: Vec<&'a [u8]>,
+}
+
+impl<'a> Hop<'a> {
+    fn of(headers: &'a Headers) -> Self {
+        let named = headers.tokens("Connection").filter(|token| {
+            std::str::from_utf8(token)
+                .is_ok_and(|token| !is_hop_by_hop(token) && !is_protected(token))
+        });
+        Self {
+            named: named.collect(),
+        }
+    }
+
+    /// Where the body ends is said anew on each hop: no `Content-Length` passes either.
+    fn passes(&self, name: &str) -> bool {
+        let is = |named: &&[u8]| named.eq_ignore_ascii_case(name.as_bytes());
+        !is_hop_by_hop(name)
+            && !name.eq_ignore_ascii_case("Content-Length")
+            && !self.named.iter().any(is)
+    }
+}
+
+/// Fields that `Connection` may not name. Whoever could take them out on the way would decide what the backend believes
+/// about who is asking, and for what.
+fn is_protected(name: &str) -> bool {
+    const NAMES: [&str; 4] = ["Host", "Authorization", "Cookie", "Origin"];
+    const PREFIXES: [&str; 2] = ["X-Forwarded-", "Sec-WebSocket-"];
+    let has = |prefix: &&str| {
+        name.get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    NAMES.iter().any(|own| own.eq_ignore_ascii_case(name)) || PREFIXES.iter().any(has)
+}
+
+fn push_status_line(out: &mut Vec<u8>, answer: &ResponseHead) {
+    push_all(out, &["HTTP/1.1 ", &answer.status.to_string(), " "]);
+    out.extend_from_slice(&answer.reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A field with all values that it already had, and one more; nothing if there is none at all.
+fn push_appended(out: &mut Vec<u8>, headers: &Headers, name: &str, last: &[u8]) {
+    let values = headers.all(name).chain([last]);
+    let mut values = values.filter(|value| !value.is_empty());
+    let Some(first) = values.next() else {
+        return;
+    };
+    push_all(out, &[name, ": "]);
+    out.extend_from_slice(first);
+    for value in values {
+        out.extend_from_slice(b", ");
+        out.extend_from_slice(value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    push_all(out, &[name, ": "]);
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_all(out: &mut Vec<u8>, parts: &[&str]) {
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::{self, Upgrade};
+    use crate::http::body::BodyReader;
+    use crate::http::head::Limits;
+
+    fn request(text: &str) -> RequestHead {
+        let parsed = RequestHead::parse(text.as_bytes(), &Limits::default());
+        parsed.unwrap().unwrap().1
+    }
+
+    fn answer(text: &str) -> ResponseHead {
+        let parsed = ResponseHead::parse(text.as_bytes(), &Limits::default());
+        parsed.unwrap().unwrap().1
+    }
+
+    /// The head for the backend of a request with these fields behind `Host` and before those of the handshake.
+    fn forwarded(fields: &str, change: impl FnOnce(&mut Policy<'_>)) -> String {
+        let head = request(&format!(
+            "GET /ignored HTTP/1.1\r\nHost: front:8080\r\n{fields}\
+             Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\nconnection: Upgrade\r\n\r\n"
+        ));
+        let asked = handshake::requested(&head, &Upgrade::default()).unwrap();
+        let backend = BackendUrl::parse("ws://Back:81/x").unwrap();
+        let mut policy = Policy {
+            preserve_host: false,
+            add_headers: true,
+            server_name: "www.example",
+            client: "192.0.2.7".parse().unwrap(),
+            backend: &backend,
+        };
+        change(&mut policy);
+        let bytes = request_head(&head, "/y?z", &asked, &policy);
+        let (used, _) = RequestHead::parse(&bytes, &Limits::default())
+            .unwrap()
+            .unwrap();
+        assert_eq!(used, bytes.len());
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_written_in_this_order() {
+        let text = forwarded(
+            "Origin: http://front\r\nCookie: a=b\r\ncookie: c=d\r\n",
+            |_| (),
+        );
+        assert_eq!(
+            text,
+            "GET /y?z HTTP/1.1\r\n\
+             Host: back:81\r\n\
+             Origin: http://front\r\n\
+             Cookie: a=b\r\n\
+             cookie: c=d\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\n\
+             X-Forwarded-For: 192.0.2.7\r\n\
+             X-Forwarded-Host: front:8080\r\n\
+             X-Forwarded-Server: www.example\r\n\
+             Upgrade: WebSocket\r\n\
+             Connection: Upgrade\r\n\
+             \r\n"
+        );
+    }
+
+    #[test]
+    fn what_ends_at_this_hop_is_not_passed_on() {
+        let text = forwarded(
+            "TE: trailers\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nTrailer: T\r\nExpect: 100-continue\r\n\
+             Content-Length: 0\r\nX-Named: 1\r\nHTTP2-Settings: x\r\nX-Kept: 1\r\n\
+             Connection: x-named, HTTP2-Settings, close\r\n",
+            |_| (),
+        );
+        for name in [
+            "TE:",
+            "Keep-Alive",
+            "Proxy-Connection",
+            "Trailer",
+            "Expect",
+            "Content-Length",
+            "X-Named",
+            "HTTP2-Settings",
+            "close",
+        ] {
+            assert!(!text.contains(name), "{name}: {text}");
+        }
+        assert!(text.contains("\r\nX-Kept: 1\r\n"));
+        assert_eq!(text.matches("Connection:").count(), 1);
+        assert_eq!(text.matches("Upgrade:").count(), 1);
+    }
+
+    #[test]
+    fn connection_cannot_take_out_what_the_backend_relies_on() {
+        let text = forwarded(
+            "Authorization: x\r\nCookie: y\r\nOrigin: z\r\nX-Forwarded-Proto: https\r\n\
+             Connection: Host, X-Forwarded-For, x-forwarded-proto, Sec-WebSocket-Key, authorization, Cookie, Origin\r\n",
+            |_| (),
+        );
+        for field in [
+            "Host: back:81",
+            "X-Forwarded-For: 192.0.2.7",
+            "X-Forwarded-Proto: https",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Authorization: x",
+            "Cookie: y",
+            "Origin: z",
+        ] {
+            assert!(
+                text.contains(&format!("\r\n{field}\r\n")),
+                "{field}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_forwarded_before_comes_first() {
+        let fields = "X-Forwarded-For: 10.0.0.1\r\nx-forwarded-for: 10.0.0.2, 10.0.0.3\r\n\
+                      X-Forwarded-Host:\r\nX-Forwarded-Server: front\r\n";
+        let text = forwarded(fields, |_| ());
+        for field in [
+            "X-Forwarded-For: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.7",
+            "X-Forwarded-Host: front:8080",
+            "X-Forwarded-Server: front, www.example",
+        ] {
+            assert!(text.contains(&format!("\r\n{field}\r\n")), "{text}");
+        }
+        assert_eq!(text.to_lowercase().matches("x-forwarded-").count(), 3);
+        // Off: they are the client's own business.
+        let text = forwarded(fields, |policy| policy.add_headers = false);
+        assert!(text.contains("\r\nx-forwarded-for: 10.0.0.2, 10.0.0.3\r\n"));
+        assert!(!text.contains("192.0.2.7"));
+    }
+
+    #[test]
+    fn addresses_are_written_as_people_know_them() {
+        for (client, written) in [
+            ("::ffff:192.0.2.9", "192.0.2.9"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            let text = forwarded("", |policy| policy.client = client.parse().unwrap());
+            assert!(text.contains(&format!("\r\nX-Forwarded-For: {written}\r\n")));
+        }
+    }
+
+    #[test]
+    fn the_host_of_the_client_is_kept_on_demand() {
+        let text = forwarded("", |policy| policy.preserve_host = true);
+        assert!(text.starts_with("GET /y?z HTTP/1.1\r\nHost: front:8080\r\n"));
+        assert_eq!(text.matches("\r\nHost:").count(), 1);
+    }
+
+    #[test]
+    fn a_101_keeps_its_order() {
+        let head = answer(
+            "HTTP/1.1 101 Web Socket Protocol Handshake\r\n\
+             Server: x\r\nconnection: Upgrade, Keep-Alive, X-Hop, Sec-WebSocket-Accept\r\nX-Hop: 1\r\n\
+             Keep-Alive: 5\r\nupgrade: websocket\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\
+             Set-Cookie: a=1\r\nSec-WebSocket-Accept: x\r\nConnection: x\r\nSet-Cookie: b=2\r\n\r\n",
+        );
+        assert_eq!(
+            String::from_utf8(switched_head(&head)).unwrap(),
+            "HTTP/1.1 101 Web Socket Protocol Handshake\r\n\
+             Server: x\r\n\
+             Connection: Upgrade\r\n\
+             upgrade: websocket\r\n\
+             Set-Cookie: a=1\r\n\
+             Sec-WebSocket-Accept: x\r\n\
+             Set-Cookie: b=2\r\n\
+             \r\n"
+        );
+    }
+
+    #[test]
+    fn an_ordinary_answer_is_framed_anew() {
+        let fields =
+            "Content-Type: a\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nUpgrade: h2c\r\n";
+        for (status, framed, client, expected, relayed) in [
+            (
+                "200 OK",
+                "Content-Length: 007\r\n",
+                Version::Http11,
+                "Content-Length: 7\r\n",
+                Relayed::Plain,
+            ),
+            (
+                "200 OK",
+                "Transfer-Encoding: chunked\r\nTrailer: X\r\n",
+                Version::Http11,
+                "Transfer-Encoding: chunked\r\n",
+                Relayed::Chunked,
+            ),
+            (
+                "200 OK",
+                "Transfer-Encoding: chunked\r\n",
+                Version::Http10,
+                "",
+                Relayed::Plain,
+            ),
+            (
+                "200 OK",
+                "",
+                Version::Http11,
+                "Transfer-Encoding: chunked\r\n",
+                Relayed::Chunked,
+            ),
+            ("200 OK", "", Version::Http10, "", Relayed::Plain),
+            (
+                "304 Not Modified",
+                "Content-Length: 7\r\nContent-Length: 8\r\n",
+                Version::Http11,
+                "",
+                Relayed::Plain,
+            ),
+        ] {
+            let head = answer(&format!("HTTP/1.0 {status}\r\n{fields}\r\n"));
+            let head = if framed.is_empty() {
+                head
+            } else {
+                answer(&format!("HTTP/1.1 {status}\r\n{fields}{framed}\r\n"))
+            };
+            let framing = Framing::of_answer("GET", &head).unwrap();
+            let (bytes, how) = relayed_head(&head, &framing, client);
+            assert_eq!(
+                String::from_utf8(bytes).unwrap(),
+                format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: a\r\n{expected}Connection: close\r\n\r\n"
+                )
+            );
+            assert_eq!(how, relayed);
+        }
+    }
+
+    #[test]
+    fn a_426_keeps_what_it_asks_for() {
+        let head = answer(
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n",
+        );
+        let (bytes, _) = relayed_head(&head, &Framing::Length(0), Version::Http11);
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Content-Length: 0\r\nConnection: close, Upgrade\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn chunks_are_what_our_own_reader_reads() {
+        let mut bytes = Vec::new();
+        for piece in ["hello", "", " ", &"x".repeat(300)] {
+            chunk(piece.as_bytes(), &mut bytes);
+        }
+        bytes.extend_from_slice(LAST_CHUNK);
+        let mut reader = BodyReader::new(Framing::Chunked);
+        let mut payload = Vec::new();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let (used, data) = reader.read(rest).unwrap();
+            payload.extend_from_slice(data);
+            rest = rest.split_at(used).1;
+        }
+        assert!(reader.is_complete());
+        assert_eq!(payload, ("hello ".to_owned() + &"x".repeat(300)).as_bytes());
+    }
+}

@@ -1,7 +1,76 @@
 //! All that is known of one request: what its access line prints.
 
+use crate::http::head::RequestHead;
+use crate::http::headers::Headers;
 use std::fmt;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// One request from its first byte to the end of its connection. Filled in by those who serve it, step by step; what a step
+/// did not get to stays empty.
+#[derive(Debug)]
+pub struct Transaction {
+    /// The number of the connection, as log lines name it.
+    pub id: u64,
+    /// The address of the client.
+    pub client: SocketAddr,
+    /// Our address on the connection to the client.
+    pub local: SocketAddr,
+    /// When the first byte of the request arrived.
+    pub received: SystemTime,
+    /// The name of the virtual host.
+    pub server_name: Arc<str>,
+    /// The request line as written, without its end.
+    pub request_line: Vec<u8>,
+    /// The request, where the log format needs it (`LogFormat::needs_request`) and it was one.
+    pub request: Option<RequestHead>,
+    /// The status that we sent; 0 if nothing was answered.
+    pub status: u16,
+    /// The header fields that we sent.
+    pub answer: Headers,
+    /// The URL of the backend.
+    pub backend: Option<String>,
+    /// The mapping that the request met.
+    pub mapping: Option<String>,
+    /// Bytes from the client, its head included.
+    pub bytes_in: u64,
+    /// Bytes to the client, our head included.
+    pub bytes_out: u64,
+    /// Bytes to the client behind the head.
+    pub body_out: u64,
+    /// Bytes from the backend, its head included.
+    pub from_backend: u64,
+    /// Bytes to the backend, the head included.
+    pub to_backend: u64,
+    /// Why the tunnel ended; `None` if there was none.
+    pub close: Option<CloseReason>,
+}
+
+impl Transaction {
+    /// A transaction of which only the connection is known.
+    pub fn new(id: u64, client: SocketAddr, local: SocketAddr, received: SystemTime) -> Self {
+        Self {
+            id,
+            client,
+            local,
+            received,
+            server_name: Arc::from(""),
+            request_line: Vec::new(),
+            request: None,
+            status: 0,
+            answer: Headers::default(),
+            backend: None,
+            mapping: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            body_out: 0,
+            from_backend: 0,
+            to_backend: 0,
+            close: None,
+        }
+    }
+}
 
 /// One end of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +79,16 @@ pub enum Side {
     Client,
     /// The end that we connected to.
     Backend,
+}
+
+impl Side {
+    /// The other end.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Backend,
+            Self::Backend => Self::Client,
+        }
+    }
 }
 
 impl fmt::Display for Side {
@@ -49,6 +128,31 @@ impl fmt::Display for CloseReason {
             }
             Self::Failed(side, cause) => write!(f, "{side} failed: {cause}"),
             Self::Stopping => f.write_str("the server is stopping"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_reasons_are_sentences_for_people() {
+        let second = Duration::from_secs(1);
+        for (reason, sentence) in [
+            (CloseReason::Closed(Side::Client), "client closed"),
+            (CloseReason::Idle(second), "idle for 1s"),
+            (
+                CloseReason::HalfClosed(Side::Backend, second),
+                "backend had closed, and nothing moved the other way for 1s",
+            ),
+            (
+                CloseReason::Failed(Side::Backend, "connection reset".to_owned()),
+                "backend failed: connection reset",
+            ),
+            (CloseReason::Stopping, "the server is stopping"),
+        ] {
+            assert_eq!(reason.to_string(), sentence);
         }
     }
 }

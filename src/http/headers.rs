@@ -1,27 +1,272 @@
-//! Header fields: ordered, case kept (RFC 9110 section 5).
+//! Header fields: ordered, case kept (RFC 9110 section 5). Which of them end at a hop (section 7.6.1).
+
+use std::fmt;
 
 /// Header fields in the order and the spelling in which they arrived.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// All names and values lie in one buffer, so that a head costs two allocations however many fields it has.
+#[derive(Clone, Default)]
 pub struct Headers {
-    // The pure-rooms author decides the representation: few allocations per head.
-    fields: Vec<(String, Vec<u8>)>,
+    text: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+/// Where a field lies in the text: the name from `start` to `middle`, the value from there to `end`.
+#[derive(Clone, Copy)]
+struct Field {
+    start: u32,
+    middle: u32,
+    end: u32,
 }
 
 impl Headers {
+    /// Room for `fields` fields, whose names and values have `bytes` bytes together.
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
+        Self {
+            text: Vec::with_capacity(bytes),
+            fields: Vec::with_capacity(fields),
+        }
+    }
+
     /// Adds a field at the end.
     pub fn push(&mut self, name: &str, value: &[u8]) {
-        self.fields.push((name.to_owned(), value.to_owned()));
+        let field = self.store(name, value);
+        self.fields.push(field);
+    }
+
+    /// Gives the first field called `name` (any case) this value; adds the field if there is none.
+    pub fn set(&mut self, name: &str, value: &[u8]) {
+        let place = self.position(name);
+        let field = self.store(name, value);
+        match place.and_then(|place| self.fields.get_mut(place)) {
+            Some(old) => *old = field,
+            None => self.fields.push(field),
+        }
+    }
+
+    /// The number of fields.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there is no field at all.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
     }
 
     /// All fields in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|(n, v)| (n.as_str(), v.as_slice()))
+        self.fields.iter().map(|field| {
+            let name = std::str::from_utf8(self.slice(field.start, field.middle));
+            // A name was a `str` when it was stored.
+            (name.unwrap_or_default(), self.value(*field))
+        })
     }
 
     /// The value of the first field called `name` (any case).
     pub fn first(&self, name: &str) -> Option<&[u8]> {
-        self.iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v)
+        self.all(name).next()
+    }
+
+    /// The values of all fields called `name` (any case), in order.
+    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.fields
+            .iter()
+            .filter(move |field| self.is_called(**field, name))
+            .map(|field| self.value(*field))
+    }
+
+    /// The elements of the list that all fields called `name` make together, trimmed, without empty ones
+    /// (RFC 9110 section 5.6.1).
+    ///
+    /// Quotes are not looked at: no list that is read here may hold a comma within an element.
+    pub fn tokens<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.all(name)
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|element| !element.is_empty())
+    }
+
+    /// Whether the list `name` has the element `token`, both in any case.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        self.tokens(name)
+            .any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    fn store(&mut self, name: &str, value: &[u8]) -> Field {
+        let start = self.text.len();
+        self.text.extend_from_slice(name.as_bytes());
+        let middle = self.text.len();
+        self.text.extend_from_slice(value);
+        Field {
+            start: offset(start),
+            middle: offset(middle),
+            end: offset(self.text.len()),
+        }
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.fields
+            .iter()
+            .position(|field| self.is_called(*field, name))
+    }
+
+    fn is_called(&self, field: Field, name: &str) -> bool {
+        self.slice(field.start, field.middle)
+            .eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    fn value(&self, field: Field) -> &[u8] {
+        self.slice(field.middle, field.end)
+    }
+
+    fn slice(&self, start: u32, end: u32) -> &[u8] {
+        let range = || Some(usize::try_from(start).ok()?..usize::try_from(end).ok()?);
+        range()
+            .and_then(|range| self.text.get(range))
+            .unwrap_or_default()
+    }
+}
+
+/// Heads are bounded far below 4 GiB (`head::MAX_HEAD`); were one not, its last fields would read as empty.
+fn offset(place: usize) -> u32 {
+    debug_assert!(u32::try_from(place).is_ok(), "a head of 4 GiB");
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+impl PartialEq for Headers {
+    /// Same fields in the same order, spelt the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers {}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(
+                self.iter()
+                    .map(|(name, value)| (name, String::from_utf8_lossy(value))),
+            )
+            .finish()
+    }
+}
+
+/// Whether a field is for one hop only, whatever `Connection` names (RFC 9110 section 7.6.1;
+/// httpd `ap_proxy_clear_connection`).
+///
+/// `Proxy-Authorization` is not among them: httpd keeps it unless it has authenticated the user itself, and we never do.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Authenticate",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+    ];
+    NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
+}
+
+/// Whether `text` is a token (RFC 9110 section 5.6.2).
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty()
+        && text
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Headers {
+        let mut headers = Headers::default();
+        headers.push("Host", b"a");
+        headers.push("connection", b"keep-alive, ,\tUpgrade ");
+        headers.push("X-Empty", b"");
+        headers.push("Connection", b"X-Foo");
+        headers
+    }
+
+    #[test]
+    fn order_and_spelling_are_kept() {
+        let headers = sample();
+        let names: Vec<_> = headers.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["Host", "connection", "X-Empty", "Connection"]);
+        assert_eq!(headers.len(), 4);
+        assert!(!headers.is_empty());
+    }
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        let headers = sample();
+        assert_eq!(headers.first("HOST"), Some(&b"a"[..]));
+        assert_eq!(headers.first("x-empty"), Some(&b""[..]));
+        assert_eq!(headers.first("x-missing"), None);
+        assert_eq!(headers.all("CONNECTION").count(), 2);
+    }
+
+    #[test]
+    fn a_list_spans_fields_and_skips_empty_elements() {
+        let headers = sample();
+        let tokens: Vec<_> = headers.tokens("Connection").collect();
+        assert_eq!(tokens, [&b"keep-alive"[..], b"Upgrade", b"X-Foo"]);
+        assert!(headers.has_token("connection", "UPGRADE"));
+        assert!(!headers.has_token("connection", "close"));
+    }
+
+    #[test]
+    fn setting_a_field_keeps_its_place() {
+        let mut headers = sample();
+        headers.set("host", b"elsewhere:80");
+        headers.set("New", b"1");
+        let fields: Vec<_> = headers.iter().collect();
+        assert_eq!(fields.first(), Some(&("host", &b"elsewhere:80"[..])));
+        assert_eq!(fields.last(), Some(&("New", &b"1"[..])));
+        assert_eq!(fields.len(), 5);
+    }
+
+    #[test]
+    fn equality_is_of_the_fields_and_not_of_their_storage() {
+        let mut one = Headers::default();
+        one.push("A", b"old");
+        one.set("A", b"new");
+        let mut two = Headers::default();
+        two.push("A", b"new");
+        assert_eq!(one, two);
+        two.push("A", b"new");
+        assert_ne!(one, two);
+        assert_eq!(format!("{one:?}"), r#"{"A": "new"}"#);
+    }
+
+    #[test]
+    fn hop_by_hop_fields_are_known_in_any_case() {
+        for name in ["connection", "TE", "upgrade", "Transfer-Encoding"] {
+            assert!(is_hop_by_hop(name), "{name}");
+        }
+        for name in ["Host", "Proxy-Authorization", "Cookie", "Trailers"] {
+            assert!(!is_hop_by_hop(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn tokens_have_no_separators() {
+        assert!(is_token(b"permessage-deflate"));
+        for text in [
+            &b""[..],
+            b"a b",
+            b"a/b",
+            b"a=b",
+            b"\"a\"",
+            b"\xe4",
+            b"a\x00",
+        ] {
+            assert!(!is_token(text), "{text:?}");
+        }
     }
 }

@@ -1,4 +1,12 @@
 //! Canonical paths, percent rules, `ws://` and `wss://` targets.
+//!
+//! A path is brought into one form before anything is matched, and written in one form for the backend, so that both
+//! sides mean the same place. The order is that of httpd 2.4.49 and later (`ap_normalize_path`, `unescape_url`).
+
+use crate::http::authority::{Authority, AuthorityError};
+use std::borrow::Cow;
+use std::fmt;
+use std::net::Ipv6Addr;
 
 /// The URL of a backend, taken from configuration text only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,7 +17,7 @@ pub struct BackendUrl {
     pub host: String,
     /// The port; 80 for ws and 443 for wss where none was written.
     pub port: u16,
-    /// The path, empty or beginning with `/`.
+    /// The path, empty or beginning with `/`, as it goes on the wire.
     pub path: String,
 }
 
@@ -18,7 +26,446 @@ impl BackendUrl {
     ///
     /// # Errors
     /// A sentence that says what was found and what was expected.
-    pub fn parse(_text: &str) -> Result<Self, String> {
-        Err("not written yet".into())
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if starts_with(text, "unix:") {
+            return Err(format!(
+                "{text:?} is a Unix socket, which this version does not connect to; expected ws://host[:port][/path]"
+            ));
+        }
+        let (scheme, behind) = text.split_once("://").ok_or_else(|| {
+            format!("{text:?} is not a URL; expected ws://host[:port][/path] or wss://...")
+        })?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "ws" => false,
+            "wss" => true,
+            other => return Err(unsupported(other, text, behind)),
+        };
+        if behind.contains(['?', '#']) {
+            return Err(format!(
+                "{text:?} has a query or a fragment; the query of a request is that of the client"
+            ));
+        }
+        let end = behind.find('/').unwrap_or(behind.len());
+        let (authority, path) = behind.split_at(end);
+        let authority = Authority::parse(authority.as_bytes()).map_err(|error| match error {
+            AuthorityError::UserInfo => {
+                format!("{text:?}: {error}; a backend is not logged in to by its URL")
+            }
+            _ => format!("{text:?}: {error}; expected ws://host[:port][/path] or wss://..."),
+        })?;
+        Ok(Self {
+            tls,
+            host: authority.host.to_ascii_lowercase(),
+            port: authority.port.unwrap_or(default_port(tls)),
+            path: wire_path(path).map_err(|error| format!("{text:?}: {error}"))?,
+        })
+    }
+
+    /// The value of `Host` for this backend: the port stands in it unless it is the default of the scheme.
+    // httpd: omits port 80 whatever the scheme, so a wss:// backend on port 80 is told a wrong port there.
+    pub fn host_header(&self) -> String {
+        let host: Cow<'_, str> = if self.host.parse::<Ipv6Addr>().is_ok() {
+            format!("[{}]", self.host).into()
+        } else {
+            self.host.as_str().into()
+        };
+        if self.port == default_port(self.tls) {
+            host.into_owned()
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+
+    /// The target that asks this backend for `rest`, the decoded part of the path that a mapping left over, and for the
+    /// client's query as it was written.
+    ///
+    /// Nothing of a request can reach the scheme, the host or the port: they are not part of a target, and between them
+    /// and `rest` there is always a `/`. (httpd: glues `rest` to the authority of a URL without a path.)
+    pub fn target(&self, rest: &[u8], query: Option<&str>) -> String {
+        let query_length = query.map_or(0, |query| 1 + query.len());
+        let mut target = String::with_capacity(self.path.len() + 1 + rest.len() + query_length);
+        target.push_str(&self.path);
+        if target.is_empty() && !rest.starts_with(b"/") {
+            target.push('/');
+        }
+        for byte in rest {
+            encode(*byte, &mut target);
+        }
+        if let Some(query) = query {
+            target.push('?');
+            target.push_str(query);
+        }
+        target
+    }
+}
+
+impl fmt::Display for BackendUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{}", self.host_header(), self.path)
+    }
+}
+
+fn starts_with(text: &str, prefix: &str) -> bool {
+    text.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
+}
+
+/// The sentence for a URL of another scheme.
+fn unsupported(scheme: &str, text: &str, behind: &str) -> String {
+    match scheme {
+        "http" | "https" => {
+            let ours = if scheme == "http" { "ws" } else { "wss" };
+            format!(
+                "{text:?}: {scheme}:// backends are not supported by this version; \
+                 a WebSocket backend is written \"{ours}://{behind}\""
+            )
+        }
+        "balancer" => format!(
+            "{text:?}: balancers are not supported by this version; expected one backend, \
+             ws://host[:port][/path] or wss://..."
+        ),
+        _ => format!(
+            "{text:?}: unknown scheme {scheme:?}; expected ws://host[:port][/path] or wss://..."
+        ),
+    }
+}
+
+/// A configured path for the wire: what is percent-encoded stays so, what has to be becomes so.
+// httpd: takes the configured path for a decoded one and writes its "%" as "%25".
+fn wire_path(path: &str) -> Result<String, PathError> {
+    let mut wire = String::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        if *byte == b'%' {
+            let (value, behind) = take_escape(behind)?;
+            push_escape(value, &mut wire);
+            rest = behind;
+        } else {
+            encode(*byte, &mut wire);
+            rest = behind;
+        }
+    }
+    Ok(wire)
+}
+
+/// The path of a request as mappings are matched against it: percent-decoded once, without empty and dot segments.
+/// `raw` begins with `/`.
+///
+/// # Errors
+/// [`PathError`]: 400 for what is malformed, else 404 for what no path may hold.
+pub fn canonical_path(raw: &str) -> Result<Cow<'_, [u8]>, PathError> {
+    if !raw.contains('%') && !raw.contains("//") && !raw.contains("/.") {
+        return Ok(Cow::Borrowed(raw.as_bytes()));
+    }
+    let mut path = Vec::with_capacity(raw.len());
+    let mut hidden = None;
+    // Dot segments hold nothing but unreserved characters, and an encoded slash is refused in the end: so a segment can be
+    // decoded whole, once, before it is looked at, and the result is that of httpd's two passes.
+    let mut directory = true;
+    for segment in raw.split('/').skip(1) {
+        let start = path.len();
+        path.push(b'/');
+        if let Err(error) = decode(segment.as_bytes(), &mut path) {
+            if error == PathError::Escape {
+                return Err(error);
+            }
+            hidden = Some(error);
+        }
+        let decoded = path.get(start + 1..).unwrap_or_default();
+        directory = matches!(decoded, b"" | b"." | b"..");
+        if decoded == b".." {
+            path.truncate(start);
+            let parent = path.iter().rposition(|byte| *byte == b'/');
+            path.truncate(parent.ok_or(PathError::AboveRoot)?);
+        } else if directory {
+            path.truncate(start);
+        }
+    }
+    if directory {
+        path.push(b'/');
+    }
+    match hidden {
+        Some(error) => Err(error),
+        None => Ok(Cow::Owned(path)),
+    }
+}
+
+/// Appends `segment` percent-decoded. Goes on behind a byte that may not be hidden, and reports it at the end.
+fn decode(segment: &[u8], path: &mut Vec<u8>) -> Result<(), PathError> {
+    let mut rest = segment;
+    let mut hidden = Ok(());
+    while let Some((byte, behind)) = rest.split_first() {
+        let mut value = *byte;
+        rest = behind;
+        if *byte == b'%' {
+            (value, rest) = take_escape(behind)?;
+            match value {
+                b'/' => hidden = Err(PathError::Slash),
+                0 => hidden = Err(PathError::Nul),
+                _ => {}
+            }
+        }
+        path.push(value);
+    }
+    hidden
+}
+
+/// Takes the two digits behind a `%` off the front of `rest`.
+fn take_escape(rest: &[u8]) -> Result<(u8, &[u8]), PathError> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let [high, low, behind @ ..] = rest else {
+        return Err(PathError::Escape);
+    };
+    digit(*high)
+        .zip(digit(*low))
+        .and_then(|(high, low)| u8::try_from(high << 4 | low).ok())
+        .map(|value| (value, behind))
+        .ok_or(PathError::Escape)
+}
+
+/// Appends a byte of a decoded path as it goes on the wire: httpd's list of what needs no encoding
+/// (`ap_proxy_canonenc`).
+fn encode(byte: u8, out: &mut String) {
+    if byte.is_ascii_alphanumeric() || b"/~$-_.+!*'(),;:@&=".contains(&byte) {
+        out.push(char::from(byte));
+    } else {
+        push_escape(byte, out);
+    }
+}
+
+fn push_escape(byte: u8, out: &mut String) {
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
+    out.push('%');
+    out.push(digit(byte >> 4).to_ascii_uppercase());
+    out.push(digit(byte & 0xf).to_ascii_uppercase());
+}
+
+/// Why a path has no canonical form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathError {
+    /// `%` without two hexadecimal digits.
+    Escape,
+    /// More `..` than there are segments before them.
+    AboveRoot,
+    /// An encoded slash. httpd `AllowEncodedSlashes Off`.
+    Slash,
+    /// An encoded NUL.
+    Nul,
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Escape => "the path holds a \"%\" without two hexadecimal digits",
+            Self::AboveRoot => "the path climbs above its root",
+            Self::Slash => "the path holds an encoded slash",
+            Self::Nul => "the path holds an encoded NUL",
+        })
+    }
+}
+
+impl std::error::Error for PathError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::noise::Noise;
+
+    fn url(text: &str) -> BackendUrl {
+        BackendUrl::parse(text).unwrap()
+    }
+
+    fn path(raw: &str) -> Result<String, PathError> {
+        canonical_path(raw).map(|path| path.escape_ascii().to_string())
+    }
+
+    #[test]
+    fn a_url_has_its_parts() {
+        for (text, tls, host, port, path) in [
+            ("ws://echo.example", false, "echo.example", 80, ""),
+            ("ws://Echo.Example/", false, "echo.example", 80, "/"),
+            ("WSS://b:9443/a/b", true, "b", 9443, "/a/b"),
+            ("wss://b", true, "b", 443, ""),
+            ("ws://[2001:DB8::1]:81/x", false, "2001:db8::1", 81, "/x"),
+            ("ws://127.0.0.1:65535", false, "127.0.0.1", 65535, ""),
+            ("ws://b/a%2fb c\u{e9}", false, "b", 80, "/a%2Fb%20c%C3%A9"),
+        ] {
+            let url = url(text);
+            assert_eq!(
+                (url.tls, &*url.host, url.port, &*url.path),
+                (tls, host, port, path),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_url_says_what_was_expected() {
+        for (text, part) in [
+            ("http://b:1/x", "is written \"ws://b:1/x\""),
+            ("HTTPS://b/", "is written \"wss://b/\""),
+            ("balancer://set/", "balancers are not supported"),
+            ("unix:/run/a.sock|ws://b/", "Unix socket"),
+            ("UNIX:/run/a.sock", "Unix socket"),
+            ("ftp://b/", "unknown scheme \"ftp\""),
+            ("b:80", "is not a URL; expected ws://"),
+            ("/x", "is not a URL"),
+            ("!", "is not a URL"),
+            ("ws:/b", "is not a URL"),
+            ("ws://", "host is empty"),
+            ("ws:///x", "host is empty"),
+            ("ws://u:p@b/", "user information"),
+            ("ws://b:0/", "port is not a number from 1 to 65535"),
+            ("ws://b:65536/", "port is not"),
+            ("ws://b:/", "port is not"),
+            ("ws://[fe80::1%25eth0]/", "IPv6 zone"),
+            ("ws://[::1/", "not a valid IP address"),
+            ("ws://a b/", "character"),
+            ("ws://b/?x", "query or a fragment"),
+            ("ws://b?x", "query or a fragment"),
+            ("ws://b/#x", "query or a fragment"),
+            ("ws://b/%zz", "hexadecimal"),
+            ("ws://b/%2", "hexadecimal"),
+        ] {
+            let error = BackendUrl::parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn default_ports_are_not_written() {
+        for (text, host, display) in [
+            ("ws://b:80/x", "b", "ws://b/x"),
+            ("ws://b:443/x", "b:443", "ws://b:443/x"),
+            ("wss://b:443", "b", "wss://b"),
+            ("wss://b:80/", "b:80", "wss://b:80/"),
+            ("ws://[::1]/", "[::1]", "ws://[::1]/"),
+            ("wss://[::1]:9/", "[::1]:9", "wss://[::1]:9/"),
+        ] {
+            assert_eq!(url(text).host_header(), host);
+            assert_eq!(url(text).to_string(), display);
+        }
+    }
+
+    #[test]
+    fn paths_have_one_form() {
+        for (raw, expected) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/", "/a/"),
+            ("//", "/"),
+            ("//a///b//", "/a/b/"),
+            ("/a/./b", "/a/b"),
+            ("/a/.", "/a/"),
+            ("/.", "/"),
+            ("/./", "/"),
+            ("/a/../b", "/b"),
+            ("/a/..", "/"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/../", "/a/"),
+            ("/a//../b", "/b"),
+            ("/...", "/..."),
+            ("/.a/..b", "/.a/..b"),
+            ("/%41%7e%2D", "/A~-"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/.%2e/b", "/b"),
+            ("/a/%2e/b", "/a/b"),
+            // Decoded once: what comes of it is not looked at again.
+            ("/a/%252e%252e/b", "/a/%2e%2e/b"),
+            ("/%2541", "/%41"),
+            ("/a%20b%3f%23%25", "/a b?#%"),
+            ("/%e4%0d%0a", r"/\xe4\r\n"),
+            ("/a;x=1/..;/b", "/a;x=1/..;/b"),
+        ] {
+            assert_eq!(path(raw), Ok(expected.to_owned()), "{raw}");
+        }
+    }
+
+    #[test]
+    fn paths_without_a_form_are_refused() {
+        for (raw, error) in [
+            ("/%", PathError::Escape),
+            ("/%2", PathError::Escape),
+            ("/%zz", PathError::Escape),
+            ("/%2g", PathError::Escape),
+            ("/%+1", PathError::Escape),
+            ("/%%32%65", PathError::Escape),
+            ("/..", PathError::AboveRoot),
+            ("/a/../..", PathError::AboveRoot),
+            ("/%2e%2e/etc", PathError::AboveRoot),
+            ("/a/../../a/b", PathError::AboveRoot),
+            ("/a%2fb", PathError::Slash),
+            ("/a/%2F", PathError::Slash),
+            ("/a%00", PathError::Nul),
+            // What is malformed comes before what is forbidden.
+            ("/a%2f/%zz", PathError::Escape),
+            ("/a%00/../..", PathError::AboveRoot),
+        ] {
+            assert_eq!(path(raw), Err(error), "{raw}");
+        }
+    }
+
+    #[test]
+    fn targets_are_encoded_by_the_list() {
+        let base = url("ws://b/base");
+        for (rest, query, target) in [
+            (&b""[..], None, "/base"),
+            (b"/x", None, "/base/x"),
+            (b"x", Some("a=%20&b"), "/basex?a=%20&b"),
+            (b"/x", Some(""), "/base/x?"),
+            (b"/~$-_.+!*'(),;:@&=", None, "/base/~$-_.+!*'(),;:@&="),
+            (
+                b"/ ?#%\"[]|{}^\\<>`",
+                None,
+                "/base/%20%3F%23%25%22%5B%5D%7C%7B%7D%5E%5C%3C%3E%60",
+            ),
+            (b"/\xe4\r\n\x7f\x00", None, "/base/%E4%0D%0A%7F%00"),
+        ] {
+            assert_eq!(base.target(rest, query), target);
+        }
+    }
+
+    #[test]
+    fn a_request_never_reaches_the_authority() {
+        let bare = url("ws://b");
+        for (rest, target) in [
+            (&b"@evil/"[..], "/@evil/"),
+            (b".evil", "/.evil"),
+            (b":81", "/:81"),
+            (b"/a", "/a"),
+            (b"", "/"),
+        ] {
+            assert_eq!(bare.target(rest, None), target);
+        }
+    }
+
+    #[test]
+    fn never_panics_and_never_lets_a_bad_byte_out() {
+        let mut noise = Noise::new(0x5eed_0003);
+        for _ in 0..20_000 {
+            let bytes = noise.mangle(b"/a/%2e%2e//b%20c/./%41", b"%/.2eEfF0\0\r\n ");
+            // No target holds a NUL (`HeadError::Control`).
+            let raw = format!("/{}", String::from_utf8_lossy(&bytes)).replace('\0', "");
+            if let Ok(path) = canonical_path(&raw) {
+                assert!(path.starts_with(b"/"));
+                assert!(!path.windows(2).any(|pair| pair == b"//"), "{raw:?}");
+                assert!(
+                    !path
+                        .split(|byte| *byte == b'/')
+                        .any(|part| matches!(part, b"." | b".."))
+                );
+                let target = url("ws://b").target(&path, None);
+                assert!(target.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
+                // The backend decodes what we matched.
+                assert_eq!(canonical_path(&target).as_deref().ok(), Some(&*path));
+            }
+            let _ = BackendUrl::parse(&format!("ws://b{raw}"));
+            let _ = BackendUrl::parse(&String::from_utf8_lossy(&bytes));
+        }
     }
 }

@@ -1,1 +1,209 @@
-//! Policy meets devices.
+//! Policy meets devices: starting, serving, stopping. This file alone knows every thread.
+
+mod acceptor;
+mod connection;
+mod pool;
+mod signals;
+
+use crate::access_log::AccessLog;
+use crate::config::{BackendTls, Config, LogTarget, VirtualHost};
+use crate::error_log;
+use crate::log_writer::{LogWriter, Target};
+use crate::net::listen::Listener;
+use crate::net::resolve::Resolver;
+use crate::net::tls::{Connector, Trust};
+use crate::net::wait::Cancel;
+use crate::tunnel::ScratchPool;
+use acceptor::Acceptor;
+use log::{error, warn};
+use pool::{Pool, Team};
+use signals::{Request, Requests};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
+const STOP: Duration = Duration::from_secs(5);
+
+/// What all workers read, and nobody changes.
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    sites: Vec<Site>,
+    resolver: Resolver,
+    cancel: Cancel,
+    scratch: ScratchPool,
+}
+
+/// A virtual host with the devices that it needs.
+#[derive(Debug)]
+struct Site {
+    host: Arc<VirtualHost>,
+    access_logs: Vec<AccessLog>,
+    /// Where it has a wss:// backend.
+    tls: Option<Connector>,
+}
+
+impl Shared {
+    /// The site that serves what reached `local` for the `Host` that it named, if it did.
+    fn site_for(&self, local: SocketAddr, host: Option<&[u8]>) -> &Site {
+        let chosen = self.config.host_for(local, host);
+        let is_chosen = |site: &&Site| Arc::ptr_eq(&site.host, chosen);
+        self.sites.iter().find(is_chosen).unwrap_or(&self.main_site)
+    }
+}
+
+/// Serves `config` until a signal ends it. Returns the exit status; what keeps it from starting is said on the
+/// standard error output.
+pub fn run(config: Config) -> ExitCode {
+    match Server::start(config) {
+        Ok(server) => {
+            server.serve();
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            #[expect(clippy::print_stderr, reason = "the error log may be a file that nobody looks at yet")]
+            {
+                eprintln!("proxy-wstunnel: {problem}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Checks what only the machine can tell: that trust anchors can be used.
+///
+/// # Errors
+/// A sentence for each problem.
+pub fn check(config: &Config) -> Result<(), Vec<String>> {
+    let problems: Vec<String> = config.hosts().filter_map(|host| connector(host).err()).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+struct Server {
+    requests: Requests,
+    logs: LogWriter,
+    acceptor: Acceptor,
+    team: Team,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    fn start(config: Config) -> Result<Self, String> {
+        // Signals first: one that comes while we start is not lost.
+        let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
+        let logs = LogWriter::start().map_err(|e| format!("cannot start the log thread: {e}"))?;
+        let sink = open_log(&logs, &config.error_log)?;
+        error_log::start(sink, config.log_level).map_err(|e| e.to_string())?;
+        std::panic::set_hook(Box::new(|panic| error!("{panic}")));
+        for warning in &config.warnings {
+            warn!("{warning}");
+        }
+        let listeners = bind(&config)?;
+        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        let sites = config.hosts().map(|host| site(host, &logs)).collect::<Result<_, _>>()?;
+        if let Some(path) = &config.pid_file {
+            write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
+        }
+        let shared = Arc::new(Shared {
+            sites,
+            resolver: Resolver::default(),
+            cancel: Cancel::new().map_err(|e| format!("cannot make an event descriptor: {e}"))?,
+            scratch: ScratchPool::default(),
+            config,
+        });
+        let (pool, team) = Pool::new(Arc::clone(&shared));
+        let acceptor = Acceptor::start(listeners, pool).map_err(|e| format!("cannot start the acceptor: {e}"))?;
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        error_log::notice(&format!("ready: listening on {}", addresses.join(", ")));
+        Ok(Self { requests, logs, acceptor, team, shared })
+    }
+
+    /// Serves until it is told to stop.
+    fn serve(mut self) {
+        while self.requests.next() == Request::ReopenLogs {
+            self.logs.reopen();
+            error_log::notice("log files reopened");
+        }
+        self.stop();
+    }
+
+    /// Closes the listeners, ends the tunnels, and writes the logs to their end.
+    fn stop(self) {
+        error_log::notice("stopping");
+        self.acceptor.stop();
+        self.shared.cancel.cancel();
+        self.shared.resolver.close();
+        let left = self.team.stop(STOP);
+        if left > 0 {
+            warn!("{left} workers did not end within {STOP:?}; their connections are cut");
+        }
+        if let Some(path) = &self.shared.config.pid_file
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            warn!("PidFile {}: cannot be removed: {error}", path.display());
+        }
+        error_log::notice("stopped");
+        self.logs.flush();
+    }
+}
+
+fn bind(config: &Config) -> Result<Vec<Listener>, String> {
+    let bind_one = |listen: &crate::config::Listen| {
+        Listener::bind(listen.address, listen.port, config.listen_backlog).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::AddrInUse => "; another program listens there",
+                io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+                io::ErrorKind::PermissionDenied => "; ports below 1024 take root or CAP_NET_BIND_SERVICE",
+                _ => "",
+            };
+            format!("{}: Listen: cannot bind {listen}: {error}{hint}", listen.origin)
+        })
+    };
+    config.listen.iter().map(bind_one).collect()
+}
+
+fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Site, String> {
+    let access_logs = host
+        .access_logs
+        .iter()
+        .map(|log| {
+            let sink = open_log(logs, &LogTarget::File(log.path.clone()))?;
+            Ok(AccessLog::new(sink, Arc::clone(&log.format)))
+        })
+        .collect::<Result<_, String>>()?;
+    Ok(Site { host: Arc::clone(host), access_logs, tls: connector(host)? })
+}
+
+/// Makes a host's TLS connector, where it has a backend that needs one.
+fn connector(host: &VirtualHost) -> Result<Option<Connector>, String> {
+    if !host.router.mappings.iter().any(|mapping| mapping.url.tls) {
+        return Ok(None);
+    }
+    let BackendTls { verify, ca_file } = &host.backend_tls;
+    let anchors = match ca_file {
+        Some((path, origin)) => Some(std::fs::read(path).map_err(|error| {
+            format!("{origin}: SSLProxyCACertificateFile: {}: {error}", path.display())
+        })?),
+        None => None,
+    };
+    Connector::new(Trust { verify: *verify, anchors: anchors.as_deref() }).map(Some).map_err(|problem| match ca_file {
+        Some((path, origin)) => format!("{origin}: SSLProxyCACertificateFile: {}: {problem}", path.display()),
+        None => format!("cannot set up TLS: {problem}"),
+    })
+}
+
+fn open_log(logs: &LogWriter, target: &LogTarget) -> Result<crate::log_writer::LineSink, String> {
+    let (target, name) = match target {
+        LogTarget::Stderr => (Target::Stderr, "stderr".to_owned()),
+        LogTarget::File(path) => (Target::File(path.clone()), path.display().to_string()),
+    };
+    logs.open(&target).map_err(|error| format!("log {name}: cannot be opened: {error}"))
+}
+
+fn write_pid_file(path: &Path) -> io::Result<()> {
+    std::fs::write(path, format!("{}\n", std::process::id()))
+}

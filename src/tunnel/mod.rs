@@ -1,1 +1,228 @@
-//! The tunnel engine.
+//! The tunnel: two legs and two flows, its ends and its clock. It is run by an [`event_loop`], knows no
+//! configuration, and does not wait.
+
+pub mod event_loop;
+mod flow;
+mod scratch;
+
+pub use scratch::ScratchPool;
+
+use crate::net::stream::Stream;
+use crate::transaction::{CloseReason, Side, Transaction};
+use flow::{Flow, FlowError, Operation};
+use std::time::{Duration, Instant};
+
+/// After a failure, or when it has been told to end, a tunnel delivers what it has accepted, says that nothing
+/// more comes, and discards what still arrives until both sides have closed; for this long without progress.
+/// To close with unread input would reset a connection, and what was just delivered with it.
+pub const CLOSING: Duration = Duration::from_secs(2);
+
+/// Most bytes that one flow moves before the other has its turn.
+const BUDGET: usize = 256 * 1024;
+
+/// The bounds of one tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long nothing may move in either direction; nothing means for ever.
+    /// httpd: `ProxyWebsocketIdleTimeout`.
+    pub idle: Option<Duration>,
+    /// How long the direction that is left may stand still once the other has ended.
+    pub half_close: Duration,
+}
+
+/// Two legs whose bytes are passed to each other.
+#[derive(Debug)]
+pub struct Tunnel {
+    client: Stream,
+    backend: Stream,
+    /// From the client to the backend.
+    up: Flow,
+    /// From the backend to the client.
+    down: Flow,
+    limits: Limits,
+    moved_at: Instant,
+    /// Why it ends, from the moment that it does.
+    close: Option<CloseReason>,
+    /// It has been told to end or has failed: see [`CLOSING`].
+    closing: bool,
+    transaction: Box<Transaction>,
+}
+
+/// What an event said about one leg.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Readiness {
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    /// The peer has ended its direction, or the connection has failed: there is an end to be read.
+    pub(super) ending: bool,
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Both directions wait for an event.
+    Waits,
+    /// There is more to move: another turn, after the others had theirs.
+    Again,
+    /// Both directions have ended.
+    Ended,
+}
+
+/// Bytes that arrived behind the handshake, and go first.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// What the client sent behind its request.
+    pub from_client: Vec<u8>,
+    /// What the backend sent behind its 101.
+    pub from_backend: Vec<u8>,
+}
+
+impl Tunnel {
+    /// A tunnel between two established, non-blocking streams. `transaction` is what its end will be logged by.
+    pub fn new(
+        client: Stream,
+        backend: Stream,
+        leftovers: Leftovers,
+        limits: Limits,
+        transaction: Box<Transaction>,
+    ) -> Self {
+        // What TLS has already decrypted raises no event, so it has to be asked once.
+        let up = Flow::new(leftovers.from_client, !client.is_plain());
+        let down = Flow::new(leftovers.from_backend, !backend.is_plain());
+        let moved_at = Instant::now();
+        Self { client, backend, up, down, limits, moved_at, close: None, closing: false, transaction }
+    }
+
+    /// What the logs call it.
+    pub(super) fn transaction(&self) -> &Transaction {
+        &self.transaction
+    }
+
+    pub(super) fn legs(&self) -> [(Side, &Stream); 2] {
+        [(Side::Client, &self.client), (Side::Backend, &self.backend)]
+    }
+
+    /// Notes what an event said.
+    pub(super) fn ready(&mut self, side: Side, readiness: Readiness) {
+        let (leg, from, to) = match side {
+            Side::Client => (&self.client, &mut self.up, &mut self.down),
+            Side::Backend => (&self.backend, &mut self.down, &mut self.up),
+        };
+        // A TLS read may have waited for room to write, and a write for bytes to read.
+        let any = !leg.is_plain();
+        if readiness.readable || any {
+            from.source_is_ready(readiness.ending);
+        }
+        if readiness.writable || any {
+            to.sink_is_ready();
+        }
+    }
+
+    /// Moves what can be moved.
+    pub(super) fn turn(&mut self, scratch: &mut [u8]) -> Turn {
+        let before = self.progress();
+        let up = self.up.pump(&mut self.client, &mut self.backend, scratch, BUDGET);
+        self.note(Side::Client, up);
+        let down = self.down.pump(&mut self.backend, &mut self.client, scratch, BUDGET);
+        self.note(Side::Backend, down);
+        if self.progress() != before {
+            self.moved_at = Instant::now();
+        }
+        if self.up.is_done() && self.down.is_done() {
+            Turn::Ended
+        } else if self.can_move() {
+            Turn::Again
+        } else {
+            Turn::Waits
+        }
+    }
+
+    /// Whether a turn would do something without a further event.
+    pub(super) fn can_move(&self) -> bool {
+        self.up.can_move() || self.down.can_move()
+    }
+
+    /// Grows with each byte that moves.
+    fn progress(&self) -> u64 {
+        [&self.up, &self.down].map(|flow| flow.accepted() + flow.delivered()).iter().sum()
+    }
+
+    /// Takes note of how the flow that comes from `source` fared.
+    fn note(&mut self, source: Side, outcome: Result<(), FlowError>) {
+        match outcome {
+            Ok(()) => {
+                let ended = match source {
+                    Side::Client => self.up.source_has_ended(),
+                    Side::Backend => self.down.source_has_ended(),
+                };
+                if ended && self.close.is_none() {
+                    self.close = Some(CloseReason::Closed(source));
+                    self.moved_at = Instant::now();
+                }
+            }
+            Err(FlowError { operation, source: error }) => {
+                let failed = match operation {
+                    Operation::Read => source,
+                    Operation::Write => source.other(),
+                };
+                match failed {
+                    Side::Client => self.down.break_sink(),
+                    Side::Backend => self.up.break_sink(),
+                }
+                self.start_closing(CloseReason::Failed(failed, error.to_string()));
+            }
+        }
+    }
+
+    /// When the tunnel has to be told that time is up, if nothing moves until then.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let limit = if self.closing {
+            Some(CLOSING)
+        } else if self.close.is_some() {
+            Some(self.limits.idle.map_or(self.limits.half_close, |idle| idle.min(self.limits.half_close)))
+        } else {
+            self.limits.idle
+        };
+        limit.and_then(|limit| self.moved_at.checked_add(limit))
+    }
+
+    /// Time is up. Says whether the tunnel is over; if not, it takes turns until it has closed in order.
+    pub(super) fn expire(&mut self) -> bool {
+        if self.closing {
+            return true;
+        }
+        let reason = match self.close.take() {
+            Some(CloseReason::Closed(side)) => CloseReason::HalfClosed(side, self.limits.half_close),
+            _ => CloseReason::Idle(self.limits.idle.unwrap_or_default()),
+        };
+        self.end(reason);
+        false
+    }
+
+    /// Ends the tunnel in order: see [`CLOSING`].
+    pub(super) fn end(&mut self, reason: CloseReason) {
+        self.up.discard();
+        self.down.discard();
+        self.start_closing(reason);
+    }
+
+    /// The first reason stands: what follows from it is not why.
+    fn start_closing(&mut self, reason: CloseReason) {
+        self.close.get_or_insert(reason);
+        if !self.closing {
+            self.closing = true;
+            self.moved_at = Instant::now();
+        }
+    }
+
+    /// Closes both connections, and says all that is to be known.
+    pub(super) fn close(mut self) -> Box<Transaction> {
+        self.transaction.bytes_in += self.up.accepted();
+        self.transaction.to_backend += self.up.delivered();
+        self.transaction.from_backend += self.down.accepted();
+        self.transaction.bytes_out += self.down.delivered();
+        self.transaction.body_out += self.down.delivered();
+        self.transaction.close = self.close;
+        self.transaction
+    }
+}

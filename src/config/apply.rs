@@ -1,0 +1,369 @@
+//! What obeys the directives that need more than a line: each takes the words behind the name.
+
+use super::draft::{FormatDraft, LogDraft, Scope};
+use super::value::{self, Unit::Seconds};
+use super::{HeaderTimeout, Listen, LogTarget, Origin, syntax};
+use crate::access_log::format::LogFormat;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// httpd: `Listen [address:]port [protocol]`. Port 0 is ours.
+pub(super) fn listen(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    let (address, protocol) = match words {
+        [address, protocol] => (*address, *protocol),
+        _ => (words.first().copied().unwrap_or_default(), "http"),
+    };
+    if protocol.eq_ignore_ascii_case("https") {
+        return Err(
+            "https: TLS towards clients is not supported by this version; let a TLS terminator listen in front of it"
+                .to_owned(),
+        );
+    }
+    if !protocol.eq_ignore_ascii_case("http") {
+        return Err(format!("unknown protocol \"{protocol}\"; expected http"));
+    }
+    let (address, port) = value::listen_address(address)?;
+    let listen = Listen {
+        address,
+        port,
+        origin: scope.at.clone(),
+    };
+    let same = |other: &&Listen| other.address == address && other.port == port && port != 0;
+    if let Some(other) = scope.program.listen.iter().find(same) {
+        return Err(format!(
+            "{other} is listened on already, at {}",
+            other.origin
+        ));
+    }
+    // Without an address both families are bound, so the same port on either family's "any" address is taken.
+    let any = |address: Option<IpAddr>| address.is_none_or(|address| address.is_unspecified());
+    let clash = |other: &&Listen| {
+        other.port == port
+            && port != 0
+            && (address.is_none() || other.address.is_none())
+            && any(address)
+            && any(other.address)
+    };
+    if let Some(other) = scope.program.listen.iter().find(clash) {
+        return Err(format!(
+            "{listen} and {other} (at {}) are the same port on every address; remove one",
+            other.origin
+        ));
+    }
+    scope.program.listen.push(listen);
+    Ok(())
+}
+
+/// Beside the bound on a type this is a bound on memory: each worker has a stack and two buffers.
+pub(super) fn max_request_workers(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
+    scope.program.max_request_workers = value::integer(text, 1..=100_000)?;
+    Ok(())
+}
+
+/// `On` would hand requests without `Upgrade` to an http:// backend, which only exists in httpd.
+pub(super) fn fallback_to_proxy_http(_: &mut Scope<'_>, on: bool) -> Result<(), String> {
+    if on {
+        return Err(
+            "On is not supported: a ws:// entry is never served as http://; tell both apart by RewriteCond \
+             %{HTTP:Upgrade} and RewriteRule [P] in the server in front, and remove this line"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// `wss://` implies it, so only `Off` has to be remembered: it may contradict an entry.
+pub(super) fn ssl_proxy_engine(scope: &mut Scope<'_>, on: bool) -> Result<(), String> {
+    if on && !cfg!(feature = "tls") {
+        return Err("this program was built without TLS (feature \"tls\")".to_owned());
+    }
+    scope.host.tls_off = (!on).then(|| scope.at.clone());
+    Ok(())
+}
+
+pub(super) fn ssl_proxy_verify(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
+    scope.host.backend_tls.verify = match text.to_ascii_lowercase().as_str() {
+        "require" => true,
+        "none" => {
+            scope.warn(
+                "none: the certificates of wss:// backends are not checked, so anyone on the way can read and change \
+                 what is tunnelled",
+            );
+            false
+        }
+        "optional" | "optional_no_ca" => {
+            return Err(format!(
+                "\"{text}\" is not supported: a backend always shows a certificate; expected require or none"
+            ));
+        }
+        _ => return Err(format!("expected require or none, found \"{text}\"")),
+    };
+    Ok(())
+}
+
+/// Looks into the file as well, so that `-t` finds a wrong path.
+pub(super) fn ssl_proxy_ca_certificate_file(
+    scope: &mut Scope<'_>,
+    text: &str,
+) -> Result<(), String> {
+    let path = scope.path(text)?;
+    let pem = scope
+        .files
+        .read(&path)
+        .map_err(|cause| format!("cannot read \"{}\": {cause}", path.display()))?;
+    let label = b" CERTIFICATE-----";
+    if !pem.windows(label.len()).any(|window| window == label) {
+        return Err(format!(
+            "\"{}\" holds no certificate in PEM form",
+            path.display()
+        ));
+    }
+    scope.host.backend_tls.ca_file = Some((path, scope.at.clone()));
+    Ok(())
+}
+
+/// httpd: mod_reqtimeout `RequestReadTimeout`. Only the stage that exists here is obeyed; the others are read, since
+/// every stock configuration has them, and a warning says that they do nothing.
+pub(super) fn request_read_timeout(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    for word in words {
+        let Some((stage, text)) = value::key_value(word) else {
+            return Err(format!(
+                "expected header=, body= or handshake=, found \"{word}\""
+            ));
+        };
+        let timeout = stage_timeout(text).map_err(|problem| format!("{stage}: {problem}"))?;
+        match stage.to_ascii_lowercase().as_str() {
+            "header" => scope.host.header_timeout = timeout,
+            "body" => {
+                scope.warn("body has no effect: this version reads no request bodies");
+            }
+            "handshake" => {
+                scope.warn("handshake has no effect: this version has no TLS towards clients");
+            }
+            _ => {
+                return Err(format!(
+                    "unknown stage \"{stage}\"; expected header, body or handshake"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `duration[-duration][,MinRate=bytes]`
+fn stage_timeout(text: &str) -> Result<HeaderTimeout, String> {
+    let (range, rate) = match text.split_once(',') {
+        Some((range, rate)) => (range, Some(rate)),
+        None => (text, None),
+    };
+    let min_rate = match rate.map(value::key_value) {
+        None => 0,
+        Some(Some((key, rate))) if key.eq_ignore_ascii_case("MinRate") => {
+            value::integer(rate, 1..=u32::MAX)?
+        }
+        Some(_) => {
+            return Err(format!(
+                "expected MinRate=bytes behind the comma in \"{text}\""
+            ));
+        }
+    };
+    let (initial, max) = match range.split_once('-') {
+        // A sign, which the duration refuses better.
+        Some(("", _)) | None => (value::duration(range, Seconds)?, None),
+        Some((initial, max)) => (
+            value::duration(initial, Seconds)?,
+            Some(value::duration(max, Seconds)?),
+        ),
+    };
+    let max = match max {
+        Some(_) if min_rate == 0 => {
+            return Err(format!(
+                "\"{text}\" has a maximum that nothing leads to; add ,MinRate=500"
+            ));
+        }
+        Some(max) if max < initial => {
+            return Err(format!("the maximum in \"{text}\" is below the beginning"));
+        }
+        Some(max) => max,
+        None if min_rate == 0 => initial,
+        None => value::LONGEST,
+    };
+    Ok(HeaderTimeout {
+        initial,
+        max,
+        min_rate,
+    })
+}
+
+pub(super) fn error_log(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
+    if text.starts_with('|') {
+        return Err("piped logs are not supported; write to a file or to /dev/stderr".to_owned());
+    }
+    if text == "syslog" || text.starts_with("syslog:") {
+        return Err(
+            "syslog is not supported; write to /dev/stderr, which a service manager collects"
+                .to_owned(),
+        );
+    }
+    // Opening the name would fail where the standard error is a socket, as under systemd.
+    scope.program.error_log = if text == "/dev/stderr" {
+        LogTarget::Stderr
+    } else {
+        LogTarget::File(scope.path(text)?)
+    };
+    Ok(())
+}
+
+/// The sixteen levels of httpd, on the five that there are.
+pub(super) fn log_level(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    if let Some(word) = words.iter().find(|word| word.contains(':')) {
+        return Err(format!(
+            "\"{word}\": levels of single modules are not supported; set one level for all"
+        ));
+    }
+    let [level] = words else {
+        return Err(format!("expected one level, found \"{}\"", words.join(" ")));
+    };
+    scope.program.log_level = match level.to_ascii_lowercase().as_str() {
+        "emerg" | "alert" | "crit" | "error" => log::LevelFilter::Error,
+        "warn" => log::LevelFilter::Warn,
+        "notice" | "info" => log::LevelFilter::Info,
+        "debug" => log::LevelFilter::Debug,
+        "trace1" | "trace2" | "trace3" | "trace4" | "trace5" | "trace6" | "trace7" | "trace8" => {
+            log::LevelFilter::Trace
+        }
+        _ => {
+            return Err(format!(
+                "unknown level \"{level}\"; expected emerg, alert, crit, error, warn, notice, info, debug or trace1 to \
+                 trace8"
+            ));
+        }
+    };
+    Ok(())
+}
+
+pub(super) fn log_format(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    match words {
+        [format, nickname] => {
+            if nickname.is_empty() || nickname.contains('%') {
+                return Err(format!(
+                    "\"{nickname}\" is no nickname; expected a word without \"%\""
+                ));
+            }
+            let format = Arc::new(LogFormat::parse(format)?);
+            scope.host.formats.push(((*nickname).to_owned(), format));
+        }
+        _ => {
+            let format = LogFormat::parse(words.first().copied().unwrap_or_default())?;
+            scope.host.transfer_format = Some(Arc::new(format));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn custom_log(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    let (path, format) = match words {
+        [path, format] => (*path, *format),
+        [_, _, condition] => {
+            return Err(format!(
+                "\"{condition}\": conditions are not supported; every request is logged"
+            ));
+        }
+        _ => {
+            return Err(
+                "expected a path and a format or nickname; TransferLog takes a path alone"
+                    .to_owned(),
+            );
+        }
+    };
+    // A nickname cannot hold a "%", and a format without one would write the same line for ever.
+    let format = if format.contains('%') {
+        FormatDraft::Ready(Arc::new(LogFormat::parse(format)?))
+    } else {
+        FormatDraft::Nickname(format.to_owned())
+    };
+    access_log(scope, path, format)
+}
+
+pub(super) fn access_log(
+    scope: &mut Scope<'_>,
+    path: &str,
+    format: FormatDraft,
+) -> Result<(), String> {
+    if path.starts_with('|') {
+        return Err("piped logs are not supported; write to a file or to /dev/stdout".to_owned());
+    }
+    let log = LogDraft {
+        directive: scope.directive,
+        path: scope.path(path)?,
+        format,
+        origin: Origin::clone(scope.at),
+    };
+    scope.host.logs.push(log);
+    Ok(())
+}
+
+pub(super) fn load_module(_: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    let [module, _path] = words else {
+        return Err("expected the name of a module and a path".to_owned());
+    };
+    if syntax::has_module(module) {
+        return Ok(());
+    }
+    Err(format!(
+        "this program does not do the job of \"{module}\"; remove the line"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_stage_has_a_beginning_a_maximum_and_a_rate() {
+        for (text, initial, max, min_rate) in [
+            ("20-40,MinRate=500", seconds(20), seconds(40), 500),
+            ("20s-1min,minrate=1", seconds(20), seconds(60), 1),
+            ("20", seconds(20), seconds(20), 0),
+            (
+                "500ms",
+                Duration::from_millis(500),
+                Duration::from_millis(500),
+                0,
+            ),
+            ("20,MinRate=500", seconds(20), value::LONGEST, 500),
+            ("0", Duration::ZERO, Duration::ZERO, 0),
+        ] {
+            let expected = HeaderTimeout {
+                initial,
+                max,
+                min_rate,
+            };
+            assert_eq!(stage_timeout(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_stage_that_is_not_whole_is_refused() {
+        for text in [
+            "",
+            "20-40",
+            "40-20,MinRate=500",
+            "20-,MinRate=500",
+            "-20,MinRate=500",
+            "20,",
+            "20,500",
+            "20,Rate=500",
+            "20,MinRate=0",
+            "20,MinRate=",
+            "20-40,MinRate=500,x",
+        ] {
+            assert!(stage_timeout(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! THE TABLE: every directive and section that this program knows, with its syntax, default, contexts and meaning, and
+//! the function that obeys it. The parser, `-L`, the defaults and the man page test all read it; nothing else knows what
+//! directives there are.
+
+use super::draft::{FormatDraft, Scope};
+use super::{DEFAULT_SERVER_ROOT, apply, proxy_pass, value};
+use crate::http::head::MAX_HEAD;
+use std::fmt;
+use value::Unit::Seconds;
+
+/// Where a directive may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// Outside of any section.
+    Server,
+    /// Inside `<VirtualHost>`.
+    VirtualHost,
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server config",
+            Self::VirtualHost => "virtual host",
+        })
+    }
+}
+
+/// One directive or section.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name as it is printed; a section's with its angle brackets. Any case is read.
+    pub name: &'static str,
+    /// What stands behind the name. `[...]` is optional, `...` repeats.
+    pub syntax: &'static str,
+    /// What holds where the directive is not written, in its own syntax. None: nothing is set.
+    pub default: Option<&'static str>,
+    /// Where it may stand.
+    pub contexts: &'static [Context],
+    /// What it does, in a line.
+    pub help: &'static str,
+    pub(super) action: Action,
+}
+
+/// How many words a directive takes, and what obeys it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Action {
+    /// `On` or `Off`.
+    Flag(fn(&mut Scope<'_>, bool) -> Result<(), String>),
+    /// One word.
+    One(fn(&mut Scope<'_>, &str) -> Result<(), String>),
+    /// At least one word, and no more than this.
+    UpTo(usize, fn(&mut Scope<'_>, &[&str]) -> Result<(), String>),
+    /// Obeyed while reading, by `config/syntax.rs`.
+    Reader,
+    /// A section that `config/draft.rs` walks into.
+    Section,
+}
+
+impl Entry {
+    /// Counts the words and obeys them.
+    pub(super) fn apply(&self, scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+        let expected = |what: &str| {
+            let count = words.len();
+            Err(format!(
+                "expected {what}, found {count}; syntax: {} {}",
+                self.name, self.syntax
+            ))
+        };
+        match (self.action, words) {
+            (Action::Flag(apply), [word, ignored @ ..]) => {
+                if !ignored.is_empty() {
+                    let ignored = ignored.join(" ");
+                    scope.warn(format!(
+                        "\"{ignored}\" behind \"{word}\" is ignored, as in httpd"
+                    ));
+                }
+                apply(scope, value::on_off(word)?)
+            }
+            (Action::Flag(_) | Action::One(_), []) => expected("one word"),
+            (Action::One(apply), [word]) => apply(scope, word),
+            (Action::One(_), _) => expected("one word"),
+            (Action::UpTo(..), []) => expected("at least one word"),
+            (Action::UpTo(most, _), words) if words.len() > most => {
+                expected(&format!("at most {most} words"))
+            }
+            (Action::UpTo(_, apply), words) => apply(scope, words),
+            (Action::Reader | Action::Section, _) => Ok(()),
+        }
+    }
+}
+
+/// Finds an entry by its name, in any case. httpd: directive names are case-insensitive.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Entry> {
+    TABLE
+        .iter()
+        .find(|entry| entry.name.eq_ignore_ascii_case(name))
+}
+
+const SERVER: &[Context] = &[Context::Server];
+const HOST: &[Context] = &[Context::VirtualHost];
+const BOTH: &[Context] = &[Context::Server, Context::VirtualHost];
+
+/// No bound on the number of words.
+const MANY: usize = usize::MAX;
+
+/// All directives, by topic.
+pub const TABLE: &[Entry] = &[
+    // ---- mapping -----------------------------------------------------------------------------------------------
+    Entry {
+        name: "ProxyPass",
+        syntax: "path url [connectiontimeout=duration] [timeout=duration] [upgrade=protocol|ANY|NONE]",
+        default: None,
+        contexts: BOTH,
+        help: "tunnels what is below a path to a ws:// or wss:// backend; the first match counts",
+        action: Action::UpTo(MANY, proxy_pass::apply),
+    },
+    Entry {
+        name: "ProxyPreserveHost",
+        syntax: "On|Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "whether the backend sees the client's Host field instead of its own name",
+        action: Action::Flag(|scope, on| {
+            scope.host.preserve_host = on;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyAddHeaders",
+        syntax: "On|Off",
+        default: Some("On"),
+        contexts: BOTH,
+        help: "whether the backend gets X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Server",
+        action: Action::Flag(|scope, on| {
+            scope.host.add_headers = on;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyTimeout",
+        syntax: "duration",
+        default: None,
+        contexts: BOTH,
+        help: "how long each step towards a backend may take; unset: the value of Timeout",
+        action: Action::One(|scope, text| {
+            scope.host.proxy_timeout = Some(value::positive_duration(text, Seconds)?);
+            Ok(())
+        }),
+    },
+    // ---- tunnels -----------------------------------------------------------------------------------------------
+    Entry {
+        name: "ProxyWebsocketIdleTimeout",
+        syntax: "duration",
+        default: Some("0"),
+        contexts: BOTH,
+        help: "how long a tunnel may be silent in both directions before it is closed; 0: for ever",
+        action: Action::One(|scope, text| {
+            let limit = value::duration(text, Seconds)?;
+            scope.host.idle_timeout = (!limit.is_zero()).then_some(limit);
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyWebsocketHalfCloseTimeout",
+        syntax: "duration",
+        default: Some("30"),
+        contexts: BOTH,
+        help: "how long a tunnel whose one direction has ended may be silent in the other; not in httpd",
+        action: Action::One(|scope, text| {
+            scope.host.half_close_timeout = value::positive_duration(text, Seconds)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyWebsocketFallbackToProxyHttp",
+        syntax: "Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "Off is what this program does: a request without Upgrade on a ws:// path gets 426; On is refused",
+        action: Action::Flag(apply::fallback_to_proxy_http),
+    },
+    // ---- TLS towards backends ----------------------------------------------------------------------------------
+    Entry {
+        name: "SSLProxyEngine",
+        syntax: "On|Off",
+        default: None,
+        contexts: BOTH,
+        help: "wss:// turns TLS on by itself; Off beside a wss:// entry is an error",
+        action: Action::Flag(apply::ssl_proxy_engine),
+    },
+    Entry {
+        name: "SSLProxyVerify",
+        syntax: "require|none",
+        default: Some("require"),
+        contexts: BOTH,
+        help: "whether a backend must show a valid certificate for its name; in httpd the default is none",
+        action: Action::One(apply::ssl_proxy_verify),
+    },
+    Entry {
+        name: "SSLProxyCACertificateFile",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "PEM file of the only authorities that backends are verified by; unset: those of the system",
+        action: Action::One(apply::ssl_proxy_ca_certificate_file),
+    },
+    // ---- requests ----------------------------------------------------------------------------------------------
+    Entry {
+        name: "Timeout",
+        syntax: "duration",
+        default: Some("60"),
+        contexts: BOTH,
+        help: "how long a step may take where no directive for it says more",
+        action: Action::One(|scope, text| {
+            scope.host.timeout = value::positive_duration(text, Seconds)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "RequestReadTimeout",
+        syntax: "header=duration[-duration][,MinRate=bytes] [body=...] [handshake=...]",
+        default: Some("header=20-40,MinRate=500"),
+        contexts: BOTH,
+        help: "how long a request head may take: at first, at most, and the bytes that earn a second; 0: for ever; \
+               body and handshake have no effect",
+        action: Action::UpTo(MANY, apply::request_read_timeout),
+    },
+    Entry {
+        name: "LimitRequestLine",
+        syntax: "bytes",
+        default: Some("8190"),
+        contexts: BOTH,
+        help: "the longest request line; longer: 414",
+        action: Action::One(|scope, text| {
+            scope.host.limits.line = value::integer(text, 1..=MAX_HEAD)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "LimitRequestFieldSize",
+        syntax: "bytes",
+        default: Some("8190"),
+        contexts: BOTH,
+        help: "the longest header field of a request; longer: 431",
+        action: Action::One(|scope, text| {
+            scope.host.limits.field = value::integer(text, 1..=MAX_HEAD)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "LimitRequestFields",
+        syntax: "number",
+        default: Some("100"),
+        contexts: BOTH,
+        help: "the most header fields of a request; more: 431; 0: as many as a head can hold",
+        action: Action::One(|scope, text| {
+            scope.host.limits.fields = value::integer(text, 0..=32767)?;
+            Ok(())
+        }),
+    },
+    // ---- logs --------------------------------------------------------------------------------------------------
+    Entry {
+        name: "ErrorLog",
+        syntax: "path",
+        default: Some("/dev/stderr"),
+        contexts: SERVER,
+        help: "the file for errors and warnings; /dev/stderr: the standard error",
+        action: Action::One(apply::error_log),
+    },
+    Entry {
+        name: "LogLevel",
+        syntax: "emerg|alert|crit|error|warn|notice|info|debug|trace1..trace8",
+        default: Some("warn"),
+        contexts: SERVER,
+        help: "the least level that is written to the error log",
+        action: Action::UpTo(MANY, apply::log_level),
+    },
+    Entry {
+        name: "LogFormat",
+        syntax: "format [nickname]",
+        default: Some(r#""%h %l %u %t \"%r\" %>s %b""#),
+        contexts: BOTH,
+        help: "names a format for CustomLog; without a nickname it is the format of TransferLog",
+        action: Action::UpTo(2, apply::log_format),
+    },
+    Entry {
+        name: "CustomLog",
+        syntax: "path format|nickname",
+        default: None,
+        contexts: BOTH,
+        help: "an access log: one line for each request, at the end of its tunnel; one in a virtual host replaces the \
+               main server's",
+        action: Action::UpTo(3, apply::custom_log),
+    },
+    Entry {
+        name: "TransferLog",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "an access log in the format of the last LogFormat without a nickname",
+        action: Action::One(|scope, path| apply::access_log(scope, path, FormatDraft::Transfer)),
+    },
+    // ---- hosts and listeners -----------------------------------------------------------------------------------
+    Entry {
+        name: "Listen",
+        syntax: "[address:]port [http]",
+        default: None,
+        contexts: SERVER,
+        help: "an address to listen on, IPv6 in brackets; may be repeated; port 0: the kernel chooses one",
+        action: Action::UpTo(2, apply::listen),
+    },
+    Entry {
+        name: "<VirtualHost>",
+        syntax: "address[:port] ...",
+        default: None,
+        contexts: SERVER,
+        help: "settings of their own for requests to an address, chosen by ServerName and ServerAlias",
+        action: Action::Section,
+    },
+    Entry {
+        name: "ServerName",
+        syntax: "[scheme://]host[:port]",
+        default: None,
+        contexts: BOTH,
+        help: "the name of a host, for X-Forwarded-Server and logs; unset: the machine's; scheme and port have no effect",
+        action: Action::One(|scope, text| {
+            scope.host.server_name = Some(value::server_name(text)?.to_owned());
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ServerAlias",
+        syntax: "host ...",
+        default: None,
+        contexts: HOST,
+        help: "more names that choose a virtual host; * and ? are wildcards",
+        action: Action::UpTo(MANY, |scope, names| {
+            for name in names {
+                match value::server_alias(name) {
+                    Ok(name) => scope.host.aliases.push(name.to_owned()),
+                    Err(problem) => scope.error(problem),
+                }
+            }
+            Ok(())
+        }),
+    },
+    // ---- the process -------------------------------------------------------------------------------------------
+    Entry {
+        name: "MaxRequestWorkers",
+        syntax: "number",
+        default: Some("400"),
+        contexts: SERVER,
+        help: "the most requests and tunnels at once; more wait until one ends",
+        action: Action::One(apply::max_request_workers),
+    },
+    Entry {
+        name: "MaxClients",
+        syntax: "number",
+        default: None,
+        contexts: SERVER,
+        help: "the older name of MaxRequestWorkers",
+        action: Action::One(apply::max_request_workers),
+    },
+    Entry {
+        name: "ThreadStackSize",
+        syntax: "bytes",
+        default: Some("131072"),
+        contexts: SERVER,
+        help: "the stack of a worker, 65536 or more",
+        action: Action::One(|scope, text| {
+            scope.program.thread_stack_size = value::integer(text, 65_536..=1_073_741_824)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ListenBacklog",
+        syntax: "number",
+        default: Some("511"),
+        contexts: SERVER,
+        help: "connections that the kernel keeps waiting for each listener; its own limit counts as well",
+        action: Action::One(|scope, text| {
+            scope.program.listen_backlog = value::integer(text, 1..=i32::MAX)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "PidFile",
+        syntax: "path",
+        default: None,
+        contexts: SERVER,
+        help: "a file that holds the process id while the program runs",
+        action: Action::One(|scope, text| {
+            scope.program.pid_file = Some(scope.path(text)?);
+            Ok(())
+        }),
+    },
+    // ---- reading -----------------------------------------------------------------------------------------------
+    Entry {
+        name: "ServerRoot",
+        syntax: "path",
+        default: Some(DEFAULT_SERVER_ROOT),
+        contexts: SERVER,
+        help: "the folder that relative paths are below",
+        action: Action::Reader,
+    },
+    Entry {
+        name: "Include",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "reads other files here: a file, a folder with all below it, or wildcards; none is an error",
+        action: Action::Reader,
+    },
+    Entry {
+        name: "IncludeOptional",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "as Include, where none is no error",
+        action: Action::Reader,
+    },
+    Entry {
+        name: "Define",
+        syntax: "name [value]",
+        default: None,
+        contexts: BOTH,
+        help: "sets what ${name} stands for and what <IfDefine> finds, from here on and everywhere",
+        action: Action::Reader,
+    },
+    Entry {
+        name: "UnDefine",
+        syntax: "name",
+        default: None,
+        contexts: BOTH,
+        help: "takes back Define and -D",
+        action: Action::Reader,
+    },
+    Entry {
+        name: "<IfDefine>",
+        syntax: "[!]name",
+        default: None,
+        contexts: BOTH,
+        help: "reads what is inside if the name is set by Define or -D; ! turns it round",
+        action: Action::Reader,
+    },
+    Entry {
+        name: "<IfModule>",
+        syntax: "[!]module",
+        default: None,
+        contexts: BOTH,
+        help: "reads what is inside if this program does the job of that module of httpd",
+        action: Action::Reader,
+    },
+    Entry {
+        name: "<IfFile>",
+        syntax: "[!]path",
+        default: None,
+        contexts: BOTH,
+        help: "reads what is inside if the file exists",
+        action: Action::Reader,
+    },
+    Entry {
+        name: "LoadModule",
+        syntax: "module path",
+        default: None,
+        contexts: SERVER,
+        help: "accepted for modules of httpd whose job this program does, and then has no effect",
+        action: Action::UpTo(2, apply::load_module),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::syntax;
+    use super::*;
+
+    #[test]
+    fn no_name_stands_twice() {
+        for (index, entry) in TABLE.iter().enumerate() {
+            let found = TABLE
+                .iter()
+                .position(|e| e.name.eq_ignore_ascii_case(entry.name));
+            assert_eq!(found, Some(index), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn the_reader_and_the_table_agree_on_what_is_obeyed_while_reading() {
+        let table: std::collections::BTreeSet<String> = TABLE
+            .iter()
+            .filter(|entry| matches!(entry.action, Action::Reader))
+            .map(|entry| entry.name.to_owned())
+            .collect();
+        let reader = syntax::READ_TIME
+            .into_iter()
+            .map(str::to_owned)
+            .chain(
+                syntax::CONDITIONS
+                    .into_iter()
+                    .map(|name| format!("<{name}>")),
+            )
+            .collect();
+        assert_eq!(table, reader);
+    }
+
+    #[test]
+    fn what_the_table_knows_is_not_called_unsupported() {
+        for entry in TABLE {
+            assert_eq!(
+                super::super::names::unsupported(entry.name),
+                None,
+                "{}",
+                entry.name
+            );
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! From directives to a [`Config`]: what is set so far, the walk over sections, and the checks that need the whole.
+//!
+//! The table's defaults are applied first, then the main server's directives, then each virtual host's on a copy of the
+//! main server's settings. So every directive is inherited on its own, and no value has a second place for its default.
+
+use super::directives::{self, Action, Context, Entry};
+use super::findings::{Findings, Origin};
+use super::syntax::{self, Files, Item, Reading, Section};
+use super::{
+    AccessLog, BackendTls, Config, ConfigError, HeaderTimeout, HostAddress, Listen, LogTarget,
+    Sources, VirtualHost, names, value,
+};
+use crate::access_log::format::LogFormat;
+use crate::http::head::Limits;
+use crate::route::Router;
+use crate::route::mapping::Mapping;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Settings of the whole program.
+#[derive(Debug)]
+pub(super) struct ProgramDraft {
+    pub(super) listen: Vec<Listen>,
+    pub(super) error_log: LogTarget,
+    pub(super) log_level: log::LevelFilter,
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) max_request_workers: usize,
+    pub(super) thread_stack_size: usize,
+    pub(super) listen_backlog: i32,
+}
+
+/// Settings of a host.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HostDraft {
+    pub(super) server_name: Option<String>,
+    /// What requests may call this host, beside its own `ServerName`; not inherited.
+    pub(super) aliases: Vec<String>,
+    pub(super) limits: Limits,
+    pub(super) header_timeout: HeaderTimeout,
+    pub(super) timeout: Duration,
+    pub(super) proxy_timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) half_close_timeout: Duration,
+    pub(super) preserve_host: bool,
+    pub(super) add_headers: bool,
+    pub(super) backend_tls: BackendTls,
+    /// Where `SSLProxyEngine Off` stands.
+    pub(super) tls_off: Option<Origin>,
+    /// With the place of each line.
+    pub(super) mappings: Vec<(Arc<Mapping>, Origin)>,
+    /// Nicknames; the last of a name counts.
+    pub(super) formats: Vec<(String, Arc<LogFormat>)>,
+    /// `LogFormat` without a nickname.
+    pub(super) transfer_format: Option<Arc<LogFormat>>,
+    pub(super) logs: Vec<LogDraft>,
+}
+
+/// An access log whose format may still be a name: it may be defined further down.
+#[derive(Debug, Clone)]
+pub(super) struct LogDraft {
+    pub(super) directive: &'static str,
+    pub(super) path: PathBuf,
+    pub(super) format: FormatDraft,
+    pub(super) origin: Origin,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum FormatDraft {
+    Ready(Arc<LogFormat>),
+    Nickname(String),
+    /// Whatever `LogFormat` without a nickname says in the end.
+    Transfer,
+}
+
+/// What an apply function may look at and change.
+pub(super) struct Scope<'a> {
+    pub(super) program: &'a mut ProgramDraft,
+    pub(super) host: &'a mut HostDraft,
+    /// Where the directive stands.
+    pub(super) at: &'a Origin,
+    /// Its name as the table spells it.
+    pub(super) directive: &'static str,
+    pub(super) files: &'a dyn Files,
+    server_root: &'a Path,
+    findings: &'a mut Findings,
+}
+
+impl Scope<'_> {
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
+        self.findings.warning(self.at, self.directive, text);
+    }
+
+    /// Reports a problem and lets the caller go on to find more.
+    pub(super) fn error(&mut self, problem: impl Into<String>) {
+        self.findings.error(self.at, self.directive, problem);
+    }
+
+    /// A path; a relative one is below `ServerRoot`.
+    pub(super) fn path(&self, text: &str) -> Result<PathBuf, String> {
+        if text.is_empty() {
+            return Err("expected a path, found \"\"".to_owned());
+        }
+        Ok(self.server_root.join(text))
+    }
+}
+
+/// Applies what was read.
+pub(super) fn resolve(
+    reading: Reading,
+    sources: &Sources,
+    files: &dyn Files,
+) -> Result<Config, Vec<ConfigError>> {
+    let whole = Origin {
+        file: match &sources.file {
+            Some(path) => path.to_string_lossy().into(),
+            None => reading.files.first().cloned().unwrap_or_default(),
+        },
+        line: 0,
+    };
+    let mut walk = Walk {
+        program: ProgramDraft {
+            listen: Vec::new(),
+            error_log: LogTarget::Stderr,
+            log_level: log::LevelFilter::Warn,
+            pid_file: None,
+            max_request_workers: 0,
+            thread_stack_size: 0,
+            listen_backlog: 0,
+        },
+        findings: reading.findings,
+        server_root: reading.server_root,
+        files,
+    };
+    let mut main = HostDraft::default();
+    walk.defaults(&mut main);
+    let sections = walk.items(&reading.items, Context::Server, &mut main);
+    let mut hosts = Vec::new();
+    for section in sections {
+        let addresses = walk.addresses(section);
+        let mut host = HostDraft {
+            server_name: None,
+            logs: Vec::new(),
+            ..main.clone()
+        };
+        walk.items(&section.body, Context::VirtualHost, &mut host);
+        if host.logs.is_empty() {
+            host.logs = main.logs.clone();
+        }
+        hosts.push((host, addresses, section.origin.clone()));
+    }
+
+    walk.check(&main, &hosts, &whole);
+    let main_name = match &main.server_name {
+        Some(name) => name.clone(),
+        None => files
+            .host_name()
+            .filter(|name| value::server_name(name).is_ok())
+            .unwrap_or_else(|| "localhost".to_owned()),
+    };
+    let main = walk.host(main, &main_name, Vec::new(), whole);
+    let virtual_hosts = hosts
+        .into_iter()
+        .map(|(host, addresses, origin)| walk.host(host, &main_name, addresses, origin))
+        .collect();
+
+    let mut findings = walk.findings;
+    findings.sort(&reading.files);
+    if !findings.errors.is_empty() {
+        return Err(findings.errors);
+    }
+    let program = walk.program;
+    Ok(Config {
+        listen: program.listen,
+        error_log: program.error_log,
+        log_level: program.log_level,
+        pid_file: program.pid_file,
+        max_request_workers: program.max_request_workers,
+        thread_stack_size: program.thread_stack_size,
+        listen_backlog: program.listen_backlog,
+        server_root: walk.server_root,
+        main,
+        virtual_hosts,
+        warnings: findings.warnings,
+    })
+}
+
+/// A host, the addresses of its section, and where it begins.
+type Hosted = (HostDraft, Vec<HostAddress>, Origin);
+
+struct Walk<'a> {
+    program: ProgramDraft,
+    findings: Findings,
+    server_root: PathBuf,
+    files: &'a dyn Files,
+}
+
+impl Walk<'_> {
+    /// Applies the table's defaults. A default that its own directive refuses would be a defect of the table; a test
+    /// holds it to that, and here it shows as an error like any other.
+    fn defaults(&mut self, host: &mut HostDraft) {
+        let at = Origin {
+            file: "default".into(),
+            line: 0,
+        };
+        for entry in directives::TABLE {
+            if let Some(default) = entry.default {
+                self.apply(entry, default, &at, host);
+            }
+        }
+        // The one nickname that httpd has of its own.
+        if let Some(format) = &host.transfer_format {
+            host.formats.push(("CLF".to_owned(), Arc::clone(format)));
+        }
+    }
+
+    /// Applies directives in order, and returns the virtual hosts among them.
+    fn items<'i>(
+        &mut self,
+        items: &'i [Item],
+        context: Context,
+        host: &mut HostDraft,
+    ) -> Vec<&'i Section> {
+        let mut hosts = Vec::new();
+        for item in items {
+            match item {
+                Item::Directive(directive) => {
+                    let entry = self.look_up(&directive.name, &directive.origin, context);
+                    if let Some(entry) = entry {
+                        self.apply(entry, &directive.arguments, &directive.origin, host);
+                    }
+                }
+                Item::Section(section) => {
+                    let name = format!("<{}>", section.name);
+                    if self.look_up(&name, &section.origin, context).is_some() {
+                        hosts.push(section);
+                    }
+                }
+            }
+        }
+        hosts
+    }
+
+    /// Finds a name in the table, if it may stand here.
+    fn look_up(&mut self, name: &str, at: &Origin, context: Context) -> Option<&'static Entry> {
+        let Some(entry) = directives::find(name) else {
+            let problem = match names::unsupported(name) {
+                Some(hint) => hint.to_owned(),
+                None => match names::near_miss(name, directives::TABLE.iter().map(|e| e.name)) {
+                    Some(near) => format!("unknown directive; did you mean \"{near}\"?"),
+                    None => "unknown directive; \"proxy-wstunnel -L\" lists all".to_owned(),
+                },
+            };
+            self.findings.error(at, name, problem);
+            return None;
+        };
+        if !entry.contexts.contains(&context) {
+            let allowed: Vec<String> = entry.contexts.iter().map(Context::to_string).collect();
+            let problem = format!(
+                "not allowed in {context}; allowed in {}",
+                allowed.join(" and ")
+            );
+            self.findings.error(at, entry.name, problem);
+            return None;
+        }
+        Some(entry)
+    }
+
+    fn apply(&mut self, entry: &Entry, arguments: &str, at: &Origin, host: &mut HostDraft) {
+        // What the reader obeys, it has judged as well.
+        if matches!(entry.action, Action::Reader | Action::Section) {
+            return;
+        }
+        let words = match syntax::words(arguments) {
+            Ok(words) => words,
+            Err(problem) => return self.findings.error(at, entry.name, problem),
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut scope = Scope {
+            program: &mut self.program,
+            host,
+            at,
+            directive: entry.name,
+            files: self.files,
+            server_root: &self.server_root,
+            findings: &mut self.findings,
+        };
+        if let Err(problem) = entry.apply(&mut scope, &words) {
+            scope.error(problem);
+        }
+    }
+
+    fn addresses(&mut self, section: &Section) -> Vec<HostAddress> {
+        let words = syntax::words(&section.arguments).unwrap_or_else(|problem| {
+            self.findings
+                .error(&section.origin, "<VirtualHost>", problem);
+            Vec::new()
+        });
+        if words.is_empty() {
+            let problem = "expected one or more addresses, such as *:80 or [::1]:8080";
+            self.findings
+                .error(&section.origin, "<VirtualHost>", problem);
+        }
+        let mut addresses = Vec::new();
+        for word in words {
+            match value::host_address(&word) {
+                Ok((address, port)) => addresses.push(HostAddress { address, port }),
+                Err(problem) => self
+                    .findings
+                    .error(&section.origin, "<VirtualHost>", problem),
+            }
+        }
+        addresses
+    }
+
+    /// What only shows when everything is known.
+    fn check(&mut self, main: &HostDraft, hosts: &[Hosted], whole: &Origin) {
+        let reported = |error: &ConfigError| {
+            // The line may be the one that failed, or in a file that could not be read.
+            ["Listen", "Include", "IncludeOptional", ""].contains(&error.directive.as_str())
+        };
+        if self.program.listen.is_empty() && !self.findings.errors.iter().any(reported) {
+            let problem = "there is none; say where to listen, for example \"Listen 8080\"";
+            self.findings.error(whole, "Listen", problem);
+        }
+        self.check_tls_off(main, None);
+        for (host, addresses, origin) in hosts {
+            self.check_tls_off(host, Some(main));
+            for address in addresses {
+                self.check_listened(*address, origin);
+            }
+        }
+        let routed =
+            !main.mappings.is_empty() || hosts.iter().any(|(host, _, _)| !host.mappings.is_empty());
+        if !routed && self.findings.errors.is_empty() {
+            let text = "there is none, so every request is answered with 404";
+            self.findings.warning(whole, "ProxyPass", text);
+        }
+    }
+
+    /// An explicit `SSLProxyEngine Off` contradicts a `wss://` entry.
+    fn check_tls_off(&mut self, host: &HostDraft, main: Option<&HostDraft>) {
+        let Some(off) = &host.tls_off else { return };
+        // What the main server gets wrong by itself is its own error, and not that of each host that inherits it.
+        let inherited = match main {
+            Some(main) if main.tls_off == host.tls_off => main.mappings.len(),
+            _ => 0,
+        };
+        for (mapping, at) in host.mappings.iter().skip(inherited) {
+            if mapping.url.tls {
+                let problem = format!(
+                    "wss:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write ws://"
+                );
+                self.findings.error(at, "ProxyPass", problem);
+            }
+        }
+    }
+
+    fn check_listened(&mut self, address: HostAddress, at: &Origin) {
+        let serves = |listen: &Listen| {
+            let same_port = address.port.is_none_or(|port| port == listen.port) || listen.port == 0;
+            let same_address = match (address.address, listen.address) {
+                (Some(own), Some(listened)) => own == listened || listened.is_unspecified(),
+                _ => true,
+            };
+            same_port && same_address
+        };
+        if !self.program.listen.is_empty() && !self.program.listen.iter().any(serves) {
+            let text = format!("no Listen serves {address}, so this host is never chosen by it");
+            self.findings.warning(at, "<VirtualHost>", text);
+        }
+    }
+
+    fn host(
+        &mut self,
+        draft: HostDraft,
+        main_name: &str,
+        addresses: Vec<HostAddress>,
+        origin: Origin,
+    ) -> Arc<VirtualHost> {
+        let mut access_logs = Vec::new();
+        for log in &draft.logs {
+            match draft.format(&log.format) {
+                Ok(format) => access_logs.push(AccessLog {
+                    path: log.path.clone(),
+                    format,
+                    origin: log.origin.clone(),
+                }),
+                Err(problem) => self.findings.error(&log.origin, log.directive, problem),
+            }
+        }
+        let names = draft.server_name.iter().chain(&draft.aliases);
+        let names = names
+            .map(|name| name.trim_end_matches('.').to_ascii_lowercase())
+            .collect();
+        Arc::new(VirtualHost {
+            server_name: draft.server_name.as_deref().unwrap_or(main_name).into(),
+            names,
+            addresses,
+            origin,
+            limits: draft.limits,
+            header_timeout: draft.header_timeout,
+            timeout: draft.timeout,
+            proxy_timeout: draft.proxy_timeout,
+            idle_timeout: draft.idle_timeout,
+            half_close_timeout: draft.half_close_timeout,
+            preserve_host: draft.preserve_host,
+            add_headers: draft.add_headers,
+            backend_tls: draft.backend_tls,
+            access_logs,
+            router: Router {
+                mappings: draft.mappings.into_iter().map(|(m, _)| m).collect(),
+            },
+        })
+    }
+}
+
+impl HostDraft {
+    fn format(&self, wanted: &FormatDraft) -> Result<Arc<LogFormat>, String> {
+        let nickname = match wanted {
+            FormatDraft::Ready(format) => return Ok(Arc::clone(format)),
+            FormatDraft::Transfer => {
+                return self
+                    .transfer_format
+                    .clone()
+                    .ok_or_else(|| "there is no LogFormat without a nickname".to_owned());
+            }
+            FormatDraft::Nickname(nickname) => nickname,
+        };
+        let found = self
+            .formats
+            .iter()
+            .rev()
+            .find(|(name, _)| name.eq_ignore_ascii_case(nickname));
+        if let Some((_, format)) = found {
+            return Ok(Arc::clone(format));
+        }
+        let known = self.formats.iter().map(|(name, _)| name.as_str());
+        Err(match names::near_miss(nickname, known) {
+            Some(near) => {
+                format!("no LogFormat has the nickname \"{nickname}\"; did you mean \"{near}\"?")
+            }
+            None => format!(
+                "no LogFormat has the nickname \"{nickname}\"; write LogFormat \"...\" {nickname}"
+            ),
+        })
+    }
+}

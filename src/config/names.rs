@@ -1,0 +1,230 @@
+//! Names that are not in the table: those that httpd has and we have not, each with what to do instead, and those that
+//! are misspelled.
+
+/// The name in the list that was probably meant by `wrong`, if one is near enough. Case does not count.
+pub(super) fn near_miss<'a>(
+    wrong: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let wrong = wrong.to_ascii_lowercase();
+    // A third of the letters may be wrong, three at most: more is a guess that misleads.
+    let tolerance = (wrong.chars().count() / 3).clamp(1, 3);
+    names
+        .into_iter()
+        .map(|name| (distance(&wrong, &name.to_ascii_lowercase()), name))
+        .filter(|(distance, _)| *distance <= tolerance)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// How many letters have to be inserted, dropped, changed or swapped with their neighbour to make `b` of `a` (optimal
+/// string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    let mut previous = None;
+    for (i, x) in a.chars().enumerate() {
+        let mut row = vec![i + 1];
+        let mut left = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
+            let mut least = (at(&last, j) + usize::from(x != *y))
+                .min(at(&last, j + 1) + 1)
+                .min(left + 1);
+            if j > 0 && previous == Some(*y) && b.get(j - 1) == Some(&x) {
+                least = least.min(at(&before_last, j - 1) + 1);
+            }
+            row.push(least);
+            left = least;
+        }
+        before_last = std::mem::replace(&mut last, row);
+        previous = Some(x);
+    }
+    last.last().copied().unwrap_or_default()
+}
+
+/// What to do about a directive or section (in angle brackets, ) of httpd that this version does not have.
+pub(super) fn unsupported(name: &str) -> Option<&'static str> {
+    UNSUPPORTED
+        .iter()
+        .find(|(names, _)| {
+            names
+                .split(' ')
+                .any(|known| known.eq_ignore_ascii_case(name))
+        })
+        .map(|(_, hint)| *hint)
+}
+
+/// Names, separated by blanks, and what to do.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    (
+        "ProxyPassMatch",
+        "patterns are not supported by this version; write one ProxyPass for each path prefix",
+    ),
+    (
+        "RewriteEngine RewriteRule RewriteCond RewriteBase RewriteOptions RewriteMap",
+        "rewriting is not supported by this version; write one ProxyPass for each path prefix that leads to a WebSocket \
+         backend",
+    ),
+    (
+        "ProxyPassReverse ProxyPassReverseCookieDomain ProxyPassReverseCookiePath ProxyErrorOverride ProxyHTMLEnable \
+         ProxyHTMLURLMap",
+        "it changes ordinary answers, and this version tunnels WebSocket only; remove the line, and leave http:// to \
+         another server",
+    ),
+    (
+        "ProxyRequests ProxyRemote ProxyRemoteMatch ProxyBlock NoProxy ProxyDomain AllowCONNECT",
+        "there is no forward proxy in this program; remove the line",
+    ),
+    (
+        "<Proxy> <ProxyMatch> BalancerMember ProxySet BalancerGrowth BalancerPersist BalancerInherit ProxyPassInherit",
+        "balancers are not supported by this version; write one ProxyPass with one ws:// or wss:// URL for each path",
+    ),
+    (
+        "<Location> <LocationMatch>",
+        "settings by path are not supported by this version; write ProxyPass with its path in the main server or in \
+         <VirtualHost>",
+    ),
+    (
+        "<Directory> <DirectoryMatch> <Files> <FilesMatch> DocumentRoot DirectoryIndex Options AllowOverride AccessFileName \
+         Alias AliasMatch ScriptAlias ScriptAliasMatch UserDir AddType AddHandler SetHandler TypesConfig \
+         DefaultType ForceType MimeMagicFile AddDefaultCharset IndexOptions AddIcon AddIconByType AddIconByEncoding \
+         FileETag EnableSendfile EnableMMAP AddOutputFilterByType SetOutputFilter ExpiresActive ExpiresByType",
+        "this program serves no files; remove it, or leave the files to another server",
+    ),
+    (
+        "Redirect RedirectMatch RedirectPermanent ErrorDocument",
+        "this program gives no answers of its own but errors; leave redirects and pages to another server",
+    ),
+    (
+        "Require Order Allow Deny Satisfy <RequireAny> <RequireAll> <RequireNone> AuthType AuthName AuthUserFile \
+         AuthGroupFile AuthBasicProvider <Limit> <LimitExcept>",
+        "access control is not supported by this version; let the backend or a firewall decide who may connect",
+    ),
+    (
+        "Header RequestHeader SetEnv SetEnvIf SetEnvIfNoCase PassEnv UnsetEnv BrowserMatch",
+        "changing header fields and the environment is not supported by this version; remove the line",
+    ),
+    (
+        "ProxyVia ProxyMaxForwards ProxyBadHeader ProxyIOBufferSize ProxyReceiveBufferSize ProxySourceAddress \
+         ProxyPassInterpolateEnv Proxy100Continue ProxyStatus ProxyAsyncDelay ProxyAsyncIdleTimeout",
+        "not supported by this version; remove the line",
+    ),
+    (
+        "ProxyWebsocketAsync ProxyWebsocketAsyncDelay",
+        "asynchronous tunnels are not supported by this version: each tunnel has a worker of its own; remove the line \
+         and raise MaxRequestWorkers as needed",
+    ),
+    (
+        "SSLEngine SSLCertificateFile SSLCertificateKeyFile SSLCertificateChainFile SSLProtocol SSLCipherSuite \
+         SSLHonorCipherOrder SSLCompression SSLSessionTickets SSLSessionCache SSLSessionCacheTimeout SSLUseStapling \
+         SSLStaplingCache SSLVerifyClient SSLVerifyDepth SSLCACertificateFile SSLCACertificatePath SSLOptions \
+         SSLRandomSeed SSLPassPhraseDialog SSLMutex SSLStrictSNIVHostCheck",
+        "TLS towards clients is not supported by this version; let a TLS terminator listen in front of it (TLS \
+         towards backends is: wss://)",
+    ),
+    (
+        "SSLProxyProtocol SSLProxyCipherSuite SSLProxyVerifyDepth SSLProxyCACertificatePath SSLProxyCARevocationFile \
+         SSLProxyCARevocationPath SSLProxyCARevocationCheck SSLProxyCheckPeerName SSLProxyCheckPeerCN \
+         SSLProxyCheckPeerExpire SSLProxyMachineCertificateFile SSLProxyMachineCertificatePath \
+         SSLProxyMachineCertificateChainFile",
+        "not supported by this version; a backend's certificate chain, name and dates are checked as SSLProxyVerify \
+         says, against the system's authorities or those of SSLProxyCACertificateFile",
+    ),
+    (
+        "KeepAlive KeepAliveTimeout MaxKeepAliveRequests",
+        "a connection carries one request or one tunnel in this version, so there is nothing to set; remove the line",
+    ),
+    (
+        "User Group ChrootDir",
+        "this version does not change its user; start it as the user it shall be, for example with User= in its \
+         systemd unit",
+    ),
+    (
+        "ServerLimit ThreadLimit ThreadsPerChild StartServers MinSpareThreads MaxSpareThreads MinSpareServers \
+         MaxSpareServers AsyncRequestWorkerFactor MaxConnectionsPerChild MaxRequestsPerChild \
+         GracefulShutdownTimeout Mutex LockFile AcceptFilter AcceptMutex ScoreBoardFile DefaultRuntimeDir \
+         CoreDumpDirectory EnableExceptionHook",
+        "this is one process with one pool of workers; remove the line and set MaxRequestWorkers",
+    ),
+    (
+        "LimitRequestBody LimitInternalRecursion LimitXMLRequestBody",
+        "a request with a body is refused in any case; remove the line",
+    ),
+    (
+        "HostnameLookups IdentityCheck UseCanonicalName UseCanonicalPhysicalPort ServerAdmin ServerSignature \
+         ServerTokens ServerPath TraceEnable ContentDigest ExtendedStatus",
+        "it has no meaning in this program; remove the line",
+    ),
+    (
+        "ErrorLogFormat CookieLog BufferedLogs GlobalLog LogIOTrackTTFB LogLevelOverride",
+        "not supported by this version; CustomLog and ErrorLog write lines as they are told",
+    ),
+    (
+        "HttpProtocolOptions Protocols ProtocolsHonorOrder MergeSlashes AllowEncodedSlashes StrictHostCheck",
+        "not supported by this version: HTTP/1.1 is always read strictly; remove the line",
+    ),
+    (
+        "RemoteIPHeader RemoteIPTrustedProxy RemoteIPInternalProxy RemoteIPProxyProtocol",
+        "not supported by this version; the client's address is that of its connection",
+    ),
+    (
+        "NameVirtualHost",
+        "every <VirtualHost> is chosen by name; remove the line",
+    ),
+    (
+        "<If> <ElseIf> <Else>",
+        "expressions are not supported; decide at start with <IfDefine> instead",
+    ),
+    (
+        "<IfVersion> <IfDirective> <IfSection>",
+        "not supported by this version; use <IfDefine>, <IfModule> or <IfFile>",
+    ),
+    (
+        "<Macro> Use UndefMacro",
+        "macros are not supported; use Define and ${NAME}",
+    ),
+    (
+        "ReceiveBufferSize SendBufferSize",
+        "the kernel sizes its buffers by itself; remove the line",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_miss_is_one_or_a_few_letters_away() {
+        let names = ["ProxyPass", "ProxyTimeout", "Timeout", "Listen"];
+        for (wrong, meant) in [
+            ("ProxyPas", Some("ProxyPass")),
+            ("porxypass", Some("ProxyPass")),
+            ("Lisen", Some("Listen")),
+            ("timout", Some("Timeout")),
+            ("ProxyTimeuot", Some("ProxyTimeout")),
+            ("Frobnicate", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(near_miss(wrong, names), meant, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_swap_of_neighbours_is_one_step() {
+        assert_eq!(distance("ab", "ba"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+    }
+
+    #[test]
+    fn names_of_httpd_are_found_in_any_case() {
+        assert!(unsupported("rewriteengine").is_some());
+        assert!(unsupported("<location>").is_some());
+        assert!(unsupported("Frobnicate").is_none());
+        assert!(unsupported("").is_none());
+    }
+}

@@ -1,0 +1,139 @@
+//! One leg's byte stream, plain or in TLS, and what is done with it before the tunnel.
+
+use super::tls::TlsStream;
+use super::wait::{Cancel, Interrupted, Want, wait};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// How long a closing connection may still send what nobody will read. httpd: lingering close, 2 s of silence.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// A non-blocking byte stream.
+#[derive(Debug)]
+pub enum Stream {
+    /// Bare TCP.
+    Tcp(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    /// Whether bytes may wait inside of this program, where no event tells of them.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.tcp(),
+        }
+    }
+
+    /// What the last operation that would have blocked waits for: a TLS read may wait for room to write.
+    fn blocked_on(&self, operation: Want) -> Want {
+        match self {
+            Self::Tcp(_) => operation,
+            Self::Tls(tls) => tls.blocked_on(),
+        }
+    }
+
+    /// What to wait for before the next read.
+    pub fn waits_to_read(&self) -> (BorrowedFd<'_>, Want) {
+        (self.as_fd(), self.blocked_on(Want::Read))
+    }
+
+    /// Ends the direction towards the peer: its reads come to an end, ours do not.
+    pub fn finish(&mut self) {
+        if let Self::Tls(tls) = self {
+            tls.close_notify();
+        }
+        // A peer that has already gone cannot be told.
+        let _ = self.tcp().shutdown(Shutdown::Write);
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// [`Interrupted`]; how much was written before is then unknown.
+    pub fn send_all(&mut self, mut bytes: &[u8], deadline: Instant, cancel: &Cancel) -> Result<(), Interrupted> {
+        while !bytes.is_empty() {
+            match self.write(bytes) {
+                Ok(0) => return Err(Interrupted::Failed(io::ErrorKind::WriteZero.into())),
+                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait([(self.as_fd(), self.blocked_on(Want::Write))], Some(deadline), cancel)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Interrupted::Failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what there is, and waits for it if need be. 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: Option<Instant>,
+        cancel: &Cancel,
+    ) -> Result<usize, Interrupted> {
+        loop {
+            match self.read(buffer) {
+                Ok(received) => return Ok(received),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait([self.waits_to_read()], deadline, cancel)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Interrupted::Failed(error)),
+            }
+        }
+    }
+
+    /// Closes after an answer: says that nothing more comes, and discards input until the peer has closed too,
+    /// for at most [`LINGER`]. To close with unread input would reset the connection, and the answer with it.
+    pub fn close_lingering(mut self, cancel: &Cancel) {
+        self.finish();
+        let deadline = Instant::now() + LINGER;
+        let mut discarded = [0; 2048];
+        while Instant::now() < deadline {
+            match self.receive(&mut discarded, Some(deadline), cancel) {
+                Ok(received) if received > 0 => {}
+                _ => break,
+            }
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.read(buffer),
+            Self::Tls(tls) => tls.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tcp().as_fd()
+    }
+}

@@ -1,0 +1,174 @@
+//! The thread that waits on all listeners, and hands each connection to the pool. It blocks where there is
+//! nothing to do, and where the pool has no room: then the kernel's backlog fills, and clients wait there.
+
+use super::pool::Pool;
+use crate::net::listen::{Connection, Listener};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use log::{debug, warn};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The stack of the acceptor's thread: it only hands on.
+const STACK: usize = 128 * 1024;
+/// How long accepting pauses when the system has no descriptor or memory left.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Listeners that can be ready at a time; what does not fit comes with the next wait.
+const EVENTS: usize = 64;
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    /// Counts the connections of this process from 1; logs call them by it.
+    pub(super) id: u64,
+    pub(super) connection: Connection,
+    pub(super) at: Instant,
+}
+
+/// The running acceptor.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    // Dropped, and thereby seen by the thread, when it is to stop.
+    running: Sender<()>,
+    waker: Waker,
+    thread: JoinHandle<()>,
+}
+
+impl Acceptor {
+    /// Starts to accept from `listeners` into `pool`.
+    pub(super) fn start(listeners: Vec<Listener>, pool: Pool) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        for (index, listener) in listeners.iter().enumerate() {
+            let fd = listener.as_fd().as_raw_fd();
+            poll.registry().register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
+        }
+        let waker = Waker::new(poll.registry(), Token(listeners.len()))?;
+        let (running, stop) = bounded(0);
+        let listeners = listeners.into_iter().map(|listener| Port { listener, ready: true }).collect();
+        let mut accepting = Accepting { poll, listeners, pool, stop, next_id: 1 };
+        let thread =
+            thread::Builder::new().name("acceptor".to_owned()).stack_size(STACK).spawn(move || accepting.run())?;
+        Ok(Self { running, waker, thread })
+    }
+
+    /// Closes the listeners. No worker is started any more when this returns.
+    pub(super) fn stop(self) {
+        drop(self.running);
+        // Where the thread cannot be woken it has ended.
+        let _ = self.waker.wake();
+        let _ = self.thread.join();
+    }
+}
+
+struct Port {
+    listener: Listener,
+    /// Connections may wait: said once by an event, until accepting would have blocked.
+    ready: bool,
+}
+
+struct Accepting {
+    poll: Poll,
+    listeners: Vec<Port>,
+    pool: Pool,
+    stop: Receiver<()>,
+    next_id: u64,
+}
+
+/// Why a round of accepting ended.
+enum Round {
+    /// Nothing waits any more.
+    Drained,
+    /// The system has nothing left to accept with.
+    Exhausted(io::Error),
+    Stopped,
+}
+
+impl Accepting {
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut is_exhausted = false;
+        while !self.is_stopped() {
+            match self.accept_all() {
+                Round::Stopped => return,
+                Round::Drained => {
+                    if std::mem::take(&mut is_exhausted) {
+                        warn!("accepting connections again");
+                    }
+                }
+                Round::Exhausted(error) => {
+                    if !std::mem::replace(&mut is_exhausted, true) {
+                        warn!(
+                            "accepting pauses: {error}; new connections wait: \
+                             raise the limit of open files (ulimit -n, LimitNOFILE=)"
+                        );
+                    }
+                    match self.stop.recv_timeout(PAUSE) {
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        _ => return,
+                    }
+                }
+            }
+            // Where a worker could not be started, it is tried again.
+            let timeout = self.pool.lacks_a_worker().then_some(PAUSE);
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("the acceptor cannot wait: {error}; no further connection is accepted");
+                return;
+            }
+            if events.is_empty() {
+                self.pool.add_worker();
+            }
+            for event in &events {
+                if let Some(port) = self.listeners.get_mut(event.token().0) {
+                    port.ready = true;
+                }
+            }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Accepts what waits, one of each listener in turn.
+    fn accept_all(&mut self) -> Round {
+        loop {
+            let mut accepted_any = false;
+            for port in self.listeners.iter_mut().filter(|port| port.ready) {
+                let connection = match port.listener.accept() {
+                    Ok(connection) => connection,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        port.ready = false;
+                        continue;
+                    }
+                    Err(error) if is_exhaustion(&error) => return Round::Exhausted(error),
+                    // The client has gone already, or its network has: accept(2), "Error handling".
+                    Err(error) => {
+                        debug!("accept: {error}");
+                        accepted_any = true;
+                        continue;
+                    }
+                };
+                accepted_any = true;
+                let accepted = Accepted { id: self.next_id, connection, at: Instant::now() };
+                self.next_id += 1;
+                if self.pool.offer(accepted, &self.stop).is_err() {
+                    return Round::Stopped;
+                }
+            }
+            if !accepted_any {
+                return Round::Drained;
+            }
+        }
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhaustions = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| exhaustions.iter().any(|errno| errno.raw_os_error() == code))
+}

@@ -1,0 +1,516 @@
+//! One connection from bytes to tunnel: a script that only calls the rooms.
+
+use super::acceptor::Accepted;
+use super::{Shared, Site};
+use crate::access_log::AccessLog;
+use crate::forward::{self, Relayed};
+use crate::handshake::{self, Asked, Verdict};
+use crate::http::answer::{BackendFailure, Refusal};
+use crate::http::body::{BodyReader, Framing};
+use crate::http::head::{self, Limits, RequestHead, ResponseHead};
+use crate::net::connect::connect;
+use crate::net::stream::Stream;
+use crate::net::tls::TlsError;
+use crate::net::wait::{Cancel, Interrupted, wait};
+use crate::route::mapping::Mapping;
+use crate::transaction::Transaction;
+use crate::tunnel::event_loop::EventLoop;
+use crate::tunnel::{Leftovers, Limits as TunnelLimits, Tunnel};
+use log::{Level, log};
+use std::fmt;
+use std::io::{self, ErrorKind, Read};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// First size of the buffer for a head; most fit.
+const HEAD: usize = 2048;
+/// Bytes that a client may send before it has the 101; then no more is read from it.
+const EARLY: usize = 16 * 1024;
+/// Answers with 1xx other than 101 before the final one, as many as httpd takes.
+const MOST_INTERIM: usize = 10;
+/// The part of a relayed body that is held at a time.
+const BODY_PART: usize = 16 * 1024;
+
+/// Serves a connection to its end.
+pub(super) fn serve(accepted: Accepted, event_loop: &mut EventLoop, shared: &Shared) {
+    let Accepted { id, connection, at } = accepted;
+    let mut visit = Visit {
+        shared,
+        // Until the request names a host, the first of the address sets the limits.
+        site: shared.site_for(connection.local, None),
+        client: Stream::Tcp(connection.stream),
+        transaction: Box::new(Transaction::new(id, connection.client, connection.local, SystemTime::now())),
+        began: at,
+    };
+    match visit.shake_hands() {
+        Ok((backend, leftovers)) => visit.tunnel(backend, leftovers, event_loop),
+        Err(End::Refused(refusal)) => visit.refuse(&refusal),
+        Err(End::Relayed) => visit.finish_answer(),
+        Err(End::Gone(why)) => visit.give_up(&why),
+    }
+}
+
+/// Why there is no tunnel.
+enum End {
+    /// We answer, instead of a backend.
+    Refused(Refusal),
+    /// The backend's own answer has been passed on, as far as it went.
+    Relayed,
+    /// There is nobody left to answer.
+    Gone(String),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// A connection on its way through the server.
+struct Visit<'a> {
+    shared: &'a Shared,
+    site: &'a Site,
+    client: Stream,
+    transaction: Box<Transaction>,
+    began: Instant,
+}
+
+/// The steps towards a backend, as the logs call them.
+#[derive(Clone, Copy)]
+enum Step {
+    Resolve,
+    Connect,
+    Tls,
+    Handshake,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Handshake => "handshake",
+        })
+    }
+}
+
+impl Visit<'_> {
+    /// Everything up to the verified 101, which the client then has.
+    fn shake_hands(&mut self) -> Result<(Stream, Leftovers), End> {
+        let (head, from_client) = self.read_request()?;
+        self.site = self.shared.site_for(self.transaction.local, head.headers.first("Host"));
+        self.transaction.server_name = self.site.host.server_name.clone();
+        let decision = self.site.host.router.route(&head)?;
+        let mapping = decision.mapping.as_ref();
+        self.transaction.mapping = Some(mapping.to_string());
+        self.transaction.backend = Some(mapping.url.to_string());
+        let asked = handshake::requested(&head, &mapping.upgrade)?;
+
+        let mut backend = self.connect(mapping, &head)?;
+        let request = forward::request_head(&head, &decision.target, &asked, &self.forward_policy(mapping));
+        let deadline = Instant::now() + self.timeout(mapping);
+        backend
+            .send_all(&request, deadline, &self.shared.cancel)
+            .map_err(|why| self.backend_failed(Step::Handshake, unanswered(&why), &why))?;
+        self.debug(format_args!("asked for {}", decision.target));
+
+        let (answer, verdict, leftovers) = self.read_answer(&mut backend, from_client, &asked, deadline)?;
+        match verdict {
+            Verdict::Switched => {}
+            Verdict::Bad(why) => return Err(self.backend_failed(Step::Handshake, BackendFailure::BadSwitch, &why)),
+            Verdict::Relay | Verdict::Interim => {
+                return Err(self.relay(&head, &answer, &mut backend, &leftovers, self.timeout(mapping)));
+            }
+        }
+        let switched = forward::switched_head(&answer);
+        self.send(&switched)?;
+        self.transaction.status = answer.status;
+        self.transaction.answer = answer.headers;
+        if self.site.access_logs.iter().any(AccessLog::needs_request) {
+            self.transaction.request = Some(head);
+        }
+        Ok((backend, leftovers))
+    }
+
+    /// Reads the request head; what is behind it belongs to the tunnel.
+    fn read_request(&mut self) -> Result<(RequestHead, Vec<u8>), End> {
+        let mut buffer = Buffer::default();
+        let outcome = self.read_request_into(&mut buffer);
+        let request_line = head::request_line(buffer.bytes());
+        self.transaction.request_line = request_line.to_vec();
+        let (used, head) = outcome.inspect_err(|_| self.transaction.bytes_in = buffer.bytes().len() as u64)?;
+        self.transaction.bytes_in = used as u64;
+        Ok((head, buffer.split_off(used)))
+    }
+
+    fn read_request_into(&mut self, buffer: &mut Buffer) -> Result<(usize, RequestHead), End> {
+        let Site { host, .. } = self.site;
+        loop {
+            let allowed = host.header_timeout.allowed(buffer.bytes().len());
+            let deadline = allowed.map(|allowed| self.began + allowed);
+            match buffer.receive(&mut self.client, deadline, &self.shared.cancel) {
+                Ok(0) if buffer.bytes().is_empty() => return Err(End::Gone("closed without a request".to_owned())),
+                Ok(0) => return Err(Refusal::new(400, "the connection ended inside the request head").into()),
+                Ok(_) => {}
+                Err(Interrupted::Deadline) => {
+                    return Err(Refusal::new(408, "the request head took longer than RequestReadTimeout allows").into());
+                }
+                Err(why) => return Err(End::Gone(why.to_string())),
+            }
+            if let Some(parsed) = RequestHead::parse(buffer.bytes(), &host.limits).map_err(Refusal::from)? {
+                return Ok(parsed);
+            }
+        }
+    }
+
+    /// Connects to the backend of `mapping`, with TLS where it wants that.
+    fn connect(&self, mapping: &Mapping, head: &RequestHead) -> Result<Stream, End> {
+        let url = &mapping.url;
+        let cancel = &self.shared.cancel;
+        let deadline = Instant::now() + mapping.connect_timeout.unwrap_or_else(|| self.timeout(mapping));
+        let addresses = self
+            .shared
+            .resolver
+            .resolve(&url.host, deadline)
+            .map_err(|why| self.backend_failed(Step::Resolve, BackendFailure::Resolve, &why))?;
+        let tcp = connect(&addresses, url.port, deadline, cancel).map_err(|why| {
+            let failure = match why {
+                Interrupted::Deadline => BackendFailure::ConnectTimeout,
+                _ => BackendFailure::Connect,
+            };
+            self.backend_failed(Step::Connect, failure, &why)
+        })?;
+        if !url.tls {
+            return Ok(Stream::Tcp(tcp));
+        }
+        let Some(connector) = &self.site.tls else {
+            return Err(self.backend_failed(Step::Tls, BackendFailure::Tls, &"this host has no TLS"));
+        };
+        // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
+        let name = if self.site.host.preserve_host { head.host_name() } else { None }.unwrap_or(&url.host);
+        let deadline = Instant::now() + self.timeout(mapping);
+        connector.connect(name, tcp, deadline, cancel).map_err(|why| {
+            let failure = match why {
+                TlsError::Interrupted(Interrupted::Deadline) => BackendFailure::TlsTimeout,
+                _ => BackendFailure::Tls,
+            };
+            self.backend_failed(Step::Tls, failure, &why)
+        })
+    }
+
+    /// Reads the backend's final answer head, or its 101. Meanwhile what the client sends early is kept, and a
+    /// client that goes away ends the wait.
+    fn read_answer(
+        &mut self,
+        backend: &mut Stream,
+        mut from_client: Vec<u8>,
+        asked: &Asked,
+        deadline: Instant,
+    ) -> Result<(ResponseHead, Verdict, Leftovers), End> {
+        let mut buffer = Buffer::default();
+        let mut interim = 0;
+        loop {
+            let parsed = ResponseHead::parse(buffer.bytes(), &Limits::default());
+            match parsed.map_err(|why| self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why))? {
+                Some((used, answer)) => {
+                    let from_backend = buffer.split_off(used);
+                    let verdict = handshake::verdict(&answer, asked);
+                    if !matches!(verdict, Verdict::Interim) {
+                        return Ok((answer, verdict, Leftovers { from_client, from_backend }));
+                    }
+                    interim += 1;
+                    if interim > MOST_INTERIM {
+                        let why = "more than 10 interim answers";
+                        return Err(self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why));
+                    }
+                    buffer = Buffer::from(from_backend);
+                }
+                None => self.read_more_answer(backend, &mut buffer, &mut from_client, deadline)?,
+            }
+        }
+    }
+
+    /// Reads what the backend sends next, and takes what the client sends until then.
+    fn read_more_answer(
+        &mut self,
+        backend: &mut Stream,
+        answer: &mut Buffer,
+        early: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> Result<(), End> {
+        let mut backend_ready = !backend.is_plain();
+        loop {
+            if backend_ready {
+                match answer.fill(backend) {
+                    Ok(0) => {
+                        let why = "closed before its answer was complete";
+                        return Err(self.backend_failed(Step::Handshake, BackendFailure::Closed, &why));
+                    }
+                    Ok(_) => return Ok(()),
+                    Err(error) if is_momentary(&error) => {}
+                    Err(error) => return Err(self.backend_failed(Step::Handshake, BackendFailure::Closed, &error)),
+                }
+            }
+            let waits = [backend.waits_to_read(), self.client.waits_to_read()];
+            let woken = match waits {
+                // What is not read waits in the kernel, and slows its sender.
+                [backend, _] if early.len() >= EARLY => {
+                    wait([backend], Some(deadline), &self.shared.cancel).map(|[ready]| [ready, false])
+                }
+                both => wait(both, Some(deadline), &self.shared.cancel),
+            };
+            let client_ready;
+            [backend_ready, client_ready] =
+                woken.map_err(|why| self.backend_failed(Step::Handshake, unanswered(&why), &why))?;
+            if client_ready {
+                self.take_early(early)?;
+            }
+        }
+    }
+
+    fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), End> {
+        let mut part = [0; 2048];
+        match self.client.read(&mut part) {
+            Ok(0) => Err(End::Gone("closed before the backend had answered".to_owned())),
+            Ok(received) => {
+                early.extend_from_slice(part.get(..received).unwrap_or_default());
+                Ok(())
+            }
+            Err(error) if is_momentary(&error) => Ok(()),
+            Err(error) => Err(End::Gone(error.to_string())),
+        }
+    }
+
+    /// Passes an ordinary answer on, as one framed response after which both connections end. What the client
+    /// has sent behind its request is dropped: no backend sees it as a request (CVE-2019-17567).
+    fn relay(
+        &mut self,
+        request: &RequestHead,
+        answer: &ResponseHead,
+        backend: &mut Stream,
+        leftovers: &Leftovers,
+        timeout: Duration,
+    ) -> End {
+        self.transaction.bytes_in += leftovers.from_client.len() as u64;
+        let framing = match Framing::of_answer(request.method(), answer) {
+            Ok(framing) => framing,
+            Err(why) => return self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why),
+        };
+        let (head, relayed) = forward::relayed_head(answer, &framing, request.version);
+        if let Err(end) = self.send(&head) {
+            return end;
+        }
+        self.transaction.status = answer.status;
+        self.transaction.answer = answer.headers.clone();
+        self.log(Level::Info, format_args!("the backend answered {} instead of 101", answer.status));
+        match self.relay_body(BodyReader::new(framing), relayed, backend, &leftovers.from_backend, timeout) {
+            Ok(()) => End::Relayed,
+            Err(end) => end,
+        }
+    }
+
+    /// A body that the backend cuts short is cut short for the client too, who can tell by its framing.
+    fn relay_body(
+        &mut self,
+        mut body: BodyReader,
+        relayed: Relayed,
+        backend: &mut Stream,
+        first: &[u8],
+        timeout: Duration,
+    ) -> Result<(), End> {
+        let mut part = first.to_vec();
+        loop {
+            let mut input = part.as_slice();
+            while !input.is_empty() && !body.is_complete() {
+                let (used, payload) = body
+                    .read(input)
+                    .map_err(|why| self.broken_off(format_args!("the body of its answer: {why}")))?;
+                input = input.get(used..).unwrap_or_default();
+                if !payload.is_empty() {
+                    self.transaction.body_out += payload.len() as u64;
+                    self.send(&relayed.encode(payload))?;
+                }
+            }
+            if body.is_complete() {
+                return self.send(relayed.end());
+            }
+            part.resize(BODY_PART, 0);
+            match backend.receive(&mut part, Some(Instant::now() + timeout), &self.shared.cancel) {
+                Ok(0) if body.may_end() => return self.send(relayed.end()),
+                Ok(0) => return Err(self.broken_off(format_args!("closed inside the body of its answer"))),
+                Ok(received) => part.truncate(received),
+                Err(why) => return Err(self.broken_off(format_args!("the body of its answer: {why}"))),
+            }
+        }
+    }
+
+    /// The tunnel, to its end.
+    fn tunnel(self, backend: Stream, leftovers: Leftovers, event_loop: &mut EventLoop) {
+        self.debug(format_args!("switched"));
+        let Self { site, client, transaction, began, .. } = self;
+        let limits = TunnelLimits { idle: site.host.idle_timeout, half_close: site.host.half_close_timeout };
+        let tunnel = Tunnel::new(client, backend, leftovers, limits, transaction);
+        let (transaction, outcome) = event_loop.run_one(tunnel);
+        if let Err(error) = outcome {
+            say(Level::Error, &transaction, format_args!("the tunnel was cut: cannot wait for events: {error}"));
+        }
+        if let Some(reason) = &transaction.close {
+            let (up, down) = (transaction.to_backend, transaction.from_backend);
+            say(Level::Debug, &transaction, format_args!("closed: {reason}; {up} bytes up, {down} down"));
+        }
+        site.log_access(&transaction, began);
+    }
+
+    /// Answers in place of a backend.
+    fn refuse(mut self, refusal: &Refusal) {
+        if refusal.status < 500 {
+            let line = String::from_utf8_lossy(&self.transaction.request_line).into_owned();
+            self.log(Level::Info, format_args!("\"{line}\" refused: {} ({})", refusal.why, refusal.status));
+        }
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.transaction.status = refusal.status;
+        match self.send(&refusal.encode(seconds)) {
+            Ok(()) => self.finish_answer(),
+            Err(_) => self.site.log_access(&self.transaction, self.began),
+        }
+    }
+
+    /// An answer is out after which the connection ends.
+    fn finish_answer(self) {
+        self.site.log_access(&self.transaction, self.began);
+        self.client.close_lingering(&self.shared.cancel);
+    }
+
+    /// Nobody is left to answer.
+    fn give_up(self, why: &str) {
+        self.debug(format_args!("gone: {why}"));
+        if !self.transaction.request_line.is_empty() {
+            self.site.log_access(&self.transaction, self.began);
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let deadline = Instant::now() + self.site.host.timeout;
+        self.client.send_all(bytes, deadline, &self.shared.cancel).map_err(|why| End::Gone(why.to_string()))?;
+        self.transaction.bytes_out += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// How long the backend may take. httpd: `timeout=`, else `ProxyTimeout`, else `Timeout`.
+    fn timeout(&self, mapping: &Mapping) -> Duration {
+        let host = &self.site.host;
+        mapping.timeout.or(host.proxy_timeout).unwrap_or(host.timeout)
+    }
+
+    fn forward_policy<'b>(&'b self, mapping: &'b Mapping) -> forward::Policy<'b> {
+        let host = &self.site.host;
+        forward::Policy {
+            preserve_host: host.preserve_host,
+            add_headers: host.add_headers,
+            server_name: &host.server_name,
+            client: self.transaction.client.ip(),
+            backend: &mapping.url,
+        }
+    }
+
+    /// The one log line of a backend that failed us, and what the client is told, which names no backend.
+    fn backend_failed(&self, step: Step, failure: BackendFailure, why: &dyn fmt::Display) -> End {
+        let refusal = Refusal::from(failure);
+        let Transaction { mapping, backend, .. } = self.transaction.as_ref();
+        let (mapping, backend) = (mapping.as_deref().unwrap_or("-"), backend.as_deref().unwrap_or("-"));
+        self.log(Level::Warn, format_args!("{mapping}: {backend}: {step}: {why} ({})", refusal.status));
+        End::Refused(refusal)
+    }
+
+    /// The backend failed when the client already had a part of its answer.
+    fn broken_off(&self, what: fmt::Arguments<'_>) -> End {
+        let Transaction { mapping, backend, .. } = self.transaction.as_ref();
+        let (mapping, backend) = (mapping.as_deref().unwrap_or("-"), backend.as_deref().unwrap_or("-"));
+        self.log(Level::Warn, format_args!("{mapping}: {backend}: relay: {what}"));
+        End::Relayed
+    }
+
+    fn debug(&self, text: fmt::Arguments<'_>) {
+        self.log(Level::Debug, text);
+    }
+
+    fn log(&self, level: Level, text: fmt::Arguments<'_>) {
+        say(level, &self.transaction, text);
+    }
+}
+
+impl Site {
+    fn log_access(&self, transaction: &Transaction, began: Instant) {
+        for log in &self.access_logs {
+            log.write(transaction, began.elapsed());
+        }
+    }
+}
+
+/// A line about a connection.
+fn say(level: Level, transaction: &Transaction, text: fmt::Arguments<'_>) {
+    log!(level, "[{}] {} {text}", transaction.id, transaction.client);
+}
+
+fn is_momentary(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// What a backend has failed in that did not answer.
+fn unanswered(why: &Interrupted) -> BackendFailure {
+    match why {
+        Interrupted::Deadline => BackendFailure::AnswerTimeout,
+        Interrupted::Cancelled | Interrupted::Failed(_) => BackendFailure::Closed,
+    }
+}
+
+/// Bytes of a head as they come in. Its bound is the parser's: it refuses a head that is too long.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { filled: bytes.len(), bytes }
+    }
+}
+
+impl Buffer {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Room for more, where there is none left.
+    fn room(&mut self) -> &mut [u8] {
+        if self.filled == self.bytes.len() {
+            self.bytes.resize((2 * self.filled).max(HEAD), 0);
+        }
+        self.bytes.get_mut(self.filled..).unwrap_or_default()
+    }
+
+    /// As [`Stream::receive`], behind the bytes that are there.
+    fn receive(
+        &mut self,
+        stream: &mut Stream,
+        deadline: Option<Instant>,
+        cancel: &Cancel,
+    ) -> Result<usize, Interrupted> {
+        let received = stream.receive(self.room(), deadline, cancel)?;
+        self.filled += received;
+        Ok(received)
+    }
+
+    /// Reads once, without waiting.
+    fn fill(&mut self, stream: &mut Stream) -> io::Result<usize> {
+        let received = stream.read(self.room())?;
+        self.filled += received;
+        Ok(received)
+    }
+
+    /// Takes what is behind the first `used` bytes.
+    fn split_off(&mut self, used: usize) -> Vec<u8> {
+        self.bytes.get(used..self.filled).unwrap_or_default().to_vec()
+    }
+}

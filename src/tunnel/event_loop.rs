@@ -1,0 +1,163 @@
+//! The only file that calls mio's poll for tunnels.
+//!
+//! mio is edge-triggered: an event is said once. Each socket is registered once for both directions, a flow
+//! latches what was said, and forgets it only when an operation would have blocked; so nothing can be missed.
+
+use super::{Readiness, ScratchPool, Tunnel, Turn};
+use crate::net::stream::Stream;
+use crate::transaction::{CloseReason, Side, Transaction};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const CLIENT: Token = Token(0);
+const BACKEND: Token = Token(1);
+const WAKER: Token = Token(2);
+
+/// Events taken by one wait: a worker has two sockets and a waker.
+const EVENTS: usize = 4;
+/// Commands that may wait. A loop takes all of them at its next wake-up, and to end twice is to end.
+const COMMANDS: usize = 4;
+
+/// What a loop can be told from another thread.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// End what runs, and what is still to come.
+    End(CloseReason),
+}
+
+/// Where commands for one loop are put.
+#[derive(Debug, Clone)]
+pub struct Inbox {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Inbox {
+    /// Tells the loop. It waits for nobody: a loop that already has [`COMMANDS`] to take has been told.
+    pub fn tell(&self, command: Command) {
+        let _ = self.commands.try_send(command);
+        // A loop that cannot be woken has ended.
+        let _ = self.waker.wake();
+    }
+}
+
+/// Runs tunnels: one at a time, in a worker's thread.
+#[derive(Debug)]
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    commands: Receiver<Command>,
+    inbox: Inbox,
+    scratch: ScratchPool,
+    /// Why no further tunnel shall run.
+    ending: Option<CloseReason>,
+}
+
+impl EventLoop {
+    /// A loop that borrows its buffers from `scratch`. Takes two descriptors.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn new(scratch: ScratchPool) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (sender, commands) = bounded(COMMANDS);
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            commands,
+            inbox: Inbox { commands: sender, waker },
+            scratch,
+            ending: None,
+        })
+    }
+
+    /// Where this loop takes its commands from.
+    pub fn inbox(&self) -> Inbox {
+        self.inbox.clone()
+    }
+
+    /// Runs `tunnel` to its end.
+    ///
+    /// # Errors
+    /// What the system said, when it does not let us wait. The tunnel has then been cut.
+    pub fn run_one(&mut self, mut tunnel: Tunnel) -> (Box<Transaction>, io::Result<()>) {
+        let outcome = self.run_to_end(&mut tunnel);
+        (tunnel.close(), outcome)
+    }
+
+    fn run_to_end(&mut self, tunnel: &mut Tunnel) -> io::Result<()> {
+        for (side, stream) in tunnel.legs() {
+            let token = if side == Side::Client { CLIENT } else { BACKEND };
+            self.register(stream, token)?;
+        }
+        if let Some(reason) = &self.ending {
+            tunnel.end(reason.clone());
+        }
+        let mut turn = if tunnel.can_move() { Turn::Again } else { Turn::Waits };
+        loop {
+            match turn {
+                Turn::Ended => return Ok(()),
+                // Others are looked after before the tunnel goes on.
+                Turn::Again => self.wait(tunnel, Some(Duration::ZERO))?,
+                Turn::Waits => {
+                    let left = tunnel.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+                    self.wait(tunnel, left)?;
+                    if left.is_some() && tunnel.deadline().is_some_and(|at| at <= Instant::now()) && !tunnel.can_move()
+                    {
+                        if tunnel.expire() {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            turn = if tunnel.can_move() {
+                self.scratch.lend(|scratch| tunnel.turn(scratch))
+            } else {
+                Turn::Waits
+            };
+        }
+    }
+
+    fn register(&self, stream: &Stream, token: Token) -> io::Result<()> {
+        let fd = stream.as_fd().as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Waits for events, and passes them on.
+    fn wait(&mut self, tunnel: &mut Tunnel, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for event in &self.events {
+            match event.token() {
+                CLIENT => tunnel.ready(Side::Client, readiness(event)),
+                BACKEND => tunnel.ready(Side::Backend, readiness(event)),
+                _ => {
+                    while let Ok(Command::End(reason)) = self.commands.try_recv() {
+                        tunnel.end(reason.clone());
+                        self.ending.get_or_insert(reason);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn readiness(event: &Event) -> Readiness {
+    // An error is an end that is found by reading; a hang-up may be found by writing as well.
+    let ending = event.is_read_closed() || event.is_error();
+    Readiness {
+        readable: event.is_readable() || ending,
+        writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+        ending,
+    }
+}

@@ -1,0 +1,33 @@
+//! Buffers that are borrowed for one turn. An idle tunnel has none, and a few serve all that are busy.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// Bytes in one buffer: what one read takes at the most, and so what a tunnel holds at the most for a slow reader.
+pub const SCRATCH: usize = 64 * 1024;
+/// Buffers that are kept while nobody needs them.
+const KEPT: usize = 4;
+
+/// A pool of buffers of [`SCRATCH`] bytes each. It waits for nobody: when it is empty, a buffer is made.
+#[derive(Debug, Clone)]
+pub struct ScratchPool {
+    put: Sender<Box<[u8]>>,
+    take: Receiver<Box<[u8]>>,
+}
+
+impl Default for ScratchPool {
+    fn default() -> Self {
+        let (put, take) = bounded(KEPT);
+        Self { put, take }
+    }
+}
+
+impl ScratchPool {
+    /// Lends a buffer to `work`.
+    pub fn lend<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
+        let mut buffer = self.take.try_recv().unwrap_or_else(|_| vec![0; SCRATCH].into_boxed_slice());
+        let outcome = work(&mut buffer);
+        // The pool is full: one buffer less.
+        let _ = self.put.try_send(buffer);
+        outcome
+    }
+}
