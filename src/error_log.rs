@@ -13,7 +13,10 @@ const NOTICE: &str = "notice";
 /// # Errors
 /// When the process has a logger already.
 pub fn start(sink: LineSink, level: LevelFilter) -> Result<(), log::SetLoggerError> {
-    let logger = ErrorLog { records: logger(level, sink.clone(), LevelFilter::Error), notices: logger(level, sink, LevelFilter::Off) };
+    let logger = ErrorLog {
+        records: logger(level, sink.clone(), LevelFilter::Error),
+        notices: logger(level, sink, LevelFilter::Off),
+    };
     log::set_max_level(level.max(LevelFilter::Info));
     log::set_boxed_logger(Box::new(logger))
 }
@@ -38,8 +41,19 @@ fn logger(level: LevelFilter, sink: LineSink, shown: LevelFilter) -> Box<WriteLo
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
         .build();
-    let level = if shown == LevelFilter::Off { LevelFilter::Info } else { level };
-    WriteLogger::new(level, config, WholeLines { sink, line: Vec::new() })
+    let level = if shown == LevelFilter::Off {
+        LevelFilter::Info
+    } else {
+        level
+    };
+    WriteLogger::new(
+        level,
+        config,
+        WholeLines {
+            sink,
+            line: Vec::new(),
+        },
+    )
 }
 
 impl Log for ErrorLog {
@@ -52,9 +66,17 @@ impl Log for ErrorLog {
             return;
         }
         let text = printable(&record.args().to_string());
-        let logger = if record.target() == NOTICE { &self.notices } else { &self.records };
+        let logger = if record.target() == NOTICE {
+            &self.notices
+        } else {
+            &self.records
+        };
         logger.log(
-            &Record::builder().level(record.level()).target(record.target()).args(format_args!("{text}")).build(),
+            &Record::builder()
+                .level(record.level())
+                .target(record.target())
+                .args(format_args!("{text}"))
+                .build(),
         );
     }
 
@@ -65,7 +87,11 @@ impl Log for ErrorLog {
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { printable.extend(c.escape_default()) } else { printable.push(c) }
+        if c.is_control() {
+            printable.extend(c.escape_default())
+        } else {
+            printable.push(c)
+        }
     }
     printable
 }

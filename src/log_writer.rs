@@ -48,14 +48,19 @@ pub struct LineSink {
 
 impl std::fmt::Debug for LineSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LineSink").field("target", &self.destination.target).finish_non_exhaustive()
+        f.debug_struct("LineSink")
+            .field("target", &self.destination.target)
+            .finish_non_exhaustive()
     }
 }
 
 impl LineSink {
     /// Hands over a line, its newline included.
     pub fn write_line(&self, line: Vec<u8>) {
-        match self.messages.try_send(Message::Line(Arc::clone(&self.destination), line)) {
+        match self
+            .messages
+            .try_send(Message::Line(Arc::clone(&self.destination), line))
+        {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.destination.lost.fetch_add(1, Ordering::Relaxed);
@@ -110,8 +115,15 @@ impl LogWriter {
             Target::Stderr => None,
             Target::File(path) => Some(append_to(path)?),
         };
-        let destination = Destination { target: target.clone(), file: Mutex::new(file), lost: AtomicU64::new(0) };
-        let sink = LineSink { destination: Arc::new(destination), messages: self.messages.clone() };
+        let destination = Destination {
+            target: target.clone(),
+            file: Mutex::new(file),
+            lost: AtomicU64::new(0),
+        };
+        let sink = LineSink {
+            destination: Arc::new(destination),
+            messages: self.messages.clone(),
+        };
         files.push(sink.clone());
         Ok(sink)
     }
@@ -125,7 +137,11 @@ impl LogWriter {
     /// Waits until all lines that were handed over are written.
     pub fn flush(&self) {
         let (done, written) = bounded(1);
-        if self.messages.send_timeout(Message::Flush(done), FLUSH).is_ok() {
+        if self
+            .messages
+            .send_timeout(Message::Flush(done), FLUSH)
+            .is_ok()
+        {
             let _ = written.recv_timeout(FLUSH);
         }
     }
@@ -190,7 +206,10 @@ impl Destination {
         if let Target::File(path) = &self.target {
             match append_to(path) {
                 Ok(file) => *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
-                Err(error) => log::error!("{}: cannot be reopened: {error}; the old file is written on", path.display()),
+                Err(error) => log::error!(
+                    "{}: cannot be reopened: {error}; the old file is written on",
+                    path.display()
+                ),
             }
         }
     }
@@ -202,7 +221,9 @@ impl Destination {
                 Target::Stderr => "stderr".into(),
                 Target::File(path) => path.display().to_string(),
             };
-            log::warn!("{name}: {lost} lines were lost: they came faster than they could be written");
+            log::warn!(
+                "{name}: {lost} lines were lost: they came faster than they could be written"
+            );
         }
     }
 }

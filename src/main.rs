@@ -5,7 +5,10 @@ use proxy_wstunnel::server;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     match cli::command(&arguments) {
         Command::Run(config) => server::run(*config),
         Command::Exit(status) => ExitCode::from(status),

@@ -20,10 +20,14 @@ pub fn connect(
     deadline: Instant,
     cancel: &Cancel,
 ) -> Result<TcpStream, Interrupted> {
-    let mut failure = Interrupted::Failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    let mut failure = Interrupted::Failed(io::Error::new(
+        io::ErrorKind::NotFound,
+        "the name has no address",
+    ));
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let now = Instant::now();
-        let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
+        let share =
+            deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
         match connect_to(SocketAddr::new(*address, port), now + share, cancel) {
             Ok(stream) => return Ok(stream),
             Err(Interrupted::Cancelled) => return Err(Interrupted::Cancelled),
@@ -33,8 +37,16 @@ pub fn connect(
     Err(failure)
 }
 
-fn connect_to(address: SocketAddr, deadline: Instant, cancel: &Cancel) -> Result<TcpStream, Interrupted> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+fn connect_to(
+    address: SocketAddr,
+    deadline: Instant,
+    cancel: &Cancel,
+) -> Result<TcpStream, Interrupted> {
+    let family = if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
     set_leg_options(&socket)?;
@@ -43,7 +55,9 @@ fn connect_to(address: SocketAddr, deadline: Instant, cancel: &Cancel) -> Result
         // An interrupted connect goes on by itself.
         Err(Errno::INPROGRESS | Errno::INTR) => {
             wait([(socket.as_fd(), Want::Write)], Some(deadline), cancel)?;
-            sockopt::socket_error(&socket).map_err(io::Error::from)?.map_err(io::Error::from)?;
+            sockopt::socket_error(&socket)
+                .map_err(io::Error::from)?
+                .map_err(io::Error::from)?;
         }
         Err(error) => return Err(Interrupted::Failed(error.into())),
     }

@@ -1,8 +1,8 @@
 //! Listening sockets.
 
 use rustix::net::{
-    AddressFamily, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen, socket_with,
-    sockopt,
+    AddressFamily, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, bind, getsockname,
+    listen, socket_with, sockopt,
 };
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -63,7 +63,11 @@ impl Listener {
     }
 
     fn bind_to(address: SocketAddr, backlog: i32) -> io::Result<Self> {
-        let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let family = if address.is_ipv6() {
+            AddressFamily::INET6
+        } else {
+            AddressFamily::INET
+        };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, None)?;
         // Connections of a predecessor that still close do not keep us from starting.
@@ -89,7 +93,8 @@ impl Listener {
     /// # Errors
     /// `WouldBlock` when none waits; others as accept(2) has them.
     pub fn accept(&self) -> io::Result<Connection> {
-        let (socket, peer) = acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+        let (socket, peer) =
+            acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
         let client = peer.map(SocketAddr::try_from).transpose()?.map(unmapped);
         // Where we listen on one address it is the local one; only a wildcard has to ask.
         let local = if self.address.ip().is_unspecified() {
@@ -117,5 +122,10 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
 }
 
 fn no_ipv6(code: i32) -> bool {
-    [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL].map(rustix::io::Errno::raw_os_error).contains(&code)
+    [
+        rustix::io::Errno::AFNOSUPPORT,
+        rustix::io::Errno::ADDRNOTAVAIL,
+    ]
+    .map(rustix::io::Errno::raw_os_error)
+    .contains(&code)
 }

@@ -88,8 +88,14 @@ impl Default for Resolver {
 impl Resolver {
     /// A resolver that asks `lookup`.
     fn with(lookup: impl Fn(&str) -> Result<Vec<IpAddr>, String> + Send + Sync + 'static) -> Self {
-        let shared = Shared { lookup: Box::new(lookup), state: Mutex::default(), changed: Condvar::new() };
-        Self { shared: Arc::new(shared) }
+        let shared = Shared {
+            lookup: Box::new(lookup),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// The addresses of `host`, a name or an address in text.
@@ -107,7 +113,11 @@ impl Resolver {
             }
             let now = Instant::now();
             let known = state.names.get(host);
-            if let Some(Name { answer: Some(answer), until, looking_up }) = known
+            if let Some(Name {
+                answer: Some(answer),
+                until,
+                looking_up,
+            }) = known
                 && (*until > now || *looking_up && answer.is_ok())
             {
                 return answer.clone().map_err(ResolveError::Failed);
@@ -120,7 +130,12 @@ impl Resolver {
             if left.is_zero() {
                 return Err(ResolveError::Deadline);
             }
-            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -137,11 +152,20 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start_lookup(self: &Arc<Self>, state: &mut State, host: &str, now: Instant) -> Result<(), ResolveError> {
+    fn start_lookup(
+        self: &Arc<Self>,
+        state: &mut State,
+        host: &str,
+        now: Instant,
+    ) -> Result<(), ResolveError> {
         if !state.names.contains_key(host) && state.names.len() >= MOST_NAMES {
-            state.names.retain(|_, name| name.looking_up || name.until > now);
+            state
+                .names
+                .retain(|_, name| name.looking_up || name.until > now);
             if state.names.len() >= MOST_NAMES {
-                return Err(ResolveError::Failed("too many names are being looked up".to_owned()));
+                return Err(ResolveError::Failed(
+                    "too many names are being looked up".to_owned(),
+                ));
             }
         }
         let name = host.to_owned();
@@ -153,12 +177,18 @@ impl Shared {
                 let found = (shared.lookup)(&name);
                 shared.finish_lookup(&name, found);
             })
-            .map_err(|error| ResolveError::Failed(format!("cannot start a resolver thread: {error}")))?;
+            .map_err(|error| {
+                ResolveError::Failed(format!("cannot start a resolver thread: {error}"))
+            })?;
         state.lookups += 1;
         state
             .names
             .entry(host.to_owned())
-            .or_insert(Name { answer: None, until: now, looking_up: true })
+            .or_insert(Name {
+                answer: None,
+                until: now,
+                looking_up: true,
+            })
             .looking_up = true;
         Ok(())
     }
@@ -179,7 +209,9 @@ impl Shared {
 }
 
 fn system_lookup(host: &str) -> Result<Vec<IpAddr>, String> {
-    let found = (host, 0).to_socket_addrs().map_err(|error| error.to_string())?;
+    let found = (host, 0)
+        .to_socket_addrs()
+        .map_err(|error| error.to_string())?;
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in found {
         if !addresses.contains(&address.ip()) {
@@ -205,7 +237,10 @@ mod tests {
     #[test]
     fn an_address_in_text_is_not_looked_up() {
         let resolver = Resolver::with(|_| Err("asked".to_owned()));
-        assert_eq!(*resolver.resolve("::1", soon()).unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            *resolver.resolve("::1", soon()).unwrap(),
+            ["::1".parse::<IpAddr>().unwrap()]
+        );
     }
 
     #[test]
@@ -231,7 +266,10 @@ mod tests {
             Ok(vec![[127, 0, 0, 1].into()])
         });
         let deadline = Instant::now() + Duration::from_millis(5);
-        assert_eq!(resolver.resolve("slow", deadline), Err(ResolveError::Deadline));
+        assert_eq!(
+            resolver.resolve("slow", deadline),
+            Err(ResolveError::Deadline)
+        );
         drop(release);
         assert!(resolver.resolve("slow", soon()).is_ok());
     }
@@ -262,7 +300,11 @@ mod tests {
         let address: IpAddr = [10, 0, 0, 1].into();
         resolver.shared.lock().names.insert(
             "a".to_owned(),
-            Name { answer: Some(Ok([address].into())), until: Instant::now(), looking_up: false },
+            Name {
+                answer: Some(Ok([address].into())),
+                until: Instant::now(),
+                looking_up: false,
+            },
         );
         assert_eq!(*resolver.resolve("a", soon()).unwrap(), [address]);
     }

@@ -58,13 +58,22 @@ impl Stream {
     ///
     /// # Errors
     /// [`Interrupted`]; how much was written before is then unknown.
-    pub fn send_all(&mut self, mut bytes: &[u8], deadline: Instant, cancel: &Cancel) -> Result<(), Interrupted> {
+    pub fn send_all(
+        &mut self,
+        mut bytes: &[u8],
+        deadline: Instant,
+        cancel: &Cancel,
+    ) -> Result<(), Interrupted> {
         while !bytes.is_empty() {
             match self.write(bytes) {
                 Ok(0) => return Err(Interrupted::Failed(io::ErrorKind::WriteZero.into())),
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait([(self.as_fd(), self.blocked_on(Want::Write))], Some(deadline), cancel)?;
+                    wait(
+                        [(self.as_fd(), self.blocked_on(Want::Write))],
+                        Some(deadline),
+                        cancel,
+                    )?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Interrupted::Failed(error)),

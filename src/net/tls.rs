@@ -62,7 +62,8 @@ mod library {
             builder.danger_accept_invalid_certs(!trust.verify);
             builder.danger_accept_invalid_hostnames(!trust.verify);
             if let Some(pem) = trust.anchors {
-                let anchors = Certificate::stack_from_pem(pem).map_err(|e| format!("not a PEM file: {e}"))?;
+                let anchors =
+                    Certificate::stack_from_pem(pem).map_err(|e| format!("not a PEM file: {e}"))?;
                 if anchors.is_empty() {
                     return Err("no certificate in it; expected at least one PEM block \
                                 \"-----BEGIN CERTIFICATE-----\""
@@ -94,11 +95,17 @@ mod library {
                     Ok(library) => return Ok(Stream::Tls(Box::new(TlsStream { library }))),
                     Err(HandshakeError::WouldBlock(half_way)) => {
                         let observed = half_way.get_ref();
-                        wait([(observed.tcp.as_fd(), observed.blocked_on)], Some(deadline), cancel)
-                            .map_err(TlsError::Interrupted)?;
+                        wait(
+                            [(observed.tcp.as_fd(), observed.blocked_on)],
+                            Some(deadline),
+                            cancel,
+                        )
+                        .map_err(TlsError::Interrupted)?;
                         outcome = half_way.handshake();
                     }
-                    Err(HandshakeError::Failure(error)) => return Err(TlsError::Handshake(in_words(&error))),
+                    Err(HandshakeError::Failure(error)) => {
+                        return Err(TlsError::Handshake(in_words(&error)));
+                    }
                 }
             }
         }
@@ -144,7 +151,12 @@ mod library {
             match self.library.read(buffer) {
                 // Many peers close without a close_notify, which the library calls an error. In a tunnel it
                 // is an end like any other: what runs inside knows where its own messages end.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock && self.library.get_ref().ended => Ok(0),
+                Err(error)
+                    if error.kind() != io::ErrorKind::WouldBlock
+                        && self.library.get_ref().ended =>
+                {
+                    Ok(0)
+                }
                 outcome => outcome,
             }
         }
@@ -170,7 +182,11 @@ mod library {
 
     impl Observed {
         fn new(tcp: TcpStream) -> Self {
-            Self { tcp, blocked_on: Want::Read, ended: false }
+            Self {
+                tcp,
+                blocked_on: Want::Read,
+                ended: false,
+            }
         }
 
         fn note(&mut self, want: Want, outcome: io::Result<usize>) -> io::Result<usize> {
@@ -230,7 +246,13 @@ mod library {
             Err("this binary was built without TLS".to_owned())
         }
 
-        pub fn connect(&self, _: &str, _: TcpStream, _: Instant, _: &Cancel) -> Result<Stream, TlsError> {
+        pub fn connect(
+            &self,
+            _: &str,
+            _: TcpStream,
+            _: Instant,
+            _: &Cancel,
+        ) -> Result<Stream, TlsError> {
             match *self {}
         }
     }

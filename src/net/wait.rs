@@ -64,7 +64,9 @@ impl Cancel {
     /// # Errors
     /// When the system has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { flag: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
+        Ok(Self {
+            flag: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
     }
 
     /// Raises the flag.
@@ -154,7 +156,12 @@ mod tests {
         let (b, b_peer) = UnixStream::pair().unwrap();
         drop(b_peer);
         let cancel = Cancel::new().unwrap();
-        let woken = wait([(a.as_fd(), Want::Read), (b.as_fd(), Want::Read)], None, &cancel).unwrap();
+        let woken = wait(
+            [(a.as_fd(), Want::Read), (b.as_fd(), Want::Read)],
+            None,
+            &cancel,
+        )
+        .unwrap();
         assert_eq!(woken, [false, true]);
     }
 }

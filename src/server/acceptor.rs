@@ -43,15 +43,34 @@ impl Acceptor {
         let poll = Poll::new()?;
         for (index, listener) in listeners.iter().enumerate() {
             let fd = listener.as_fd().as_raw_fd();
-            poll.registry().register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
+            poll.registry()
+                .register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
         }
         let waker = Waker::new(poll.registry(), Token(listeners.len()))?;
         let (running, stop) = bounded(0);
-        let listeners = listeners.into_iter().map(|listener| Port { listener, ready: true }).collect();
-        let mut accepting = Accepting { poll, listeners, pool, stop, next_id: 1 };
-        let thread =
-            thread::Builder::new().name("acceptor".to_owned()).stack_size(STACK).spawn(move || accepting.run())?;
-        Ok(Self { running, waker, thread })
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| Port {
+                listener,
+                ready: true,
+            })
+            .collect();
+        let mut accepting = Accepting {
+            poll,
+            listeners,
+            pool,
+            stop,
+            next_id: 1,
+        };
+        let thread = thread::Builder::new()
+            .name("acceptor".to_owned())
+            .stack_size(STACK)
+            .spawn(move || accepting.run())?;
+        Ok(Self {
+            running,
+            waker,
+            thread,
+        })
     }
 
     /// Closes the listeners. No worker is started any more when this returns.
@@ -154,7 +173,11 @@ impl Accepting {
                     }
                 };
                 accepted_any = true;
-                let accepted = Accepted { id: self.next_id, connection, at: Instant::now() };
+                let accepted = Accepted {
+                    id: self.next_id,
+                    connection,
+                    at: Instant::now(),
+                };
                 self.next_id += 1;
                 if self.pool.offer(accepted, &self.stop).is_err() {
                     return Round::Stopped;
@@ -170,5 +193,7 @@ impl Accepting {
 fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhaustions = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| exhaustions.iter().any(|errno| errno.raw_os_error() == code))
+    error
+        .raw_os_error()
+        .is_some_and(|code| exhaustions.iter().any(|errno| errno.raw_os_error() == code))
 }

@@ -38,7 +38,12 @@ pub(super) fn serve(accepted: Accepted, event_loop: &mut EventLoop, shared: &Sha
         // Until the request names a host, the first of the address sets the limits.
         site: shared.site_for(connection.local, None),
         client: Stream::Tcp(connection.stream),
-        transaction: Box::new(Transaction::new(id, connection.client, connection.local, SystemTime::now())),
+        transaction: Box::new(Transaction::new(
+            id,
+            connection.client,
+            connection.local,
+            SystemTime::now(),
+        )),
         began: at,
     };
     match visit.shake_hands() {
@@ -98,7 +103,9 @@ impl Visit<'_> {
     /// Everything up to the verified 101, which the client then has.
     fn shake_hands(&mut self) -> Result<(Stream, Leftovers), End> {
         let (head, from_client) = self.read_request()?;
-        self.site = self.shared.site_for(self.transaction.local, head.headers.first("Host"));
+        self.site = self
+            .shared
+            .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
         let decision = self.site.host.router.route(&head)?;
         let mapping = decision.mapping.as_ref();
@@ -107,19 +114,33 @@ impl Visit<'_> {
         let asked = handshake::requested(&head, &mapping.upgrade)?;
 
         let mut backend = self.connect(mapping, &head)?;
-        let request = forward::request_head(&head, &decision.target, &asked, &self.forward_policy(mapping));
+        let request = forward::request_head(
+            &head,
+            &decision.target,
+            &asked,
+            &self.forward_policy(mapping),
+        );
         let deadline = Instant::now() + self.timeout(mapping);
         backend
             .send_all(&request, deadline, &self.shared.cancel)
             .map_err(|why| self.backend_failed(Step::Handshake, unanswered(&why), &why))?;
         self.debug(format_args!("asked for {}", decision.target));
 
-        let (answer, verdict, leftovers) = self.read_answer(&mut backend, from_client, &asked, deadline)?;
+        let (answer, verdict, leftovers) =
+            self.read_answer(&mut backend, from_client, &asked, deadline)?;
         match verdict {
             Verdict::Switched => {}
-            Verdict::Bad(why) => return Err(self.backend_failed(Step::Handshake, BackendFailure::BadSwitch, &why)),
+            Verdict::Bad(why) => {
+                return Err(self.backend_failed(Step::Handshake, BackendFailure::BadSwitch, &why));
+            }
             Verdict::Relay | Verdict::Interim => {
-                return Err(self.relay(&head, &answer, &mut backend, &leftovers, self.timeout(mapping)));
+                return Err(self.relay(
+                    &head,
+                    &answer,
+                    &mut backend,
+                    &leftovers,
+                    self.timeout(mapping),
+                ));
             }
         }
         let switched = forward::switched_head(&answer);
@@ -138,7 +159,8 @@ impl Visit<'_> {
         let outcome = self.read_request_into(&mut buffer);
         let request_line = head::request_line(buffer.bytes());
         self.transaction.request_line = request_line.to_vec();
-        let (used, head) = outcome.inspect_err(|_| self.transaction.bytes_in = buffer.bytes().len() as u64)?;
+        let (used, head) =
+            outcome.inspect_err(|_| self.transaction.bytes_in = buffer.bytes().len() as u64)?;
         self.transaction.bytes_in = used as u64;
         Ok((head, buffer.split_off(used)))
     }
@@ -149,15 +171,27 @@ impl Visit<'_> {
             let allowed = host.header_timeout.allowed(buffer.bytes().len());
             let deadline = allowed.map(|allowed| self.began + allowed);
             match buffer.receive(&mut self.client, deadline, &self.shared.cancel) {
-                Ok(0) if buffer.bytes().is_empty() => return Err(End::Gone("closed without a request".to_owned())),
-                Ok(0) => return Err(Refusal::new(400, "the connection ended inside the request head").into()),
+                Ok(0) if buffer.bytes().is_empty() => {
+                    return Err(End::Gone("closed without a request".to_owned()));
+                }
+                Ok(0) => {
+                    return Err(
+                        Refusal::new(400, "the connection ended inside the request head").into(),
+                    );
+                }
                 Ok(_) => {}
                 Err(Interrupted::Deadline) => {
-                    return Err(Refusal::new(408, "the request head took longer than RequestReadTimeout allows").into());
+                    return Err(Refusal::new(
+                        408,
+                        "the request head took longer than RequestReadTimeout allows",
+                    )
+                    .into());
                 }
                 Err(why) => return Err(End::Gone(why.to_string())),
             }
-            if let Some(parsed) = RequestHead::parse(buffer.bytes(), &host.limits).map_err(Refusal::from)? {
+            if let Some(parsed) =
+                RequestHead::parse(buffer.bytes(), &host.limits).map_err(Refusal::from)?
+            {
                 return Ok(parsed);
             }
         }
@@ -167,7 +201,10 @@ impl Visit<'_> {
     fn connect(&self, mapping: &Mapping, head: &RequestHead) -> Result<Stream, End> {
         let url = &mapping.url;
         let cancel = &self.shared.cancel;
-        let deadline = Instant::now() + mapping.connect_timeout.unwrap_or_else(|| self.timeout(mapping));
+        let deadline = Instant::now()
+            + mapping
+                .connect_timeout
+                .unwrap_or_else(|| self.timeout(mapping));
         let addresses = self
             .shared
             .resolver
@@ -184,18 +221,29 @@ impl Visit<'_> {
             return Ok(Stream::Tcp(tcp));
         }
         let Some(connector) = &self.site.tls else {
-            return Err(self.backend_failed(Step::Tls, BackendFailure::Tls, &"this host has no TLS"));
+            return Err(self.backend_failed(
+                Step::Tls,
+                BackendFailure::Tls,
+                &"this host has no TLS",
+            ));
         };
         // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
-        let name = if self.site.host.preserve_host { head.host_name() } else { None }.unwrap_or(&url.host);
+        let name = if self.site.host.preserve_host {
+            head.host_name()
+        } else {
+            None
+        }
+        .unwrap_or(&url.host);
         let deadline = Instant::now() + self.timeout(mapping);
-        connector.connect(name, tcp, deadline, cancel).map_err(|why| {
-            let failure = match why {
-                TlsError::Interrupted(Interrupted::Deadline) => BackendFailure::TlsTimeout,
-                _ => BackendFailure::Tls,
-            };
-            self.backend_failed(Step::Tls, failure, &why)
-        })
+        connector
+            .connect(name, tcp, deadline, cancel)
+            .map_err(|why| {
+                let failure = match why {
+                    TlsError::Interrupted(Interrupted::Deadline) => BackendFailure::TlsTimeout,
+                    _ => BackendFailure::Tls,
+                };
+                self.backend_failed(Step::Tls, failure, &why)
+            })
     }
 
     /// Reads the backend's final answer head, or its 101. Meanwhile what the client sends early is kept, and a
@@ -211,17 +259,30 @@ impl Visit<'_> {
         let mut interim = 0;
         loop {
             let parsed = ResponseHead::parse(buffer.bytes(), &Limits::default());
-            match parsed.map_err(|why| self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why))? {
+            match parsed.map_err(|why| {
+                self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why)
+            })? {
                 Some((used, answer)) => {
                     let from_backend = buffer.split_off(used);
                     let verdict = handshake::verdict(&answer, asked);
                     if !matches!(verdict, Verdict::Interim) {
-                        return Ok((answer, verdict, Leftovers { from_client, from_backend }));
+                        return Ok((
+                            answer,
+                            verdict,
+                            Leftovers {
+                                from_client,
+                                from_backend,
+                            },
+                        ));
                     }
                     interim += 1;
                     if interim > MOST_INTERIM {
                         let why = "more than 10 interim answers";
-                        return Err(self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why));
+                        return Err(self.backend_failed(
+                            Step::Handshake,
+                            BackendFailure::Garbage,
+                            &why,
+                        ));
                     }
                     buffer = Buffer::from(from_backend);
                 }
@@ -244,24 +305,35 @@ impl Visit<'_> {
                 match answer.fill(backend) {
                     Ok(0) => {
                         let why = "closed before its answer was complete";
-                        return Err(self.backend_failed(Step::Handshake, BackendFailure::Closed, &why));
+                        return Err(self.backend_failed(
+                            Step::Handshake,
+                            BackendFailure::Closed,
+                            &why,
+                        ));
                     }
                     Ok(_) => return Ok(()),
                     Err(error) if is_momentary(&error) => {}
-                    Err(error) => return Err(self.backend_failed(Step::Handshake, BackendFailure::Closed, &error)),
+                    Err(error) => {
+                        return Err(self.backend_failed(
+                            Step::Handshake,
+                            BackendFailure::Closed,
+                            &error,
+                        ));
+                    }
                 }
             }
             let waits = [backend.waits_to_read(), self.client.waits_to_read()];
             let woken = match waits {
                 // What is not read waits in the kernel, and slows its sender.
                 [backend, _] if early.len() >= EARLY => {
-                    wait([backend], Some(deadline), &self.shared.cancel).map(|[ready]| [ready, false])
+                    wait([backend], Some(deadline), &self.shared.cancel)
+                        .map(|[ready]| [ready, false])
                 }
                 both => wait(both, Some(deadline), &self.shared.cancel),
             };
             let client_ready;
-            [backend_ready, client_ready] =
-                woken.map_err(|why| self.backend_failed(Step::Handshake, unanswered(&why), &why))?;
+            [backend_ready, client_ready] = woken
+                .map_err(|why| self.backend_failed(Step::Handshake, unanswered(&why), &why))?;
             if client_ready {
                 self.take_early(early)?;
             }
@@ -271,7 +343,9 @@ impl Visit<'_> {
     fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), End> {
         let mut part = [0; 2048];
         match self.client.read(&mut part) {
-            Ok(0) => Err(End::Gone("closed before the backend had answered".to_owned())),
+            Ok(0) => Err(End::Gone(
+                "closed before the backend had answered".to_owned(),
+            )),
             Ok(received) => {
                 early.extend_from_slice(part.get(..received).unwrap_or_default());
                 Ok(())
@@ -302,8 +376,17 @@ impl Visit<'_> {
         }
         self.transaction.status = answer.status;
         self.transaction.answer = answer.headers.clone();
-        self.log(Level::Info, format_args!("the backend answered {} instead of 101", answer.status));
-        match self.relay_body(BodyReader::new(framing), relayed, backend, &leftovers.from_backend, timeout) {
+        self.log(
+            Level::Info,
+            format_args!("the backend answered {} instead of 101", answer.status),
+        );
+        match self.relay_body(
+            BodyReader::new(framing),
+            relayed,
+            backend,
+            &leftovers.from_backend,
+            timeout,
+        ) {
             Ok(()) => End::Relayed,
             Err(end) => end,
         }
@@ -322,9 +405,9 @@ impl Visit<'_> {
         loop {
             let mut input = part.as_slice();
             while !input.is_empty() && !body.is_complete() {
-                let (used, payload) = body
-                    .read(input)
-                    .map_err(|why| self.broken_off(format_args!("the body of its answer: {why}")))?;
+                let (used, payload) = body.read(input).map_err(|why| {
+                    self.broken_off(format_args!("the body of its answer: {why}"))
+                })?;
                 input = input.get(used..).unwrap_or_default();
                 if !payload.is_empty() {
                     self.transaction.body_out += payload.len() as u64;
@@ -335,11 +418,21 @@ impl Visit<'_> {
                 return self.send(relayed.end());
             }
             part.resize(BODY_PART, 0);
-            match backend.receive(&mut part, Some(Instant::now() + timeout), &self.shared.cancel) {
+            match backend.receive(
+                &mut part,
+                Some(Instant::now() + timeout),
+                &self.shared.cancel,
+            ) {
                 Ok(0) if body.may_end() => return self.send(relayed.end()),
-                Ok(0) => return Err(self.broken_off(format_args!("closed inside the body of its answer"))),
+                Ok(0) => {
+                    return Err(
+                        self.broken_off(format_args!("closed inside the body of its answer"))
+                    );
+                }
                 Ok(received) => part.truncate(received),
-                Err(why) => return Err(self.broken_off(format_args!("the body of its answer: {why}"))),
+                Err(why) => {
+                    return Err(self.broken_off(format_args!("the body of its answer: {why}")));
+                }
             }
         }
     }
@@ -347,16 +440,33 @@ impl Visit<'_> {
     /// The tunnel, to its end.
     fn tunnel(self, backend: Stream, leftovers: Leftovers, event_loop: &mut EventLoop) {
         self.debug(format_args!("switched"));
-        let Self { site, client, transaction, began, .. } = self;
-        let limits = TunnelLimits { idle: site.host.idle_timeout, half_close: site.host.half_close_timeout };
+        let Self {
+            site,
+            client,
+            transaction,
+            began,
+            ..
+        } = self;
+        let limits = TunnelLimits {
+            idle: site.host.idle_timeout,
+            half_close: site.host.half_close_timeout,
+        };
         let tunnel = Tunnel::new(client, backend, leftovers, limits, transaction);
         let (transaction, outcome) = event_loop.run_one(tunnel);
         if let Err(error) = outcome {
-            say(Level::Error, &transaction, format_args!("the tunnel was cut: cannot wait for events: {error}"));
+            say(
+                Level::Error,
+                &transaction,
+                format_args!("the tunnel was cut: cannot wait for events: {error}"),
+            );
         }
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
-            say(Level::Debug, &transaction, format_args!("closed: {reason}; {up} bytes up, {down} down"));
+            say(
+                Level::Debug,
+                &transaction,
+                format_args!("closed: {reason}; {up} bytes up, {down} down"),
+            );
         }
         site.log_access(&transaction, began);
     }
@@ -365,9 +475,15 @@ impl Visit<'_> {
     fn refuse(mut self, refusal: &Refusal) {
         if refusal.status < 500 {
             let line = String::from_utf8_lossy(&self.transaction.request_line).into_owned();
-            self.log(Level::Info, format_args!("\"{line}\" refused: {} ({})", refusal.why, refusal.status));
+            self.log(
+                Level::Info,
+                format_args!("\"{line}\" refused: {} ({})", refusal.why, refusal.status),
+            );
         }
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         self.transaction.status = refusal.status;
         match self.send(&refusal.encode(seconds)) {
             Ok(()) => self.finish_answer(),
@@ -391,7 +507,9 @@ impl Visit<'_> {
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         let deadline = Instant::now() + self.site.host.timeout;
-        self.client.send_all(bytes, deadline, &self.shared.cancel).map_err(|why| End::Gone(why.to_string()))?;
+        self.client
+            .send_all(bytes, deadline, &self.shared.cancel)
+            .map_err(|why| End::Gone(why.to_string()))?;
         self.transaction.bytes_out += bytes.len() as u64;
         Ok(())
     }
@@ -399,7 +517,10 @@ impl Visit<'_> {
     /// How long the backend may take. httpd: `timeout=`, else `ProxyTimeout`, else `Timeout`.
     fn timeout(&self, mapping: &Mapping) -> Duration {
         let host = &self.site.host;
-        mapping.timeout.or(host.proxy_timeout).unwrap_or(host.timeout)
+        mapping
+            .timeout
+            .or(host.proxy_timeout)
+            .unwrap_or(host.timeout)
     }
 
     fn forward_policy<'b>(&'b self, mapping: &'b Mapping) -> forward::Policy<'b> {
@@ -416,17 +537,33 @@ impl Visit<'_> {
     /// The one log line of a backend that failed us, and what the client is told, which names no backend.
     fn backend_failed(&self, step: Step, failure: BackendFailure, why: &dyn fmt::Display) -> End {
         let refusal = Refusal::from(failure);
-        let Transaction { mapping, backend, .. } = self.transaction.as_ref();
-        let (mapping, backend) = (mapping.as_deref().unwrap_or("-"), backend.as_deref().unwrap_or("-"));
-        self.log(Level::Warn, format_args!("{mapping}: {backend}: {step}: {why} ({})", refusal.status));
+        let Transaction {
+            mapping, backend, ..
+        } = self.transaction.as_ref();
+        let (mapping, backend) = (
+            mapping.as_deref().unwrap_or("-"),
+            backend.as_deref().unwrap_or("-"),
+        );
+        self.log(
+            Level::Warn,
+            format_args!("{mapping}: {backend}: {step}: {why} ({})", refusal.status),
+        );
         End::Refused(refusal)
     }
 
     /// The backend failed when the client already had a part of its answer.
     fn broken_off(&self, what: fmt::Arguments<'_>) -> End {
-        let Transaction { mapping, backend, .. } = self.transaction.as_ref();
-        let (mapping, backend) = (mapping.as_deref().unwrap_or("-"), backend.as_deref().unwrap_or("-"));
-        self.log(Level::Warn, format_args!("{mapping}: {backend}: relay: {what}"));
+        let Transaction {
+            mapping, backend, ..
+        } = self.transaction.as_ref();
+        let (mapping, backend) = (
+            mapping.as_deref().unwrap_or("-"),
+            backend.as_deref().unwrap_or("-"),
+        );
+        self.log(
+            Level::Warn,
+            format_args!("{mapping}: {backend}: relay: {what}"),
+        );
         End::Relayed
     }
 
@@ -473,7 +610,10 @@ struct Buffer {
 
 impl From<Vec<u8>> for Buffer {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { filled: bytes.len(), bytes }
+        Self {
+            filled: bytes.len(),
+            bytes,
+        }
     }
 }
 
@@ -511,6 +651,9 @@ impl Buffer {
 
     /// Takes what is behind the first `used` bytes.
     fn split_off(&mut self, used: usize) -> Vec<u8> {
-        self.bytes.get(used..self.filled).unwrap_or_default().to_vec()
+        self.bytes
+            .get(used..self.filled)
+            .unwrap_or_default()
+            .to_vec()
     }
 }

@@ -65,7 +65,10 @@ pub fn run(config: Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(problem) => {
-            #[expect(clippy::print_stderr, reason = "the error log may be a file that nobody looks at yet")]
+            #[expect(
+                clippy::print_stderr,
+                reason = "the error log may be a file that nobody looks at yet"
+            )]
             {
                 eprintln!("proxy-wstunnel: {problem}");
             }
@@ -79,8 +82,15 @@ pub fn run(config: Config) -> ExitCode {
 /// # Errors
 /// A sentence for each problem.
 pub fn check(config: &Config) -> Result<(), Vec<String>> {
-    let problems: Vec<String> = config.hosts().filter_map(|host| connector(host).err()).collect();
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    let problems: Vec<String> = config
+        .hosts()
+        .filter_map(|host| connector(host).err())
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
 }
 
 struct Server {
@@ -104,7 +114,10 @@ impl Server {
         }
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-        let sites = config.hosts().map(|host| site(host, &logs)).collect::<Result<_, _>>()?;
+        let sites = config
+            .hosts()
+            .map(|host| site(host, &logs))
+            .collect::<Result<_, _>>()?;
         if let Some(path) = &config.pid_file {
             write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
         }
@@ -116,10 +129,17 @@ impl Server {
             config,
         });
         let (pool, team) = Pool::new(Arc::clone(&shared));
-        let acceptor = Acceptor::start(listeners, pool).map_err(|e| format!("cannot start the acceptor: {e}"))?;
+        let acceptor = Acceptor::start(listeners, pool)
+            .map_err(|e| format!("cannot start the acceptor: {e}"))?;
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         error_log::notice(&format!("ready: listening on {}", addresses.join(", ")));
-        Ok(Self { requests, logs, acceptor, team, shared })
+        Ok(Self {
+            requests,
+            logs,
+            acceptor,
+            team,
+            shared,
+        })
     }
 
     /// Serves until it is told to stop.
@@ -157,10 +177,15 @@ fn bind(config: &Config) -> Result<Vec<Listener>, String> {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => "; another program listens there",
                 io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-                io::ErrorKind::PermissionDenied => "; ports below 1024 take root or CAP_NET_BIND_SERVICE",
+                io::ErrorKind::PermissionDenied => {
+                    "; ports below 1024 take root or CAP_NET_BIND_SERVICE"
+                }
                 _ => "",
             };
-            format!("{}: Listen: cannot bind {listen}: {error}{hint}", listen.origin)
+            format!(
+                "{}: Listen: cannot bind {listen}: {error}{hint}",
+                listen.origin
+            )
         })
     };
     config.listen.iter().map(bind_one).collect()
@@ -175,7 +200,11 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Site, String> {
             Ok(AccessLog::new(sink, Arc::clone(&log.format)))
         })
         .collect::<Result<_, String>>()?;
-    Ok(Site { host: Arc::clone(host), access_logs, tls: connector(host)? })
+    Ok(Site {
+        host: Arc::clone(host),
+        access_logs,
+        tls: connector(host)?,
+    })
 }
 
 /// Makes a host's TLS connector, where it has a backend that needs one.
@@ -186,12 +215,23 @@ fn connector(host: &VirtualHost) -> Result<Option<Connector>, String> {
     let BackendTls { verify, ca_file } = &host.backend_tls;
     let anchors = match ca_file {
         Some((path, origin)) => Some(std::fs::read(path).map_err(|error| {
-            format!("{origin}: SSLProxyCACertificateFile: {}: {error}", path.display())
+            format!(
+                "{origin}: SSLProxyCACertificateFile: {}: {error}",
+                path.display()
+            )
         })?),
         None => None,
     };
-    Connector::new(Trust { verify: *verify, anchors: anchors.as_deref() }).map(Some).map_err(|problem| match ca_file {
-        Some((path, origin)) => format!("{origin}: SSLProxyCACertificateFile: {}: {problem}", path.display()),
+    Connector::new(Trust {
+        verify: *verify,
+        anchors: anchors.as_deref(),
+    })
+    .map(Some)
+    .map_err(|problem| match ca_file {
+        Some((path, origin)) => format!(
+            "{origin}: SSLProxyCACertificateFile: {}: {problem}",
+            path.display()
+        ),
         None => format!("cannot set up TLS: {problem}"),
     })
 }
@@ -201,7 +241,8 @@ fn open_log(logs: &LogWriter, target: &LogTarget) -> Result<crate::log_writer::L
         LogTarget::Stderr => (Target::Stderr, "stderr".to_owned()),
         LogTarget::File(path) => (Target::File(path.clone()), path.display().to_string()),
     };
-    logs.open(&target).map_err(|error| format!("log {name}: cannot be opened: {error}"))
+    logs.open(&target)
+        .map_err(|error| format!("log {name}: cannot be opened: {error}"))
 }
 
 fn write_pid_file(path: &Path) -> io::Result<()> {

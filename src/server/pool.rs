@@ -1,9 +1,9 @@
 //! Workers: threads that serve one connection at a time. There are as many as are needed, up to
 //! `MaxRequestWorkers`, and those that find nothing to do end.
 
+use super::Shared;
 use super::acceptor::Accepted;
 use super::connection;
-use super::Shared;
 use crate::transaction::CloseReason;
 use crate::tunnel::event_loop::{Command, EventLoop, Inbox};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select};
@@ -60,7 +60,9 @@ impl Workers {
     /// Takes one waiting worker out of the balance, unless a connection has been promised to it.
     fn may_leave(&self) -> bool {
         let leave = |balance: isize| (balance > 0).then_some(balance - 1);
-        self.balance.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave).is_ok()
+        self.balance
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, leave)
+            .is_ok()
     }
 }
 
@@ -75,8 +77,22 @@ impl Pool {
         let (queue, waiting) = bounded(shared.config.max_request_workers);
         let (alive, ended) = bounded(0);
         let workers = Arc::<Workers>::default();
-        let team = Team { workers: Arc::clone(&workers), ended };
-        (Self { queue, waiting, alive, shared, workers, is_short: false, next_worker: 0 }, team)
+        let team = Team {
+            workers: Arc::clone(&workers),
+            ended,
+        };
+        (
+            Self {
+                queue,
+                waiting,
+                alive,
+                shared,
+                workers,
+                is_short: false,
+                next_worker: 0,
+            },
+            team,
+        )
     }
 
     /// Hands over a connection, and waits for room in the queue if need be, until `stop` is disconnected.
@@ -117,7 +133,9 @@ impl Pool {
             Ok(()) => true,
             Err(error) => {
                 if !self.is_short {
-                    warn!("cannot start a worker: {error}; new connections wait for the workers there are");
+                    warn!(
+                        "cannot start a worker: {error}; new connections wait for the workers there are"
+                    );
                 }
                 self.is_short = true;
                 false
@@ -130,7 +148,11 @@ impl Pool {
         let id = self.next_worker;
         self.next_worker += 1;
         let membership = Membership::new(id, &self.workers, event_loop.inbox());
-        let (waiting, shared, alive) = (self.waiting.clone(), Arc::clone(&self.shared), self.alive.clone());
+        let (waiting, shared, alive) = (
+            self.waiting.clone(),
+            Arc::clone(&self.shared),
+            self.alive.clone(),
+        );
         thread::Builder::new()
             .name(format!("worker {id}"))
             .stack_size(self.shared.config.thread_stack_size)
@@ -165,7 +187,10 @@ impl Membership {
     fn new(id: u64, workers: &Arc<Workers>, inbox: Inbox) -> Self {
         workers.count.fetch_add(1, Ordering::AcqRel);
         workers.inboxes().insert(id, inbox);
-        Self { id, workers: Arc::clone(workers) }
+        Self {
+            id,
+            workers: Arc::clone(workers),
+        }
     }
 
     fn serve(&self, waiting: &Receiver<Accepted>, shared: &Shared, mut event_loop: EventLoop) {
@@ -181,9 +206,14 @@ impl Membership {
             };
             let (id, client) = (accepted.id, accepted.connection.client);
             // The loop is used again only when the connection has come to its end.
-            let served = catch_unwind(AssertUnwindSafe(|| connection::serve(accepted, &mut event_loop, shared)));
+            let served = catch_unwind(AssertUnwindSafe(|| {
+                connection::serve(accepted, &mut event_loop, shared)
+            }));
             if let Err(panic) = served {
-                error!("[{id}] {client} the worker panicked, which is a bug: {}", said(panic.as_ref()));
+                error!(
+                    "[{id}] {client} the worker panicked, which is a bug: {}",
+                    said(panic.as_ref())
+                );
                 match EventLoop::new(shared.scratch.clone()) {
                     Ok(fresh) => {
                         self.workers.inboxes().insert(self.id, fresh.inbox());

@@ -21,7 +21,9 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { signals: Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])? })
+        Ok(Self {
+            signals: Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?,
+        })
     }
 
     /// Waits for the next.

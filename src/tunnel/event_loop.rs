@@ -72,7 +72,10 @@ impl EventLoop {
             poll,
             events: Events::with_capacity(EVENTS),
             commands,
-            inbox: Inbox { commands: sender, waker },
+            inbox: Inbox {
+                commands: sender,
+                waker,
+            },
             scratch,
             ending: None,
         })
@@ -94,22 +97,34 @@ impl EventLoop {
 
     fn run_to_end(&mut self, tunnel: &mut Tunnel) -> io::Result<()> {
         for (side, stream) in tunnel.legs() {
-            let token = if side == Side::Client { CLIENT } else { BACKEND };
+            let token = if side == Side::Client {
+                CLIENT
+            } else {
+                BACKEND
+            };
             self.register(stream, token)?;
         }
         if let Some(reason) = &self.ending {
             tunnel.end(reason.clone());
         }
-        let mut turn = if tunnel.can_move() { Turn::Again } else { Turn::Waits };
+        let mut turn = if tunnel.can_move() {
+            Turn::Again
+        } else {
+            Turn::Waits
+        };
         loop {
             match turn {
                 Turn::Ended => return Ok(()),
                 // Others are looked after before the tunnel goes on.
                 Turn::Again => self.wait(tunnel, Some(Duration::ZERO))?,
                 Turn::Waits => {
-                    let left = tunnel.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+                    let left = tunnel
+                        .deadline()
+                        .map(|at| at.saturating_duration_since(Instant::now()));
                     self.wait(tunnel, left)?;
-                    if left.is_some() && tunnel.deadline().is_some_and(|at| at <= Instant::now()) && !tunnel.can_move()
+                    if left.is_some()
+                        && tunnel.deadline().is_some_and(|at| at <= Instant::now())
+                        && !tunnel.can_move()
                     {
                         if tunnel.expire() {
                             return Ok(());
@@ -127,7 +142,11 @@ impl EventLoop {
 
     fn register(&self, stream: &Stream, token: Token) -> io::Result<()> {
         let fd = stream.as_fd().as_raw_fd();
-        self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE)
+        self.poll.registry().register(
+            &mut SourceFd(&fd),
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )
     }
 
     /// Waits for events, and passes them on.

@@ -158,7 +158,8 @@ impl Flow {
     /// Whether pumping would do something without a further event.
     pub(super) fn can_move(&self) -> bool {
         let can_deliver = self.holds_bytes() && self.sink_ready;
-        let can_read = self.source_ready && !self.source_ended && (self.discards || !self.holds_bytes());
+        let can_read =
+            self.source_ready && !self.source_ended && (self.discards || !self.holds_bytes());
         can_deliver || can_read || self.is_to_finish()
     }
 
@@ -188,7 +189,10 @@ impl Flow {
             let has_room = self.discards || !self.holds_bytes();
             if self.source_ended || !self.source_ready || !has_room || read >= budget {
                 // What could still move without an event has only run out of its budget.
-                debug_assert!(!self.can_move() || read >= budget, "a flow would stall: {self:?}");
+                debug_assert!(
+                    !self.can_move() || read >= budget,
+                    "a flow would stall: {self:?}"
+                );
                 return Ok(());
             }
             match from.take(scratch) {
@@ -207,7 +211,10 @@ impl Flow {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => {
                     self.source_ended = true;
-                    return Err(FlowError { operation: Operation::Read, source });
+                    return Err(FlowError {
+                        operation: Operation::Read,
+                        source,
+                    });
                 }
             }
         }
@@ -257,7 +264,10 @@ impl Flow {
                 Err(error) => error,
             };
             self.break_sink();
-            return Err(FlowError { operation: Operation::Write, source: failure });
+            return Err(FlowError {
+                operation: Operation::Write,
+                source: failure,
+            });
         }
         Ok(taken)
     }
@@ -285,7 +295,11 @@ mod tests {
 
     impl Script {
         fn new(steps: impl IntoIterator<Item = Step>) -> Self {
-            Self { steps: steps.into_iter().collect(), plain: true, calls: 0 }
+            Self {
+                steps: steps.into_iter().collect(),
+                plain: true,
+                calls: 0,
+            }
         }
     }
 
@@ -323,7 +337,10 @@ mod tests {
 
     impl Slow {
         fn new(allowances: impl IntoIterator<Item = usize>) -> Self {
-            Self { allowances: allowances.into_iter().collect(), ..Self::default() }
+            Self {
+                allowances: allowances.into_iter().collect(),
+                ..Self::default()
+            }
         }
     }
 
@@ -359,7 +376,8 @@ mod tests {
 
     #[test]
     fn a_message_that_fits_takes_one_read_and_leaves_no_buffer() {
-        let (mut from, mut to, mut flow) = (Script::new([bytes("hello")]), Slow::default(), ready_flow());
+        let (mut from, mut to, mut flow) =
+            (Script::new([bytes("hello")]), Slow::default(), ready_flow());
         flow.pump(&mut from, &mut to, &mut [0; 64], 1024).unwrap();
         assert_eq!((to.taken.as_slice(), from.calls), (&b"hello"[..], 1));
         assert_eq!(flow.residue.capacity(), 0);
@@ -369,7 +387,10 @@ mod tests {
     #[test]
     fn a_short_read_is_not_trusted_when_an_end_was_reported_or_tls_may_hold_bytes() {
         for (plain, ending) in [(false, false), (true, true)] {
-            let mut from = Script { plain, ..Script::new([bytes("a"), bytes("b"), Step::Ends]) };
+            let mut from = Script {
+                plain,
+                ..Script::new([bytes("a"), bytes("b"), Step::Ends])
+            };
             let (mut to, mut flow) = (Slow::default(), Flow::new(Vec::new(), false));
             flow.source_is_ready(ending);
             flow.pump(&mut from, &mut to, &mut [0; 64], 1024).unwrap();
@@ -390,7 +411,10 @@ mod tests {
 
     #[test]
     fn while_the_sink_refuses_bytes_the_source_is_not_read() {
-        let (mut from, mut to) = (Script::new([bytes("abcdef"), bytes("later")]), Slow::new([2, 0]));
+        let (mut from, mut to) = (
+            Script::new([bytes("abcdef"), bytes("later")]),
+            Slow::new([2, 0]),
+        );
         let mut flow = ready_flow();
         flow.source_is_ready(true);
         flow.pump(&mut from, &mut to, &mut [0; 6], 1024).unwrap();
@@ -408,18 +432,27 @@ mod tests {
         let mut flow = ready_flow();
         flow.source_is_ready(true);
         flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
-        assert_eq!((to.taken.as_slice(), to.finished, flow.is_done()), (&b"a"[..], 0, false));
+        assert_eq!(
+            (to.taken.as_slice(), to.finished, flow.is_done()),
+            (&b"a"[..], 0, false)
+        );
         flow.sink_is_ready();
         for _ in 0..2 {
             flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
         }
-        assert_eq!((to.taken.as_slice(), to.finished, flow.is_done()), (&b"abc"[..], 1, true));
+        assert_eq!(
+            (to.taken.as_slice(), to.finished, flow.is_done()),
+            (&b"abc"[..], 1, true)
+        );
     }
 
     #[test]
     fn the_budget_ends_a_turn_and_leaves_the_flow_able_to_move() {
-        let (mut from, mut to, mut flow) =
-            (Script::new([Step::Bytes(vec![7; 100])]), Slow::default(), ready_flow());
+        let (mut from, mut to, mut flow) = (
+            Script::new([Step::Bytes(vec![7; 100])]),
+            Slow::default(),
+            ready_flow(),
+        );
         flow.pump(&mut from, &mut to, &mut [0; 10], 30).unwrap();
         assert_eq!(to.taken.len(), 30);
         assert!(flow.can_move());
@@ -427,12 +460,20 @@ mod tests {
 
     #[test]
     fn a_broken_sink_drops_what_comes_until_the_source_ends() {
-        let (mut from, mut to) = (Script::new([bytes("lost"), bytes("more"), Step::Ends]), Slow::default());
+        let (mut from, mut to) = (
+            Script::new([bytes("lost"), bytes("more"), Step::Ends]),
+            Slow::default(),
+        );
         to.fails = Some(ErrorKind::BrokenPipe);
         let mut flow = ready_flow();
         flow.source_is_ready(true);
-        let error = flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap_err();
-        assert_eq!((error.operation, error.source.kind()), (Operation::Write, ErrorKind::BrokenPipe));
+        let error = flow
+            .pump(&mut from, &mut to, &mut [0; 8], 1024)
+            .unwrap_err();
+        assert_eq!(
+            (error.operation, error.source.kind()),
+            (Operation::Write, ErrorKind::BrokenPipe)
+        );
         flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
         assert!(flow.is_done());
         assert_eq!((flow.accepted(), flow.delivered(), to.finished), (4, 0, 0));
@@ -440,28 +481,41 @@ mod tests {
 
     #[test]
     fn what_was_accepted_before_the_source_failed_is_delivered() {
-        let (mut from, mut to) =
-            (Script::new([bytes("last"), Step::Fails(ErrorKind::ConnectionReset)]), Slow::new([1, 0]));
+        let (mut from, mut to) = (
+            Script::new([bytes("last"), Step::Fails(ErrorKind::ConnectionReset)]),
+            Slow::new([1, 0]),
+        );
         let mut flow = ready_flow();
         flow.source_is_ready(true);
         flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
         flow.sink_is_ready();
-        let error = flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap_err();
+        let error = flow
+            .pump(&mut from, &mut to, &mut [0; 8], 1024)
+            .unwrap_err();
         assert_eq!(error.operation, Operation::Read);
         flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
-        assert_eq!((to.taken.as_slice(), to.finished, flow.is_done()), (&b"last"[..], 1, true));
+        assert_eq!(
+            (to.taken.as_slice(), to.finished, flow.is_done()),
+            (&b"last"[..], 1, true)
+        );
     }
 
     #[test]
     fn a_flow_told_to_discard_delivers_what_it_holds_and_finishes_before_the_source_ends() {
-        let (mut from, mut to) = (Script::new([bytes("held"), bytes("late"), Step::Ends]), Slow::new([0]));
+        let (mut from, mut to) = (
+            Script::new([bytes("held"), bytes("late"), Step::Ends]),
+            Slow::new([0]),
+        );
         let mut flow = ready_flow();
         flow.source_is_ready(true);
         flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
         flow.discard();
         flow.sink_is_ready();
         flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
-        assert_eq!((to.taken.as_slice(), to.finished, flow.is_done()), (&b"held"[..], 1, true));
+        assert_eq!(
+            (to.taken.as_slice(), to.finished, flow.is_done()),
+            (&b"held"[..], 1, true)
+        );
     }
 
     /// A small generator, so that a failure can be run again.
@@ -480,7 +534,9 @@ mod tests {
     fn under_any_schedule_the_bytes_out_are_the_bytes_in() {
         for seed in 1..2_000 {
             let mut random = Random(seed * 0x9E37_79B9);
-            let sent: Vec<u8> = (0..random.below(400)).map(|i| u8::try_from(i % 251).unwrap()).collect();
+            let sent: Vec<u8> = (0..random.below(400))
+                .map(|i| u8::try_from(i % 251).unwrap())
+                .collect();
             let mut steps = Vec::new();
             let mut rest = sent.as_slice();
             while !rest.is_empty() {
@@ -492,7 +548,10 @@ mod tests {
                 }
             }
             steps.push(Step::Ends);
-            let mut from = Script { plain: random.below(2) == 0, ..Script::new(steps) };
+            let mut from = Script {
+                plain: random.below(2) == 0,
+                ..Script::new(steps)
+            };
             let mut to = Slow::new((0..200).map(|_| random.below(7)));
             let mut flow = Flow::new(Vec::new(), false);
             let mut scratch = vec![0; random.below(20) + 1];

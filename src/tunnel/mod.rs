@@ -90,7 +90,17 @@ impl Tunnel {
         let up = Flow::new(leftovers.from_client, !client.is_plain());
         let down = Flow::new(leftovers.from_backend, !backend.is_plain());
         let moved_at = Instant::now();
-        Self { client, backend, up, down, limits, moved_at, close: None, closing: false, transaction }
+        Self {
+            client,
+            backend,
+            up,
+            down,
+            limits,
+            moved_at,
+            close: None,
+            closing: false,
+            transaction,
+        }
     }
 
     /// What the logs call it.
@@ -121,9 +131,13 @@ impl Tunnel {
     /// Moves what can be moved.
     pub(super) fn turn(&mut self, scratch: &mut [u8]) -> Turn {
         let before = self.progress();
-        let up = self.up.pump(&mut self.client, &mut self.backend, scratch, BUDGET);
+        let up = self
+            .up
+            .pump(&mut self.client, &mut self.backend, scratch, BUDGET);
         self.note(Side::Client, up);
-        let down = self.down.pump(&mut self.backend, &mut self.client, scratch, BUDGET);
+        let down = self
+            .down
+            .pump(&mut self.backend, &mut self.client, scratch, BUDGET);
         self.note(Side::Backend, down);
         if self.progress() != before {
             self.moved_at = Instant::now();
@@ -144,7 +158,10 @@ impl Tunnel {
 
     /// Grows with each byte that moves.
     fn progress(&self) -> u64 {
-        [&self.up, &self.down].map(|flow| flow.accepted() + flow.delivered()).iter().sum()
+        [&self.up, &self.down]
+            .map(|flow| flow.accepted() + flow.delivered())
+            .iter()
+            .sum()
     }
 
     /// Takes note of how the flow that comes from `source` fared.
@@ -160,7 +177,10 @@ impl Tunnel {
                     self.moved_at = Instant::now();
                 }
             }
-            Err(FlowError { operation, source: error }) => {
+            Err(FlowError {
+                operation,
+                source: error,
+            }) => {
                 let failed = match operation {
                     Operation::Read => source,
                     Operation::Write => source.other(),
@@ -179,7 +199,9 @@ impl Tunnel {
         let limit = if self.closing {
             Some(CLOSING)
         } else if self.close.is_some() {
-            Some(self.limits.idle.map_or(self.limits.half_close, |idle| idle.min(self.limits.half_close)))
+            Some(self.limits.idle.map_or(self.limits.half_close, |idle| {
+                idle.min(self.limits.half_close)
+            }))
         } else {
             self.limits.idle
         };
@@ -192,7 +214,9 @@ impl Tunnel {
             return true;
         }
         let reason = match self.close.take() {
-            Some(CloseReason::Closed(side)) => CloseReason::HalfClosed(side, self.limits.half_close),
+            Some(CloseReason::Closed(side)) => {
+                CloseReason::HalfClosed(side, self.limits.half_close)
+            }
             _ => CloseReason::Idle(self.limits.idle.unwrap_or_default()),
         };
         self.end(reason);

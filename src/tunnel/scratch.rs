@@ -24,7 +24,10 @@ impl Default for ScratchPool {
 impl ScratchPool {
     /// Lends a buffer to `work`.
     pub fn lend<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
-        let mut buffer = self.take.try_recv().unwrap_or_else(|_| vec![0; SCRATCH].into_boxed_slice());
+        let mut buffer = self
+            .take
+            .try_recv()
+            .unwrap_or_else(|_| vec![0; SCRATCH].into_boxed_slice());
         let outcome = work(&mut buffer);
         // The pool is full: one buffer less.
         let _ = self.put.try_send(buffer);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 /// A line of `name=value` words.
 fn value<'a>(line: &'a str, name: &str) -> &'a str {
-    let begin = line
-        .find(&format!("{name}="))
-        .unwrap_or_else(|| panic!("no {name} in {line}"));
-    let rest = &line[begin + name.len() + 1..];
+    let begin = format!(" {name}=");
+    let Some((_, rest)) = line.split_once(&begin) else {
+        panic!("no {name} in {line}");
+    };
     match rest.strip_prefix('"') {
         Some(quoted) => quoted.split('"').next().unwrap(),
         None => rest.split(' ').next().unwrap(),
@@ -22,7 +22,7 @@ each_mode! {
         let backend = Backend::listen();
         let proxy = Proxy::start(format!(
             "{}\nServerName proxy.example\nProxyPass \"/ws/\" {}/base/\n\
-             LogFormat \"h=%h client=%{{c}}a port=%{{remote}}p r=\\\"%r\\\" m=%m U=%U q=%q H=%H s=%>s b=%b B=%B I=%I O=%O S=%S D=%D ms=%{{ms}}T \
+             LogFormat \": h=%h client=%{{c}}a port=%{{remote}}p r=\\\"%r\\\" m=%m U=%U q=%q H=%H s=%>s b=%b B=%B I=%I O=%O S=%S D=%D ms=%{{ms}}T \
              T=%T v=%v ua=\\\"%{{User-Agent}}i\\\" proto=%{{Sec-WebSocket-Protocol}}o up=%{{Upgrade}}o cookie=%{{id}}C \
              backend=%{{backend}}n mapping='%{{mapping}}n' to=%{{bytes-to-backend}}n from=%{{bytes-from-backend}}n \
              end=\\\"%{{close-reason}}n\\\"\" whole\nCustomLog access.log whole",

@@ -118,7 +118,7 @@ fn what_is_not_done_is_refused_by_name_with_a_way_out() {
         (
             "ProxyWebsocketFallbackToProxyHttp On",
             "ProxyWebsocketFallbackToProxyHttp",
-            "Off",
+            "RewriteRule",
         ),
         (
             "ProxyPassMatch ^/(ws)$ ws://h/$1",
@@ -160,7 +160,7 @@ fn all_errors_of_a_file_are_told_in_one_run_and_in_order() {
 #[test]
 fn a_directive_in_the_wrong_place_is_told_where_it_belongs() {
     let config = "Listen 127.0.0.1:0\n<VirtualHost *:*>\nListen 127.0.0.1:0\n</VirtualHost>\n";
-    expect_error(config, 3, "Listen", &["VirtualHost"]);
+    expect_error(config, 3, "Listen", &["virtual host", "server config"]);
 }
 
 #[test]

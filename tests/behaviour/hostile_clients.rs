@@ -100,7 +100,7 @@ fn a_client_that_never_reads_its_answer_is_let_go() {
 #[test]
 fn no_client_writes_lines_into_the_logs() {
     let proxy = Proxy::start(
-        "LogLevel trace\nProxyPass /ws/ ws://127.0.0.1:9/\n\
+        "LogLevel trace8\nProxyPass /ws/ ws://127.0.0.1:9/\n\
          CustomLog access.log \"%r|%{User-Agent}i|%{Referer}i\"",
     );
     let fields = "User-Agent: a\"b\\c\x1b[31m\u{e9}\r\nReferer: x\ty\r\n";

@@ -12,7 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("handshake", &["http"]),
     ("forward", &["http", "handshake", "route"]),
     ("transaction", &["http"]),
-    ("access_log::format", &["http", "transaction"]),
+    ("access_log::format", &["http", "route", "transaction"]),
     (
         "config",
         &["http", "route", "handshake", "access_log::format"],
@@ -83,9 +83,9 @@ const PURE: &[&str] = &[
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::thread",
-    "std::process",
+    "process::Command",
     "std::os",
-    "std::io",
+    "File::",
     "TcpStream",
     "TcpListener",
     "UdpSocket",

@@ -60,8 +60,7 @@ fn echo(stream: impl Read + Write) {
     };
     // Ends when the client does: then reading fails.
     while let Ok(message) = socket.read() {
-        if matches!(message, Message::Text(_) | Message::Binary(_))
-            && socket.send(message).is_err()
+        if matches!(message, Message::Text(_) | Message::Binary(_)) && socket.send(message).is_err()
         {
             return;
         }

@@ -69,13 +69,8 @@ fn explain(file: &Path, config: &str, port: u16, plain: u16) {
     for line in config.lines() {
         println!("    {line}");
     }
-    // Without it, a machine without OpenSSL's headers could not build the client.
-    let features = if cfg!(feature = "vendored") {
-        "--features vendored "
-    } else {
-        ""
-    };
-    let client = format!("cargo run {features}--example quickstart -- client");
+    let this = std::env::args().next();
+    let client = format!("{} client", this.as_deref().unwrap_or("quickstart"));
     println!("\nIn a browser:   http://127.0.0.1:{plain}/");
     println!("In a terminal:  {client} ws://127.0.0.1:{port}/ws2/");
     println!("                {client} ws://127.0.0.1:{port}/wss2/");
