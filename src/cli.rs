@@ -28,10 +28,21 @@ pub fn command(arguments: &[String]) -> Command {
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 
-/// A WebSocket tunnelling reverse proxy with the directives of Apache httpd. It runs in the foreground until SIGTERM or
-/// SIGINT; SIGHUP or SIGUSR1 reopen its logs.
+/// A WebSocket tunnelling reverse proxy with the directives of Apache httpd.
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
+#[argh(
+    note = "It runs in the foreground. SIGTERM and SIGINT stop it; SIGHUP and SIGUSR1 reopen its logs."
+)]
+#[argh(error_code(0, "stopped, or the configuration is correct"))]
+#[argh(error_code(
+    1,
+    "a usage or configuration error, or an address cannot be listened on"
+))]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 struct Options {
     /// the configuration file, below the current folder; without it and without -c and -C:
     /// /etc/proxy-wstunnel/proxy-wstunnel.conf

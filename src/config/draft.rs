@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Settings of the whole program.
+/// Settings of the whole program. What they begin with is overwritten by the table's defaults.
 #[derive(Debug)]
 pub(super) struct ProgramDraft {
     pub(super) listen: Vec<Listen>,
@@ -30,7 +30,7 @@ pub(super) struct ProgramDraft {
     pub(super) listen_backlog: i32,
 }
 
-/// Settings of a host.
+/// Settings of a host. As above, `Default` only stands for "not yet".
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostDraft {
     pub(super) server_name: Option<String>,

@@ -306,6 +306,19 @@ pub struct HeaderTimeout {
     pub min_rate: u32,
 }
 
+impl HeaderTimeout {
+    /// The time that a client has of which `received` bytes have come; `None`: no limit.
+    #[must_use]
+    pub fn allowed(&self, received: usize) -> Option<Duration> {
+        if self.initial.is_zero() {
+            return None;
+        }
+        let rate = usize::try_from(self.min_rate).unwrap_or(usize::MAX);
+        let earned = received.checked_div(rate).unwrap_or(0);
+        Some((self.initial + Duration::from_secs(earned as u64)).min(self.max))
+    }
+}
+
 /// How backends of `wss://` are verified.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BackendTls {

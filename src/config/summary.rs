@@ -21,7 +21,8 @@ impl Config {
         writeln!(
             out,
             "error log {}, level {}",
-            self.error_log, self.log_level
+            self.error_log,
+            self.log_level.as_str().to_ascii_lowercase()
         )?;
         if let Some(path) = &self.pid_file {
             writeln!(out, "pid file {}", path.display())?;

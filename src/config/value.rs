@@ -172,7 +172,8 @@ fn ip_address(text: &str) -> Result<Option<IpAddr>, String> {
         None => text.parse(),
     };
     match address {
-        Ok(address) => Ok(Some(address)),
+        // A mapped IPv4 address is that IPv4 address: peers and sockets are told apart by one form only.
+        Ok(address) => Ok(Some(address.to_canonical())),
         Err(_) if text.contains('%') => Err(format!(
             "\"{text}\" has a zone; expected an address without one"
         )),

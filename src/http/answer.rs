@@ -122,17 +122,26 @@ pub enum BackendFailure {
     BadSwitch,
 }
 
-/// The status with which a client learns of a backend's failure.
-pub fn for_backend(kind: BackendFailure) -> u16 {
-    match kind {
-        // httpd: a connect timeout is 503 there too, as one of the ways of not being reachable.
-        BackendFailure::Connect | BackendFailure::ConnectTimeout => 503,
-        BackendFailure::TlsTimeout | BackendFailure::AnswerTimeout => 504,
-        BackendFailure::Resolve
-        | BackendFailure::Tls
-        | BackendFailure::Closed
-        | BackendFailure::Garbage
-        | BackendFailure::BadSwitch => 502,
+impl From<BackendFailure> for Refusal {
+    fn from(failure: BackendFailure) -> Self {
+        let status = failure.status();
+        Self::new(status, public_reason(status))
+    }
+}
+
+impl BackendFailure {
+    /// The status with which a client learns of it.
+    pub fn status(self) -> u16 {
+        match self {
+            // httpd: a connect timeout is 503 there too, as one of the ways of not being reachable.
+            BackendFailure::Connect | BackendFailure::ConnectTimeout => 503,
+            BackendFailure::TlsTimeout | BackendFailure::AnswerTimeout => 504,
+            BackendFailure::Resolve
+            | BackendFailure::Tls
+            | BackendFailure::Closed
+            | BackendFailure::Garbage
+            | BackendFailure::BadSwitch => 502,
+        }
     }
 }
 
@@ -261,7 +270,7 @@ mod tests {
             (F::AnswerTimeout, 504),
             (F::BadSwitch, 502),
         ] {
-            assert_eq!(for_backend(failure), status, "{failure:?}");
+            assert_eq!(failure.status(), status, "{failure:?}");
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::access_log::AccessLog;
 use crate::forward::{self, Relayed};
 use crate::handshake::{self, Asked, Verdict};
 use crate::http::answer::{BackendFailure, Refusal};
+use crate::http::authority::Authority;
 use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
 use crate::net::connect::connect;
@@ -168,8 +169,10 @@ impl Visit<'_> {
     fn read_request_into(&mut self, buffer: &mut Buffer) -> Result<(usize, RequestHead), End> {
         let Site { host, .. } = self.site;
         loop {
-            let allowed = host.header_timeout.allowed(buffer.bytes().len());
-            let deadline = allowed.map(|allowed| self.began + allowed);
+            let deadline = host
+                .header_timeout
+                .allowed(buffer.bytes().len())
+                .map(|allowed| self.began + allowed);
             match buffer.receive(&mut self.client, deadline, &self.shared.cancel) {
                 Ok(0) if buffer.bytes().is_empty() => {
                     return Err(End::Gone("closed without a request".to_owned()));
@@ -228,12 +231,12 @@ impl Visit<'_> {
             ));
         };
         // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
-        let name = if self.site.host.preserve_host {
-            head.host_name()
-        } else {
-            None
-        }
-        .unwrap_or(&url.host);
+        let client_host = head
+            .headers
+            .first("Host")
+            .filter(|_| self.site.host.preserve_host);
+        let authority = client_host.and_then(|host| Authority::parse(host).ok());
+        let name = authority.map_or(url.host.as_str(), |authority| authority.host);
         let deadline = Instant::now() + self.timeout(mapping);
         connector
             .connect(name, tcp, deadline, cancel)
@@ -401,7 +404,11 @@ impl Visit<'_> {
         first: &[u8],
         timeout: Duration,
     ) -> Result<(), End> {
-        let mut part = first.to_vec();
+        let (mut part, mut chunked) = (first.to_vec(), Vec::new());
+        let end = match relayed {
+            Relayed::Plain => &[],
+            Relayed::Chunked => forward::LAST_CHUNK,
+        };
         loop {
             let mut input = part.as_slice();
             while !input.is_empty() && !body.is_complete() {
@@ -409,13 +416,18 @@ impl Visit<'_> {
                     self.broken_off(format_args!("the body of its answer: {why}"))
                 })?;
                 input = input.get(used..).unwrap_or_default();
-                if !payload.is_empty() {
-                    self.transaction.body_out += payload.len() as u64;
-                    self.send(&relayed.encode(payload))?;
+                self.transaction.body_out += payload.len() as u64;
+                match relayed {
+                    Relayed::Plain => self.send(payload)?,
+                    Relayed::Chunked => {
+                        chunked.clear();
+                        forward::chunk(payload, &mut chunked);
+                        self.send(&chunked)?;
+                    }
                 }
             }
             if body.is_complete() {
-                return self.send(relayed.end());
+                return self.send(end);
             }
             part.resize(BODY_PART, 0);
             match backend.receive(
@@ -423,7 +435,7 @@ impl Visit<'_> {
                 Some(Instant::now() + timeout),
                 &self.shared.cancel,
             ) {
-                Ok(0) if body.may_end() => return self.send(relayed.end()),
+                Ok(0) if body.ended() => return self.send(end),
                 Ok(0) => {
                     return Err(
                         self.broken_off(format_args!("closed inside the body of its answer"))

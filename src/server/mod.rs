@@ -32,7 +32,8 @@ const STOP: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    sites: Vec<Site>,
+    main_site: Site,
+    virtual_sites: Vec<Site>,
     resolver: Resolver,
     cancel: Cancel,
     scratch: ScratchPool,
@@ -52,7 +53,10 @@ impl Shared {
     fn site_for(&self, local: SocketAddr, host: Option<&[u8]>) -> &Site {
         let chosen = self.config.host_for(local, host);
         let is_chosen = |site: &&Site| Arc::ptr_eq(&site.host, chosen);
-        self.sites.iter().find(is_chosen).unwrap_or(&self.main_site)
+        self.virtual_sites
+            .iter()
+            .find(is_chosen)
+            .unwrap_or(&self.main_site)
     }
 }
 
@@ -114,15 +118,18 @@ impl Server {
         }
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-        let sites = config
-            .hosts()
+        let main_site = site(&config.main, &logs)?;
+        let virtual_sites = config
+            .virtual_hosts
+            .iter()
             .map(|host| site(host, &logs))
             .collect::<Result<_, _>>()?;
         if let Some(path) = &config.pid_file {
             write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
         }
         let shared = Arc::new(Shared {
-            sites,
+            main_site,
+            virtual_sites,
             resolver: Resolver::default(),
             cancel: Cancel::new().map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch: ScratchPool::default(),

@@ -103,11 +103,6 @@ impl Tunnel {
         }
     }
 
-    /// What the logs call it.
-    pub(super) fn transaction(&self) -> &Transaction {
-        &self.transaction
-    }
-
     pub(super) fn legs(&self) -> [(Side, &Stream); 2] {
         [(Side::Client, &self.client), (Side::Backend, &self.backend)]
     }

@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// Bytes in one buffer: what one read takes at the most, and so what a tunnel holds at the most for a slow reader.
-pub const SCRATCH: usize = 64 * 1024;
+const SCRATCH: usize = 64 * 1024;
 /// Buffers that are kept while nobody needs them.
 const KEPT: usize = 4;
 

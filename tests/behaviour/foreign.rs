@@ -3,7 +3,7 @@
 //! A tool that is not installed is skipped by name; with `CI=true` in the environment it is a failure. `.ci/run` installs
 //! them all: the Python and Node packages below `target/foreign`.
 
-use crate::support::{Backend, Client, Proxy, TempDir, each_mode, tree};
+use crate::support::{BOUND, Backend, Client, Proxy, TempDir, each_mode, tree, wait_until};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -179,6 +179,119 @@ fn a_browser_exchanges_messages() {
     assert_eq!(title, "all exchanged");
 }
 
+/// The example of the README, as a person tries it: its page in the browser, its client in the terminal, Ctrl-C.
+#[cfg(feature = "tls")]
+#[test]
+fn the_quick_start_works_in_a_browser_and_in_a_terminal() {
+    let Some(mut demo) = Demo::start() else {
+        return;
+    };
+    for (path, url) in [
+        ("/ws2/", &demo.client_urls[0]),
+        ("/wss2/", &demo.client_urls[1]),
+    ] {
+        assert!(url.ends_with(path), "{url}");
+        let mut client = Command::new(Demo::program())
+            .args(["client", url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("to start the client");
+        let mut input = client.stdin.take().unwrap();
+        input.write_all(b"first line\nsecond line\n").unwrap();
+        drop(input);
+        let output = client.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.ends_with("first line\nsecond line\n"), "{text}");
+    }
+    if let Some(browser) = browser() {
+        browser.open(&demo.page);
+        for section in ["ws2", "wss2"] {
+            let is = |script: &str, expected: &str| {
+                let what = format!("{expected:?} in {section}");
+                let script = format!("return document.querySelector('#{section} {script}");
+                wait_until(&what, BOUND, || browser.evaluate(&script) == expected);
+            };
+            is(".state').textContent", "open");
+            browser.type_into(&format!("#{section} input"), "typed by hand\\n");
+            is("li.received')?.textContent ?? ''", "typed by hand");
+        }
+    }
+    demo.interrupt();
+}
+
+/// The running example.
+#[cfg(feature = "tls")]
+struct Demo {
+    process: Guard,
+    /// The address for a browser.
+    page: String,
+    client_urls: Vec<String>,
+}
+
+#[cfg(feature = "tls")]
+impl Demo {
+    /// `cargo test` builds the examples beside this binary; `cargo test --test behaviour` does not.
+    fn program() -> PathBuf {
+        let this = std::env::current_exe().unwrap();
+        let profile = this.parent().and_then(std::path::Path::parent).unwrap();
+        profile.join("examples/quickstart")
+    }
+
+    fn start() -> Option<Self> {
+        if !Self::program().exists() {
+            missing("the example quickstart");
+            return None;
+        }
+        let mut child = Command::new(Self::program())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("to start the example");
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let process = Guard(child);
+        let mut page = None;
+        let mut client_urls = Vec::new();
+        for line in output.lines().map_while(Result::ok) {
+            if let Some((_, url)) = line.split_once("In a browser:") {
+                page = Some(url.trim().to_owned());
+            }
+            if let Some((_, url)) = line.split_once(" client ") {
+                client_urls.push(url.trim().to_owned());
+            }
+            if line.contains("Ctrl-C") {
+                break;
+            }
+        }
+        let ready = errors
+            .lines()
+            .map_while(Result::ok)
+            .any(|line| line.contains("ready: listening on "));
+        assert!(ready, "the proxy of the example is not ready");
+        assert_eq!(client_urls.len(), 2);
+        Some(Self {
+            process,
+            page: page.expect("an address for a browser"),
+            client_urls,
+        })
+    }
+
+    /// Ctrl-C, and an orderly end.
+    fn interrupt(&mut self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let id = i32::try_from(self.process.0.id()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), Signal::INT).unwrap();
+        let mut status = None;
+        wait_until("the example to end", BOUND, || {
+            status = self.process.0.try_wait().unwrap();
+            status.is_some()
+        });
+        assert!(status.unwrap().success(), "{status:?}");
+    }
+}
+
 fn browser() -> Option<Browser> {
     let found = |program: &str| {
         let output = Command::new(program).arg("--version").output();
@@ -258,12 +371,41 @@ impl Browser {
         browser
     }
 
+    fn open(&self, url: &str) {
+        let path = format!("/session/{}/url", self.session);
+        self.post(&path, &format!(r#"{{"url":"{url}"}}"#));
+    }
+
+    /// What a script returns, as a string.
+    #[cfg(feature = "tls")]
+    fn evaluate(&self, script: &str) -> String {
+        let path = format!("/session/{}/execute/sync", self.session);
+        let answer = self.post(&path, &format!(r#"{{"script":"{script}","args":[]}}"#));
+        string_in(&answer, "value")
+    }
+
+    /// Types into the element that a CSS selector finds.
+    #[cfg(feature = "tls")]
+    fn type_into(&self, selector: &str, text: &str) {
+        let path = format!("/session/{}/element", self.session);
+        let find = format!(r#"{{"using":"css selector","value":"{selector}"}}"#);
+        // The name under which WebDriver hands out elements.
+        let element = string_in(
+            &self.post(&path, &find),
+            "element-6066-11e4-a52e-4f735466cecf",
+        );
+        self.post(
+            &format!("{path}/{element}/value"),
+            &format!(r#"{{"text":"{text}"}}"#),
+        );
+    }
+
     /// Opens a page, and waits until its title is no longer `at_first`.
     fn title_of(&self, url: &str, at_first: &str) -> String {
+        self.open(url);
         let session = format!("/session/{}", self.session);
-        self.post(&format!("{session}/url"), &format!(r#"{{"url":"{url}"}}"#));
         let mut title = String::new();
-        crate::support::wait_until(
+        wait_until(
             "the page to come to an end",
             Duration::from_secs(60),
             || {

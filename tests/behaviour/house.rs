@@ -133,26 +133,45 @@ fn collect(directory: &Path, rooms: &mut BTreeMap<String, Vec<(String, String)>>
 /// What the compiler reads: no comments, no contents of literals, and nothing behind `#[cfg(test)]`, which stands at
 /// the foot of a file.
 fn code_of(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    let mut rest = text.split("#[cfg(test)]\nmod ").next().unwrap();
     let mut code = String::new();
-    for line in text.lines() {
-        let mut quoted = false;
-        let mut previous = ' ';
-        for (place, character) in line.char_indices() {
-            if character == '"' && previous != '\\' && previous != '\'' {
-                quoted = !quoted;
-            }
-            if !quoted && line[place..].starts_with("//") {
-                break;
-            }
-            if !quoted {
-                code.push(character);
-            }
-            previous = character;
+    // Each step takes a comment or a literal as a whole, or one character.
+    while let Some(next) = rest.chars().next() {
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            raw.find("\"#").unwrap() + 5
+        } else if rest.starts_with("'\"'") || rest.starts_with("'\\''") {
+            rest[1..].find('\'').unwrap() + 2
+        } else if rest.starts_with("b'\"'") {
+            4
+        } else if next == '"' {
+            length_of_literal(rest)
+        } else {
+            0
+        };
+        if skipped == 0 {
+            code.push(next);
+            rest = &rest[next.len_utf8()..];
+        } else {
+            rest = &rest[skipped..];
         }
-        code.push('\n');
     }
     code
+}
+
+/// How many bytes the string literal at the beginning of `text` takes.
+fn length_of_literal(text: &str) -> usize {
+    let mut escaped = false;
+    for (place, character) in text.char_indices().skip(1) {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return place + 1,
+            _ => {}
+        }
+    }
+    panic!("a literal without end");
 }
 
 /// The rooms of this crate that a file names, as `crate::room`, in a path or in a `use` list, or from `main` as
