@@ -151,6 +151,14 @@ pub const TABLE: &[Entry] = &[
     },
     // ---- tunnels -----------------------------------------------------------------------------------------------
     Entry {
+        name: "ProxyWebsocketAsync",
+        syntax: "Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "Off is what this version does: each tunnel has a worker of its own; On is refused",
+        action: Action::Flag(apply::asynchronous),
+    },
+    Entry {
         name: "ProxyWebsocketIdleTimeout",
         syntax: "duration",
         default: Some("0"),

@@ -112,9 +112,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "not supported by this version; remove the line",
     ),
     (
-        "ProxyWebsocketAsync ProxyWebsocketAsyncDelay",
-        "asynchronous tunnels are not supported by this version: each tunnel has a worker of its own; remove the line \
-         and raise MaxRequestWorkers as needed",
+        "ProxyWebsocketAsyncDelay",
+        "asynchronous tunnels are not supported by this version: each tunnel has a worker of its own; remove the line",
     ),
     (
         "SSLEngine SSLCertificateFile SSLCertificateKeyFile SSLCertificateChainFile SSLProtocol SSLCipherSuite \

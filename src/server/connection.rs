@@ -121,7 +121,7 @@ impl Visit<'_> {
             &asked,
             &self.forward_policy(mapping),
         );
-        let deadline = Instant::now() + self.timeout(mapping);
+        let deadline = Instant::now() + self.site.host.backend_timeout(mapping);
         backend
             .send_all(&request, deadline, &self.shared.cancel)
             .map_err(|why| self.backend_failed(Step::Handshake, unanswered(&why), &why))?;
@@ -140,7 +140,7 @@ impl Visit<'_> {
                     &answer,
                     &mut backend,
                     &leftovers,
-                    self.timeout(mapping),
+                    self.site.host.backend_timeout(mapping),
                 ));
             }
         }
@@ -204,10 +204,7 @@ impl Visit<'_> {
     fn connect(&self, mapping: &Mapping, head: &RequestHead) -> Result<Stream, End> {
         let url = &mapping.url;
         let cancel = &self.shared.cancel;
-        let deadline = Instant::now()
-            + mapping
-                .connect_timeout
-                .unwrap_or_else(|| self.timeout(mapping));
+        let deadline = Instant::now() + self.site.host.connect_timeout(mapping);
         let addresses = self
             .shared
             .resolver
@@ -237,7 +234,7 @@ impl Visit<'_> {
             .filter(|_| self.site.host.preserve_host);
         let authority = client_host.and_then(|host| Authority::parse(host).ok());
         let name = authority.map_or(url.host.as_str(), |authority| authority.host);
-        let deadline = Instant::now() + self.timeout(mapping);
+        let deadline = Instant::now() + self.site.host.backend_timeout(mapping);
         connector
             .connect(name, tcp, deadline, cancel)
             .map_err(|why| {
@@ -524,15 +521,6 @@ impl Visit<'_> {
             .map_err(|why| End::Gone(why.to_string()))?;
         self.transaction.bytes_out += bytes.len() as u64;
         Ok(())
-    }
-
-    /// How long the backend may take. httpd: `timeout=`, else `ProxyTimeout`, else `Timeout`.
-    fn timeout(&self, mapping: &Mapping) -> Duration {
-        let host = &self.site.host;
-        mapping
-            .timeout
-            .or(host.proxy_timeout)
-            .unwrap_or(host.timeout)
     }
 
     fn forward_policy<'b>(&'b self, mapping: &'b Mapping) -> forward::Policy<'b> {

@@ -81,22 +81,6 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-/// Checks what only the machine can tell: that trust anchors can be used.
-///
-/// # Errors
-/// A sentence for each problem.
-pub fn check(config: &Config) -> Result<(), Vec<String>> {
-    let problems: Vec<String> = config
-        .hosts()
-        .filter_map(|host| connector(host).err())
-        .collect();
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(problems)
-    }
-}
-
 struct Server {
     requests: Requests,
     logs: LogWriter,

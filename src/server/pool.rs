@@ -1,21 +1,23 @@
 //! Workers: threads that serve one connection at a time. There are as many as are needed, up to
 //! `MaxRequestWorkers`, and those that find nothing to do end.
+//!
+//! A connection goes to the worker that became free last: its stack and its caches are warm, and those at the
+//! bottom of the stack get old and end. Where no worker is free it waits in a bounded channel.
 
 use super::Shared;
 use super::acceptor::Accepted;
 use super::connection;
 use crate::transaction::CloseReason;
 use crate::tunnel::event_loop::{Command, EventLoop, Inbox};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use log::{error, warn};
 use std::any::Any;
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 /// How long a worker waits for a connection until it ends.
 const IDLE_WORKER: Duration = Duration::from_secs(5);
@@ -24,12 +26,10 @@ const IDLE_WORKER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Pool {
     queue: Sender<Accepted>,
-    /// Given to each new worker.
-    waiting: Receiver<Accepted>,
+    workers: Arc<Workers>,
     /// Held by each worker, so that their end can be waited for.
     alive: Sender<()>,
     shared: Arc<Shared>,
-    workers: Arc<Workers>,
     /// All workers are busy, and the operator has been told.
     is_short: bool,
     next_worker: u64,
@@ -42,27 +42,82 @@ pub(super) struct Team {
     ended: Receiver<()>,
 }
 
-#[derive(Debug, Default)]
+/// What the threads share.
+#[derive(Debug)]
 struct Workers {
-    /// Threads.
-    count: AtomicUsize,
-    /// Workers that wait for a connection less connections that wait for a worker. It is moved only where
-    /// one of the two begins to wait, or a waiting worker ends; when they meet, both stop.
-    balance: AtomicIsize,
-    inboxes: Mutex<HashMap<u64, Inbox>>,
+    state: Mutex<State>,
+    /// Connections for which no worker was free. Taken from and put into with the state locked, so that no
+    /// worker lies down beside a connection that waits; only where it is full the acceptor waits outside.
+    waiting: Receiver<Accepted>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Those who wait for a connection; the last has waited the shortest.
+    free: Vec<Arc<Seat>>,
+    /// How each worker's loop is told to end.
+    inboxes: HashMap<u64, Inbox>,
+    is_stopping: bool,
+}
+
+/// Where a free worker waits.
+#[derive(Debug)]
+struct Seat {
+    worker: Thread,
+    given: Mutex<Option<Accepted>>,
+}
+
+impl Seat {
+    fn give(&self, accepted: Accepted) {
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted);
+        self.worker.unpark();
+    }
+
+    fn take(&self) -> Option<Accepted> {
+        self.given
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
 }
 
 impl Workers {
-    fn inboxes(&self) -> MutexGuard<'_, HashMap<u64, Inbox>> {
-        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What the lock guards is whole between statements, whatever became of another thread.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one waiting worker out of the balance, unless a connection has been promised to it.
-    fn may_leave(&self) -> bool {
-        let leave = |balance: isize| (balance > 0).then_some(balance - 1);
-        self.balance
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, leave)
-            .is_ok()
+    /// The next connection for the worker of `seat`, or nothing when it is to end.
+    fn next(&self, seat: &Arc<Seat>) -> Option<Accepted> {
+        {
+            let mut state = self.state();
+            if state.is_stopping {
+                return None;
+            }
+            if let Ok(accepted) = self.waiting.try_recv() {
+                return Some(accepted);
+            }
+            state.free.push(Arc::clone(seat));
+        }
+        let until = Instant::now() + IDLE_WORKER;
+        loop {
+            thread::park_timeout(until.saturating_duration_since(Instant::now()));
+            if let Some(accepted) = seat.take() {
+                return Some(accepted);
+            }
+            let mut state = self.state();
+            if state.is_stopping || Instant::now() >= until {
+                let place = state.free.iter().position(|free| Arc::ptr_eq(free, seat));
+                match place {
+                    Some(place) => {
+                        state.free.remove(place);
+                        return None;
+                    }
+                    // It has been chosen, and the connection is on its way; or has come just now.
+                    None => thread::yield_now(),
+                }
+            }
+        }
     }
 }
 
@@ -76,7 +131,10 @@ impl Pool {
         // As many may wait as are served; behind them the kernel's backlog fills.
         let (queue, waiting) = bounded(shared.config.max_request_workers);
         let (alive, ended) = bounded(0);
-        let workers = Arc::<Workers>::default();
+        let workers = Arc::new(Workers {
+            state: Mutex::default(),
+            waiting,
+        });
         let team = Team {
             workers: Arc::clone(&workers),
             ended,
@@ -84,10 +142,9 @@ impl Pool {
         (
             Self {
                 queue,
-                waiting,
+                workers,
                 alive,
                 shared,
-                workers,
                 is_short: false,
                 next_worker: 0,
             },
@@ -97,31 +154,52 @@ impl Pool {
 
     /// Hands over a connection, and waits for room in the queue if need be, until `stop` is disconnected.
     pub(super) fn offer(&mut self, accepted: Accepted, stop: &Receiver<()>) -> Result<(), Stopped> {
-        if self.workers.balance.fetch_sub(1, Ordering::AcqRel) > 0 {
+        let mut state = self.workers.state();
+        if let Some(seat) = state.free.pop() {
+            drop(state);
             self.is_short = false;
-        } else if !self.add_worker() && !std::mem::replace(&mut self.is_short, true) {
+            seat.give(accepted);
+            return Ok(());
+        }
+        let refused = self.queue.try_send(accepted);
+        drop(state);
+        if !self.add_worker() && !std::mem::replace(&mut self.is_short, true) {
             warn!(
                 "all {} workers are busy; new connections wait: raise MaxRequestWorkers",
-                self.workers.count.load(Ordering::Relaxed)
+                self.shared.config.max_request_workers
             );
         }
-        match self.queue.try_send(accepted) {
+        match refused {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Stopped),
-            Err(TrySendError::Full(accepted)) => select! {
-                send(self.queue, accepted) -> sent => sent.map_err(|_| Stopped),
-                recv(stop) -> _ => Err(Stopped),
-            },
+            Err(TrySendError::Full(accepted)) => {
+                select! {
+                    send(self.queue, accepted) -> sent => sent.map_err(|_| Stopped)?,
+                    recv(stop) -> _ => return Err(Stopped),
+                }
+                self.serve_who_waits();
+                Ok(())
+            }
+        }
+    }
+
+    /// Workers may have become free while the acceptor waited for room in the queue.
+    fn serve_who_waits(&self) {
+        let mut state = self.workers.state();
+        while !state.free.is_empty() {
+            let Ok(accepted) = self.workers.waiting.try_recv() else {
+                return;
+            };
+            if let Some(seat) = state.free.pop() {
+                seat.give(accepted);
+            }
         }
     }
 
     /// Whether a connection waits for a worker that may still be started.
     pub(super) fn lacks_a_worker(&self) -> bool {
-        self.workers.balance.load(Ordering::Acquire) < 0 && self.has_room()
-    }
-
-    fn has_room(&self) -> bool {
-        self.workers.count.load(Ordering::Acquire) < self.shared.config.max_request_workers
+        !self.workers.waiting.is_empty()
+            && self.workers.state().inboxes.len() < self.shared.config.max_request_workers
     }
 
     /// Starts a worker for a connection that waits. Says whether there is one more.
@@ -132,12 +210,11 @@ impl Pool {
         match self.start_worker() {
             Ok(()) => true,
             Err(error) => {
-                if !self.is_short {
+                if !std::mem::replace(&mut self.is_short, true) {
                     warn!(
                         "cannot start a worker: {error}; new connections wait for the workers there are"
                     );
                 }
-                self.is_short = true;
                 false
             }
         }
@@ -148,17 +225,13 @@ impl Pool {
         let id = self.next_worker;
         self.next_worker += 1;
         let membership = Membership::new(id, &self.workers, event_loop.inbox());
-        let (waiting, shared, alive) = (
-            self.waiting.clone(),
-            Arc::clone(&self.shared),
-            self.alive.clone(),
-        );
+        let (shared, alive) = (Arc::clone(&self.shared), self.alive.clone());
         thread::Builder::new()
             .name(format!("worker {id}"))
             .stack_size(self.shared.config.thread_stack_size)
             .spawn(move || {
                 let _alive = alive;
-                membership.serve(&waiting, &shared, event_loop);
+                membership.serve(&shared, event_loop);
             })?;
         Ok(())
     }
@@ -168,16 +241,23 @@ impl Team {
     /// Tells all workers to end their tunnels, and waits for them up to `limit`. No connection may be offered
     /// any more. Says how many are left.
     pub(super) fn stop(&self, limit: Duration) -> usize {
-        for inbox in self.workers.inboxes().values() {
-            inbox.tell(Command::End(CloseReason::Stopping));
+        {
+            let mut state = self.workers.state();
+            state.is_stopping = true;
+            for inbox in state.inboxes.values() {
+                inbox.tell(Command::End(CloseReason::Stopping));
+            }
+            for seat in &state.free {
+                seat.worker.unpark();
+            }
         }
         // Nobody ever sends: this ends when the last worker has dropped its end.
         let _ = self.ended.recv_timeout(limit);
-        self.workers.count.load(Ordering::Acquire)
+        self.workers.state().inboxes.len()
     }
 }
 
-/// A worker's place in the counts, given back however it ends.
+/// A worker's place among the others, given back however it ends.
 struct Membership {
     id: u64,
     workers: Arc<Workers>,
@@ -185,25 +265,19 @@ struct Membership {
 
 impl Membership {
     fn new(id: u64, workers: &Arc<Workers>, inbox: Inbox) -> Self {
-        workers.count.fetch_add(1, Ordering::AcqRel);
-        workers.inboxes().insert(id, inbox);
+        workers.state().inboxes.insert(id, inbox);
         Self {
             id,
             workers: Arc::clone(workers),
         }
     }
 
-    fn serve(&self, waiting: &Receiver<Accepted>, shared: &Shared, mut event_loop: EventLoop) {
-        loop {
-            self.workers.balance.fetch_add(1, Ordering::AcqRel);
-            let accepted = loop {
-                match waiting.recv_timeout(IDLE_WORKER) {
-                    Ok(accepted) => break accepted,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    Err(RecvTimeoutError::Timeout) if self.workers.may_leave() => return,
-                    Err(RecvTimeoutError::Timeout) => {}
-                }
-            };
+    fn serve(&self, shared: &Shared, mut event_loop: EventLoop) {
+        let seat = Arc::new(Seat {
+            worker: thread::current(),
+            given: Mutex::default(),
+        });
+        while let Some(accepted) = self.workers.next(&seat) {
             let (id, client) = (accepted.id, accepted.connection.client);
             // The loop is used again only when the connection has come to its end.
             let served = catch_unwind(AssertUnwindSafe(|| {
@@ -216,7 +290,7 @@ impl Membership {
                 );
                 match EventLoop::new(shared.scratch.clone()) {
                     Ok(fresh) => {
-                        self.workers.inboxes().insert(self.id, fresh.inbox());
+                        self.workers.state().inboxes.insert(self.id, fresh.inbox());
                         event_loop = fresh;
                     }
                     Err(_) => return,
@@ -228,8 +302,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.workers.inboxes().remove(&self.id);
-        self.workers.count.fetch_sub(1, Ordering::AcqRel);
+        self.workers.state().inboxes.remove(&self.id);
     }
 }
 

@@ -3,6 +3,7 @@
 //! mio is edge-triggered: an event is said once. Each socket is registered once for both directions, a flow
 //! latches what was said, and forgets it only when an operation would have blocked; so nothing can be missed.
 
+use super::alarm::Alarm;
 use super::{Readiness, ScratchPool, Tunnel, Turn};
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side, Transaction};
@@ -13,13 +14,14 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const CLIENT: Token = Token(0);
 const BACKEND: Token = Token(1);
 const WAKER: Token = Token(2);
+const ALARM: Token = Token(3);
 
-/// Events taken by one wait: a worker has two sockets and a waker.
+/// Events taken by one wait: a worker has two sockets, a waker and an alarm.
 const EVENTS: usize = 4;
 /// Commands that may wait. A loop takes all of them at its next wake-up, and to end twice is to end.
 const COMMANDS: usize = 4;
@@ -54,19 +56,23 @@ pub struct EventLoop {
     events: Events,
     commands: Receiver<Command>,
     inbox: Inbox,
+    alarm: Alarm,
     scratch: ScratchPool,
     /// Why no further tunnel shall run.
     ending: Option<CloseReason>,
 }
 
 impl EventLoop {
-    /// A loop that borrows its buffers from `scratch`. Takes two descriptors.
+    /// A loop that borrows its buffers from `scratch`. Takes three descriptors.
     ///
     /// # Errors
     /// When the system has no descriptor left.
     pub fn new(scratch: ScratchPool) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let alarm = Alarm::new()?;
+        poll.registry()
+            .register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
         let (sender, commands) = bounded(COMMANDS);
         Ok(Self {
             poll,
@@ -76,6 +82,7 @@ impl EventLoop {
                 commands: sender,
                 waker,
             },
+            alarm,
             scratch,
             ending: None,
         })
@@ -107,36 +114,23 @@ impl EventLoop {
         if let Some(reason) = &self.ending {
             tunnel.end(reason.clone());
         }
-        let mut turn = if tunnel.can_move() {
-            Turn::Again
-        } else {
-            Turn::Waits
-        };
         loop {
-            match turn {
-                Turn::Ended => return Ok(()),
-                // Others are looked after before the tunnel goes on.
-                Turn::Again => self.wait(tunnel, Some(Duration::ZERO))?,
-                Turn::Waits => {
-                    let left = tunnel
-                        .deadline()
-                        .map(|at| at.saturating_duration_since(Instant::now()));
-                    self.wait(tunnel, left)?;
-                    if left.is_some()
-                        && tunnel.deadline().is_some_and(|at| at <= Instant::now())
-                        && !tunnel.can_move()
-                    {
-                        if tunnel.expire() {
-                            return Ok(());
-                        }
-                    }
-                }
+            if tunnel.can_move() && self.scratch.lend(|scratch| tunnel.turn(scratch)) == Turn::Ended
+            {
+                return Ok(());
             }
-            turn = if tunnel.can_move() {
-                self.scratch.lend(|scratch| tunnel.turn(scratch))
+            let woken = if tunnel.can_move() {
+                // Its budget ran out; others are heard before it goes on.
+                self.wait(tunnel, Some(Duration::ZERO))?
             } else {
-                Turn::Waits
+                if let Some(deadline) = tunnel.deadline() {
+                    self.alarm.ring_by(deadline)?;
+                }
+                self.wait(tunnel, None)?
             };
+            if woken == Woken::ByAlarm && tunnel.is_overdue() && tunnel.expire() {
+                return Ok(());
+            }
         }
     }
 
@@ -150,15 +144,20 @@ impl EventLoop {
     }
 
     /// Waits for events, and passes them on.
-    fn wait(&mut self, tunnel: &mut Tunnel, timeout: Option<Duration>) -> io::Result<()> {
+    fn wait(&mut self, tunnel: &mut Tunnel, timeout: Option<Duration>) -> io::Result<Woken> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
+        let mut woken = Woken::ByEvents;
         for event in &self.events {
             match event.token() {
                 CLIENT => tunnel.ready(Side::Client, readiness(event)),
                 BACKEND => tunnel.ready(Side::Backend, readiness(event)),
+                ALARM => {
+                    self.alarm.has_rung();
+                    woken = Woken::ByAlarm;
+                }
                 _ => {
                     while let Ok(Command::End(reason)) = self.commands.try_recv() {
                         tunnel.end(reason.clone());
@@ -167,8 +166,16 @@ impl EventLoop {
                 }
             }
         }
-        Ok(())
+        Ok(woken)
     }
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    ByEvents,
+    /// The alarm rang, whatever else there was.
+    ByAlarm,
 }
 
 fn readiness(event: &Event) -> Readiness {

@@ -1,6 +1,7 @@
 //! The tunnel: two legs and two flows, its ends and its clock. It is run by an [`event_loop`], knows no
 //! configuration, and does not wait.
 
+mod alarm;
 pub mod event_loop;
 mod flow;
 mod scratch;
@@ -60,10 +61,7 @@ pub(super) struct Readiness {
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Both directions wait for an event.
-    Waits,
-    /// There is more to move: another turn, after the others had theirs.
-    Again,
+    GoesOn,
     /// Both directions have ended.
     Ended,
 }
@@ -139,10 +137,8 @@ impl Tunnel {
         }
         if self.up.is_done() && self.down.is_done() {
             Turn::Ended
-        } else if self.can_move() {
-            Turn::Again
         } else {
-            Turn::Waits
+            Turn::GoesOn
         }
     }
 
@@ -201,6 +197,14 @@ impl Tunnel {
             self.limits.idle
         };
         limit.and_then(|limit| self.moved_at.checked_add(limit))
+    }
+
+    /// Whether its time is up; not if something has come that may still move.
+    pub(super) fn is_overdue(&self) -> bool {
+        !self.can_move()
+            && self
+                .deadline()
+                .is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// Time is up. Says whether the tunnel is over; if not, it takes turns until it has closed in order.
