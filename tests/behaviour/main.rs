@@ -1,1 +1,55 @@
-fn main() {}
+//! The program as a whole: the built binary on real sockets, held to what its man pages promise.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `handshake` | what has to be asked and answered before a tunnel begins; answers that are none |
+//! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
+//! | `routing` | which request meets which backend URL |
+//! | `headers` | the heads as the other side sees them, to the byte |
+//! | `tls` | `wss://`: names, trust, stalls |
+//! | `tunnel` | bytes both ways, half-close, resets, stop |
+//! | `backpressure` | a slow reader slows its own writer, in constant memory |
+//! | `idle_timeout` | `ProxyWebsocketIdleTimeout` |
+//! | `limits` | sizes, deadlines, workers, descriptors |
+//! | `hostile_clients` | those who mean harm, or are broken |
+//! | `access_log`, `error_log` | what the operator reads |
+//! | `config_errors`, `command_line` | what the operator writes, and what he is told when it is wrong |
+//! | `scale` | many tunnels, and nothing left behind |
+//! | `foreign` | other people's clients and servers, and a browser |
+//! | `house` | who may import whom |
+//! | `man_pages` | the manual and the program name the same things |
+//! | `support` | the proxy as a process, clients, backends, certificates |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a helper of a test fails by panicking, and says on the terminal what it skips"
+)]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    reason = "a test binary exports nothing"
+)]
+
+mod access_log;
+mod backpressure;
+mod command_line;
+mod config_errors;
+mod error_log;
+mod foreign;
+mod handshake;
+mod headers;
+mod hostile_clients;
+mod house;
+mod idle_timeout;
+mod limits;
+mod man_pages;
+mod refusals;
+mod routing;
+mod scale;
+mod support;
+#[cfg(feature = "tls")]
+mod tls;
+mod tunnel;

@@ -1,0 +1,42 @@
+// A WebSocket server by the npm package `ws`. Prints its port, and serves until its input ends.
+// What it answers is described in server.py.
+'use strict';
+const { WebSocketServer } = require('ws');
+
+let lastClose = 'none';
+const server = new WebSocketServer({
+  host: '127.0.0.1',
+  port: 0,
+  maxPayload: 64 << 20,
+  perMessageDeflate: true,
+  handleProtocols: (offered) => (offered.has('chat') ? 'chat' : false),
+});
+
+server.on('connection', (socket) => {
+  let closing = false;
+  socket.on('message', (data, isBinary) => {
+    const [word, argument] = isBinary || data.length > 100 ? [] : data.toString().split(' ');
+    if (word === 'fragments') {
+      for (let part = 0; part < Number(argument); part += 1) {
+        socket.send(`${part},`, { fin: part + 1 === Number(argument) });
+      }
+    } else if (word === 'ping') {
+      socket.once('pong', () => socket.send('ponged'));
+      socket.ping('from the server');
+    } else if (word === 'close') {
+      closing = true;
+      socket.close(Number(argument), 'from the server');
+    } else if (word === 'last') {
+      socket.send(lastClose);
+    } else if (word === 'subprotocol') {
+      socket.send(socket.protocol);
+    } else {
+      socket.send(data, { binary: isBinary });
+    }
+  });
+  socket.on('close', (code, reason) => {
+    if (!closing) lastClose = `${code} ${reason}`;
+  });
+});
+server.on('listening', () => console.log(server.address().port));
+process.stdin.on('end', () => process.exit(0)).resume();

@@ -1,0 +1,119 @@
+//! The proxy as a process, the two ends that talk through it, and waiting with a bound.
+
+pub mod backend;
+#[cfg(feature = "tls")]
+pub mod certs;
+pub mod client;
+pub mod proxy;
+pub mod wire;
+
+pub use backend::Backend;
+#[cfg(feature = "tls")]
+pub use certs::Certs;
+pub use client::Client;
+pub use proxy::Proxy;
+pub use wire::Wire;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must happen. Only a failure ever takes so long.
+pub const BOUND: Duration = Duration::from_secs(20);
+
+/// How a tunnel is carried. Every test that has one runs in each of them: see [`each_mode!`].
+#[derive(Debug, Clone, Copy)]
+pub enum Mode {
+    /// A worker thread stays with its tunnel.
+    Worker,
+}
+
+impl Mode {
+    /// The directives that choose this mode.
+    pub fn directives(self) -> &'static str {
+        match self {
+            Self::Worker => "",
+        }
+    }
+}
+
+/// Defines tests that have a tunnel, each as `name::in_worker`. A further mode is a line more here.
+macro_rules! each_mode {
+    ($($(#[$attribute:meta])* fn $name:ident($mode:ident: Mode) $body:block)+) => { $(
+        $(#[$attribute])*
+        fn $name($mode: $crate::support::Mode) $body
+
+        mod $name {
+            #[test]
+            fn in_worker() {
+                super::$name($crate::support::Mode::Worker);
+            }
+        }
+    )+ };
+}
+pub(crate) use each_mode;
+
+/// Waits until `condition` holds, and fails saying `what` was waited for if that takes longer than `bound`.
+#[track_caller]
+pub fn wait_until(what: &str, bound: Duration, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < bound, "waited {bound:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A directory of its own for one test, removed at its end.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "behaviour-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).expect("a directory for the test");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file into the directory, and says where it is.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).expect("a file for the test");
+        path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// The bytes of `tests/data/` and everything else in the tree is found from here.
+pub fn tree() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Bytes that repeat nowhere near, so that a lost, doubled or moved one is noticed.
+pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&(state >> 11).to_le_bytes()[..6]);
+    }
+    bytes.truncate(length);
+    bytes
+}
