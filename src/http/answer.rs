@@ -38,9 +38,11 @@ impl Refusal {
         self
     }
 
-    /// The whole answer: an HTTP/1.1 head that ends the connection, and one plain sentence.
-    pub fn encode(&self, now_unix_seconds: u64) -> Vec<u8> {
+    /// The whole answer: an HTTP/1.1 head that ends the connection, and one plain sentence; and how many of the bytes are
+    /// that sentence. To a request by `method` HEAD the sentence is only counted in `Content-Length`.
+    pub fn encode(&self, method: Option<&str>, now_unix_seconds: u64) -> (Vec<u8>, usize) {
         let body = self.sentence();
+        let sent = if method == Some("HEAD") { "" } else { &body };
         let mut out = Vec::with_capacity(256 + body.len());
         // RFC 9110 section 7.8: who sends Upgrade names it in Connection.
         let upgrade = self.fields.iter().any(|(name, _)| *name == "Upgrade");
@@ -58,10 +60,10 @@ impl Refusal {
         }
         let _ = write!(
             out,
-            "Connection: {connection}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+            "Connection: {connection}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{sent}",
             body.len()
         );
-        out
+        (out, sent.len())
     }
 
     /// What the client reads.

@@ -132,15 +132,28 @@ impl Visit<'_> {
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
-        let decision = self.site.host.router.route(&head)?;
+        let outcome = self.ask_backend(&head, from_client);
+        if self.site.access_logs.iter().any(AccessLog::needs_request) {
+            self.transaction.request = Some(head);
+        }
+        outcome
+    }
+
+    /// Finds the backend, and has it agree.
+    fn ask_backend(
+        &mut self,
+        head: &RequestHead,
+        from_client: Vec<u8>,
+    ) -> Result<(Stream, Leftovers), End> {
+        let decision = self.site.host.router.route(head)?;
         let mapping = decision.mapping.as_ref();
         self.transaction.mapping = Some(mapping.to_string());
         self.transaction.backend = Some(mapping.url.to_string());
-        let asked = handshake::requested(&head, &mapping.upgrade)?;
+        let asked = handshake::requested(head, &mapping.upgrade)?;
 
-        let mut backend = self.connect(mapping, &head)?;
+        let mut backend = self.connect(mapping, head)?;
         let request = forward::request_head(
-            &head,
+            head,
             &decision.target,
             &asked,
             &self.forward_policy(mapping),
@@ -160,7 +173,7 @@ impl Visit<'_> {
             }
             Verdict::Relay | Verdict::Interim => {
                 return Err(self.relay(
-                    &head,
+                    head,
                     &answer,
                     &mut backend,
                     &leftovers,
@@ -172,9 +185,6 @@ impl Visit<'_> {
         self.send(&switched)?;
         self.transaction.status = answer.status;
         self.transaction.answer = answer.headers;
-        if self.site.access_logs.iter().any(AccessLog::needs_request) {
-            self.transaction.request = Some(head);
-        }
         Ok((backend, leftovers))
     }
 
@@ -514,7 +524,10 @@ impl Visit<'_> {
             .unwrap_or_default()
             .as_secs();
         self.transaction.status = refusal.status;
-        match self.send(&refusal.encode(seconds)) {
+        let method = self.transaction.request.as_ref().map(RequestHead::method);
+        let (answer, body) = refusal.encode(method, seconds);
+        self.transaction.body_out = body as u64;
+        match self.send(&answer) {
             Ok(()) => self.finish_answer(),
             Err(_) => self.site.log_access(&self.transaction, self.began),
         }

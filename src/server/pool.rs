@@ -27,7 +27,7 @@ const IDLE_WORKER: Duration = Duration::from_secs(5);
 pub(super) struct Pool {
     queue: Sender<Accepted>,
     workers: Arc<Workers>,
-    /// Held by each worker, so that their end can be waited for.
+    /// A copy is held by each worker, so that their end can be waited for.
     alive: Sender<()>,
     shared: Arc<Shared>,
     /// All workers are busy, and the operator has been told.
@@ -239,15 +239,12 @@ impl Pool {
         let worker = Worker::new(&self.shared)?;
         let id = self.next_worker;
         self.next_worker += 1;
-        let membership = Membership::new(id, &self.workers, worker.inbox());
-        let (shared, alive) = (Arc::clone(&self.shared), self.alive.clone());
+        let membership = Membership::new(id, &self.workers, worker.inbox(), self.alive.clone());
+        let shared = Arc::clone(&self.shared);
         thread::Builder::new()
             .name(format!("worker {id}"))
             .stack_size(self.shared.config.thread_stack_size)
-            .spawn(move || {
-                let _alive = alive;
-                membership.serve(&shared, worker);
-            })?;
+            .spawn(move || membership.serve(&shared, worker))?;
         Ok(())
     }
 }
@@ -276,14 +273,17 @@ impl Team {
 struct Membership {
     id: u64,
     workers: Arc<Workers>,
+    /// Dropped last: who waits for it then finds the counts up to date.
+    _alive: Sender<()>,
 }
 
 impl Membership {
-    fn new(id: u64, workers: &Arc<Workers>, inbox: Inbox) -> Self {
+    fn new(id: u64, workers: &Arc<Workers>, inbox: Inbox, alive: Sender<()>) -> Self {
         workers.state().inboxes.insert(id, inbox);
         Self {
             id,
             workers: Arc::clone(workers),
+            _alive: alive,
         }
     }
 
