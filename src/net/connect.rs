@@ -1,7 +1,7 @@
 //! Connecting to a backend by a deadline.
 
 use super::listen::set_leg_options;
-use super::wait::{Cancel, Interrupted, Want, wait};
+use super::wait::{Interrupted, Waiter, Want};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as start, socket_with, sockopt};
 use std::io;
@@ -18,7 +18,7 @@ pub fn connect(
     addresses: &[IpAddr],
     port: u16,
     deadline: Instant,
-    cancel: &Cancel,
+    waiter: &mut Waiter,
 ) -> Result<TcpStream, Interrupted> {
     let mut failure = Interrupted::Failed(io::Error::new(
         io::ErrorKind::NotFound,
@@ -28,7 +28,7 @@ pub fn connect(
         let now = Instant::now();
         let share =
             deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
-        match connect_to(SocketAddr::new(*address, port), now + share, cancel) {
+        match connect_to(SocketAddr::new(*address, port), now + share, waiter) {
             Ok(stream) => return Ok(stream),
             Err(Interrupted::Cancelled) => return Err(Interrupted::Cancelled),
             Err(error) => failure = error,
@@ -40,7 +40,7 @@ pub fn connect(
 fn connect_to(
     address: SocketAddr,
     deadline: Instant,
-    cancel: &Cancel,
+    waiter: &mut Waiter,
 ) -> Result<TcpStream, Interrupted> {
     let family = if address.is_ipv6() {
         AddressFamily::INET6
@@ -54,7 +54,7 @@ fn connect_to(
         Ok(()) => {}
         // An interrupted connect goes on by itself.
         Err(Errno::INPROGRESS | Errno::INTR) => {
-            wait([(socket.as_fd(), Want::Write)], Some(deadline), cancel)?;
+            waiter.wait([(socket.as_fd(), Want::Write)], Some(deadline))?;
             sockopt::socket_error(&socket)
                 .map_err(io::Error::from)?
                 .map_err(io::Error::from)?;

@@ -3,6 +3,7 @@
 //! All sockets are non-blocking from accept and connect on, so each deadline is total (a peer that drips
 //! bytes gains nothing) and each wait can be cancelled when the server stops.
 
+pub mod alarm;
 pub mod connect;
 pub mod listen;
 pub mod resolve;

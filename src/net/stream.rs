@@ -1,7 +1,7 @@
 //! One leg's byte stream, plain or in TLS, and what is done with it before the tunnel.
 
 use super::tls::TlsStream;
-use super::wait::{Cancel, Interrupted, Want, wait};
+use super::wait::{Interrupted, Waiter, Want};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -62,17 +62,16 @@ impl Stream {
         &mut self,
         mut bytes: &[u8],
         deadline: Instant,
-        cancel: &Cancel,
+        waiter: &mut Waiter,
     ) -> Result<(), Interrupted> {
         while !bytes.is_empty() {
             match self.write(bytes) {
                 Ok(0) => return Err(Interrupted::Failed(io::ErrorKind::WriteZero.into())),
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(
+                    waiter.wait(
                         [(self.as_fd(), self.blocked_on(Want::Write))],
                         Some(deadline),
-                        cancel,
                     )?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -90,13 +89,13 @@ impl Stream {
         &mut self,
         buffer: &mut [u8],
         deadline: Option<Instant>,
-        cancel: &Cancel,
+        waiter: &mut Waiter,
     ) -> Result<usize, Interrupted> {
         loop {
             match self.read(buffer) {
                 Ok(received) => return Ok(received),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait([self.waits_to_read()], deadline, cancel)?;
+                    waiter.wait([self.waits_to_read()], deadline)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Interrupted::Failed(error)),
@@ -106,12 +105,12 @@ impl Stream {
 
     /// Closes after an answer: says that nothing more comes, and discards input until the peer has closed too,
     /// for at most [`LINGER`]. To close with unread input would reset the connection, and the answer with it.
-    pub fn close_lingering(mut self, cancel: &Cancel) {
+    pub fn close_lingering(mut self, waiter: &mut Waiter) {
         self.finish();
         let deadline = Instant::now() + LINGER;
         let mut discarded = [0; 2048];
         while Instant::now() < deadline {
-            match self.receive(&mut discarded, Some(deadline), cancel) {
+            match self.receive(&mut discarded, Some(deadline), waiter) {
                 Ok(received) if received > 0 => {}
                 _ => break,
             }

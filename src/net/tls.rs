@@ -1,7 +1,7 @@
 //! TLS towards backends: the only file that knows the TLS library, and whether there is one.
 
 use super::stream::Stream;
-use super::wait::{Cancel, Interrupted};
+use super::wait::{Interrupted, Waiter};
 use std::fmt;
 use std::net::TcpStream;
 use std::time::Instant;
@@ -39,8 +39,8 @@ pub use library::{Connector, TlsStream};
 
 #[cfg(feature = "tls")]
 mod library {
-    use super::{Cancel, Instant, Interrupted, Stream, TcpStream, TlsError, Trust, fmt};
-    use crate::net::wait::{Want, wait};
+    use super::{Instant, Interrupted, Stream, TcpStream, TlsError, Trust, Waiter, fmt};
+    use crate::net::wait::Want;
     use native_tls::{Certificate, HandshakeError, TlsConnector};
     use std::error::Error as _;
     use std::io::{self, Read, Write};
@@ -87,7 +87,7 @@ mod library {
             name: &str,
             tcp: TcpStream,
             deadline: Instant,
-            cancel: &Cancel,
+            waiter: &mut Waiter,
         ) -> Result<Stream, TlsError> {
             let mut outcome = self.library.connect(name, Observed::new(tcp));
             loop {
@@ -95,12 +95,12 @@ mod library {
                     Ok(library) => return Ok(Stream::Tls(Box::new(TlsStream { library }))),
                     Err(HandshakeError::WouldBlock(half_way)) => {
                         let observed = half_way.get_ref();
-                        wait(
-                            [(observed.tcp.as_fd(), observed.blocked_on)],
-                            Some(deadline),
-                            cancel,
-                        )
-                        .map_err(TlsError::Interrupted)?;
+                        waiter
+                            .wait(
+                                [(observed.tcp.as_fd(), observed.blocked_on)],
+                                Some(deadline),
+                            )
+                            .map_err(TlsError::Interrupted)?;
                         outcome = half_way.handshake();
                     }
                     Err(HandshakeError::Failure(error)) => {
@@ -234,7 +234,7 @@ mod library {
 /// A binary without TLS: the configuration refuses what would need it, and these types cannot be made.
 #[cfg(not(feature = "tls"))]
 mod library {
-    use super::{Cancel, Instant, Stream, TcpStream, TlsError, Trust};
+    use super::{Instant, Stream, TcpStream, TlsError, Trust, Waiter};
     use crate::net::wait::Want;
     use std::io::{self, Read, Write};
 
@@ -251,7 +251,7 @@ mod library {
             _: &str,
             _: TcpStream,
             _: Instant,
-            _: &Cancel,
+            _: &mut Waiter,
         ) -> Result<Stream, TlsError> {
             match *self {}
         }

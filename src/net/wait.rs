@@ -1,10 +1,13 @@
 //! Waiting for sockets by a deadline, over poll(2): all waiting that is done before the tunnel.
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use super::alarm::Alarm;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// What a socket is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,76 +79,134 @@ impl Cancel {
     }
 }
 
-/// Most sockets in one [`wait`]: the client and the backend.
+/// Most sockets in one wait: the client and the backend.
 const MOST: usize = 2;
 
-/// Waits until one of up to two sockets is ready, or has failed, which reading or writing it will tell.
-/// The answer says which, in the order of `sockets`. No deadline means to wait for ever.
-///
-/// # Errors
-/// [`Interrupted`], also at once when the deadline has passed already and nothing is ready.
-pub fn wait<const N: usize>(
-    sockets: [(BorrowedFd<'_>, Want); N],
-    deadline: Option<Instant>,
-    cancel: &Cancel,
-) -> Result<[bool; N], Interrupted> {
-    const { assert!(N <= MOST) };
-    let mut polled: [PollFd<'_>; MOST + 1] = std::array::from_fn(|i| match sockets.get(i) {
-        Some((fd, Want::Read)) => PollFd::from_borrowed_fd(*fd, PollFlags::IN | PollFlags::RDHUP),
-        Some((fd, Want::Write)) => PollFd::from_borrowed_fd(*fd, PollFlags::OUT),
-        None => PollFd::from_borrowed_fd(cancel.flag.as_fd(), PollFlags::IN),
-    });
-    let polled = &mut polled[..=N];
-    loop {
-        let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
-        match poll(polled, timeout.as_ref()) {
-            Ok(0) => return Err(Interrupted::Deadline),
-            Ok(_) if !polled[N].revents().is_empty() => return Err(Interrupted::Cancelled),
-            Ok(_) => return Ok(std::array::from_fn(|i| !polled[i].revents().is_empty())),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(Interrupted::Failed(error.into())),
+/// Waits for sockets, in one thread.
+#[derive(Debug)]
+pub struct Waiter {
+    /// Rings at deadlines. Between waits it is free for others to use.
+    pub alarm: Alarm,
+    cancel: Arc<Cancel>,
+}
+
+impl Waiter {
+    /// A waiter whose waits `cancel` ends. Takes a descriptor.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn new(cancel: Arc<Cancel>) -> io::Result<Self> {
+        Ok(Self {
+            alarm: Alarm::new()?,
+            cancel,
+        })
+    }
+
+    /// Waits until one of up to two sockets is ready, or has failed, which reading or writing it will tell.
+    /// The answer says which, in the order of `sockets`. No deadline means to wait for ever.
+    ///
+    /// # Errors
+    /// [`Interrupted`]. Where something is ready, a deadline that has passed does not count.
+    pub fn wait<const N: usize>(
+        &mut self,
+        sockets: [(BorrowedFd<'_>, Want); N],
+        deadline: Option<Instant>,
+    ) -> Result<[bool; N], Interrupted> {
+        const { assert!(N <= MOST) };
+        loop {
+            if let Some(deadline) = deadline {
+                self.alarm.ring_by(deadline)?;
+            }
+            let mut polled: [PollFd<'_>; MOST + 2] =
+                std::array::from_fn(|i| match sockets.get(i) {
+                    Some((fd, Want::Read)) => {
+                        PollFd::from_borrowed_fd(*fd, PollFlags::IN | PollFlags::RDHUP)
+                    }
+                    Some((fd, Want::Write)) => PollFd::from_borrowed_fd(*fd, PollFlags::OUT),
+                    None if i == N => PollFd::new(&self.cancel.flag, PollFlags::IN),
+                    None => PollFd::new(&self.alarm, PollFlags::IN),
+                });
+            // An alarm that may still be readable from a deadline of the past is not listened to.
+            let count = if deadline.is_some() { N + 2 } else { N + 1 };
+            match poll(polled.get_mut(..count).unwrap_or_default(), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(Interrupted::Failed(error.into())),
+            }
+            let [cancelled, rung] = [N, N + 1].map(|i| is_ready(polled.get(i)));
+            let ready = std::array::from_fn(|i| is_ready(polled.get(i)));
+            if rung {
+                self.alarm.has_rung();
+            }
+            if cancelled {
+                return Err(Interrupted::Cancelled);
+            }
+            if ready.contains(&true) {
+                return Ok(ready);
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(Interrupted::Deadline);
+            }
         }
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
-    }
+fn is_ready(polled: Option<&PollFd<'_>>) -> bool {
+    polled.is_some_and(|polled| !polled.revents().is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    fn waiter() -> Waiter {
+        Waiter::new(Arc::new(Cancel::new().unwrap())).unwrap()
+    }
 
     #[test]
-    fn a_past_deadline_still_reports_what_is_ready() {
+    fn what_is_ready_counts_more_than_a_deadline_that_has_passed() {
         let (a, mut b) = UnixStream::pair().unwrap();
         b.write_all(b"x").unwrap();
-        let cancel = Cancel::new().unwrap();
-        let woken = wait([(a.as_fd(), Want::Read)], Some(Instant::now()), &cancel).unwrap();
+        let woken = waiter()
+            .wait([(a.as_fd(), Want::Read)], Some(Instant::now()))
+            .unwrap();
         assert_eq!(woken, [true]);
     }
 
     #[test]
-    fn the_deadline_ends_a_wait_for_a_silent_peer() {
+    fn the_deadline_ends_a_wait_for_a_silent_peer_each_time() {
         let (a, _b) = UnixStream::pair().unwrap();
-        let cancel = Cancel::new().unwrap();
-        let deadline = Some(Instant::now() + Duration::from_millis(1));
-        let ended = wait([(a.as_fd(), Want::Read)], deadline, &cancel);
+        let mut waiter = waiter();
+        for _ in 0..3 {
+            let deadline = Some(Instant::now() + Duration::from_millis(1));
+            let ended = waiter.wait([(a.as_fd(), Want::Read)], deadline);
+            assert!(matches!(ended, Err(Interrupted::Deadline)));
+            assert!(deadline <= Some(Instant::now()));
+        }
+    }
+
+    #[test]
+    fn an_alarm_for_an_earlier_deadline_does_not_end_a_later_wait() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let mut waiter = waiter();
+        let now = Instant::now();
+        waiter.alarm.ring_by(now).unwrap();
+        let deadline = now + Duration::from_millis(5);
+        let ended = waiter.wait([(a.as_fd(), Want::Read)], Some(deadline));
         assert!(matches!(ended, Err(Interrupted::Deadline)));
+        assert!(deadline <= Instant::now());
     }
 
     #[test]
     fn cancelling_ends_each_wait_from_then_on() {
         let (a, _b) = UnixStream::pair().unwrap();
-        let cancel = Cancel::new().unwrap();
-        cancel.cancel();
+        let mut waiter = waiter();
+        waiter.cancel.cancel();
         for _ in 0..2 {
-            let ended = wait([(a.as_fd(), Want::Read)], None, &cancel);
+            let ended = waiter.wait([(a.as_fd(), Want::Read)], None);
             assert!(matches!(ended, Err(Interrupted::Cancelled)));
         }
     }
@@ -155,13 +216,9 @@ mod tests {
         let (a, _a) = UnixStream::pair().unwrap();
         let (b, b_peer) = UnixStream::pair().unwrap();
         drop(b_peer);
-        let cancel = Cancel::new().unwrap();
-        let woken = wait(
-            [(a.as_fd(), Want::Read), (b.as_fd(), Want::Read)],
-            None,
-            &cancel,
-        )
-        .unwrap();
+        let woken = waiter()
+            .wait([(a.as_fd(), Want::Read), (b.as_fd(), Want::Read)], None)
+            .unwrap();
         assert_eq!(woken, [false, true]);
     }
 }

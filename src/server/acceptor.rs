@@ -2,6 +2,7 @@
 //! nothing to do, and where the pool has no room: then the kernel's backlog fills, and clients wait there.
 
 use super::pool::Pool;
+use crate::net::alarm::Alarm;
 use crate::net::listen::{Connection, Listener};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use log::{debug, warn};
@@ -18,6 +19,10 @@ const STACK: usize = 128 * 1024;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Listeners that can be ready at a time; what does not fit comes with the next wait.
 const EVENTS: usize = 64;
+
+// Listeners are counted from 0.
+const WAKER: Token = Token(usize::MAX - 1);
+const ALARM: Token = Token(usize::MAX - 2);
 
 /// A connection on its way to a worker.
 #[derive(Debug)]
@@ -46,7 +51,13 @@ impl Acceptor {
             poll.registry()
                 .register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
         }
-        let waker = Waker::new(poll.registry(), Token(listeners.len()))?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let alarm = Alarm::new()?;
+        poll.registry().register(
+            &mut SourceFd(&alarm.as_fd().as_raw_fd()),
+            ALARM,
+            Interest::READABLE,
+        )?;
         let (running, stop) = bounded(0);
         let listeners = listeners
             .into_iter()
@@ -59,6 +70,7 @@ impl Acceptor {
             poll,
             listeners,
             pool,
+            alarm,
             stop,
             next_id: 1,
         };
@@ -92,6 +104,8 @@ struct Accepting {
     poll: Poll,
     listeners: Vec<Port>,
     pool: Pool,
+    /// Rings when a worker may have been free for too long.
+    alarm: Alarm,
     stop: Receiver<()>,
     next_id: u64,
 }
@@ -130,6 +144,12 @@ impl Accepting {
                     }
                 }
             }
+            if !self.alarm.is_set()
+                && let Some(at) = self.pool.send_idle_home()
+                && let Err(error) = self.alarm.ring_by(at)
+            {
+                debug!("workers that are not needed stay: {error}");
+            }
             // Where a worker could not be started, it is tried again.
             let timeout = self.pool.lacks_a_worker().then_some(PAUSE);
             if let Err(error) = self.poll.poll(&mut events, timeout)
@@ -142,8 +162,13 @@ impl Accepting {
                 self.pool.add_worker();
             }
             for event in &events {
-                if let Some(port) = self.listeners.get_mut(event.token().0) {
-                    port.ready = true;
+                match event.token() {
+                    ALARM => self.alarm.has_rung(),
+                    Token(index) => {
+                        if let Some(port) = self.listeners.get_mut(index) {
+                            port.ready = true;
+                        }
+                    }
                 }
             }
         }

@@ -12,14 +12,15 @@ use crate::http::head::{self, Limits, RequestHead, ResponseHead};
 use crate::net::connect::connect;
 use crate::net::stream::Stream;
 use crate::net::tls::TlsError;
-use crate::net::wait::{Cancel, Interrupted, wait};
+use crate::net::wait::{Interrupted, Waiter};
 use crate::route::mapping::Mapping;
 use crate::transaction::Transaction;
-use crate::tunnel::event_loop::EventLoop;
+use crate::tunnel::event_loop::{EventLoop, Inbox};
 use crate::tunnel::{Leftovers, Limits as TunnelLimits, Tunnel};
 use log::{Level, log};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// First size of the buffer for a head; most fit.
@@ -31,11 +32,33 @@ const MOST_INTERIM: usize = 10;
 /// The part of a relayed body that is held at a time.
 const BODY_PART: usize = 16 * 1024;
 
+/// What each worker has of its own, made once.
+#[derive(Debug)]
+pub(super) struct Worker {
+    waiter: Waiter,
+    event_loop: EventLoop,
+}
+
+impl Worker {
+    /// Takes four descriptors.
+    pub(super) fn new(shared: &Shared) -> io::Result<Self> {
+        let waiter = Waiter::new(Arc::clone(&shared.cancel))?;
+        let event_loop = EventLoop::new(shared.scratch.clone(), &waiter.alarm)?;
+        Ok(Self { waiter, event_loop })
+    }
+
+    /// Where its tunnels take commands from.
+    pub(super) fn inbox(&self) -> Inbox {
+        self.event_loop.inbox()
+    }
+}
+
 /// Serves a connection to its end.
-pub(super) fn serve(accepted: Accepted, event_loop: &mut EventLoop, shared: &Shared) {
+pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
     let Accepted { id, connection, at } = accepted;
     let mut visit = Visit {
         shared,
+        waiter: &mut worker.waiter,
         // Until the request names a host, the first of the address sets the limits.
         site: shared.site_for(connection.local, None),
         client: Stream::Tcp(connection.stream),
@@ -48,7 +71,7 @@ pub(super) fn serve(accepted: Accepted, event_loop: &mut EventLoop, shared: &Sha
         began: at,
     };
     match visit.shake_hands() {
-        Ok((backend, leftovers)) => visit.tunnel(backend, leftovers, event_loop),
+        Ok((backend, leftovers)) => visit.tunnel(backend, leftovers, &mut worker.event_loop),
         Err(End::Refused(refusal)) => visit.refuse(&refusal),
         Err(End::Relayed) => visit.finish_answer(),
         Err(End::Gone(why)) => visit.give_up(&why),
@@ -74,6 +97,7 @@ impl From<Refusal> for End {
 /// A connection on its way through the server.
 struct Visit<'a> {
     shared: &'a Shared,
+    waiter: &'a mut Waiter,
     site: &'a Site,
     client: Stream,
     transaction: Box<Transaction>,
@@ -123,7 +147,7 @@ impl Visit<'_> {
         );
         let deadline = Instant::now() + self.site.host.backend_timeout(mapping);
         backend
-            .send_all(&request, deadline, &self.shared.cancel)
+            .send_all(&request, deadline, self.waiter)
             .map_err(|why| self.backend_failed(Step::Handshake, unanswered(&why), &why))?;
         self.debug(format_args!("asked for {}", decision.target));
 
@@ -173,7 +197,7 @@ impl Visit<'_> {
                 .header_timeout
                 .allowed(buffer.bytes().len())
                 .map(|allowed| self.began + allowed);
-            match buffer.receive(&mut self.client, deadline, &self.shared.cancel) {
+            match buffer.receive(&mut self.client, deadline, self.waiter) {
                 Ok(0) if buffer.bytes().is_empty() => {
                     return Err(End::Gone("closed without a request".to_owned()));
                 }
@@ -201,16 +225,15 @@ impl Visit<'_> {
     }
 
     /// Connects to the backend of `mapping`, with TLS where it wants that.
-    fn connect(&self, mapping: &Mapping, head: &RequestHead) -> Result<Stream, End> {
+    fn connect(&mut self, mapping: &Mapping, head: &RequestHead) -> Result<Stream, End> {
         let url = &mapping.url;
-        let cancel = &self.shared.cancel;
         let deadline = Instant::now() + self.site.host.connect_timeout(mapping);
         let addresses = self
             .shared
             .resolver
             .resolve(&url.host, deadline)
             .map_err(|why| self.backend_failed(Step::Resolve, BackendFailure::Resolve, &why))?;
-        let tcp = connect(&addresses, url.port, deadline, cancel).map_err(|why| {
+        let tcp = connect(&addresses, url.port, deadline, self.waiter).map_err(|why| {
             let failure = match why {
                 Interrupted::Deadline => BackendFailure::ConnectTimeout,
                 _ => BackendFailure::Connect,
@@ -236,7 +259,7 @@ impl Visit<'_> {
         let name = authority.map_or(url.host.as_str(), |authority| authority.host);
         let deadline = Instant::now() + self.site.host.backend_timeout(mapping);
         connector
-            .connect(name, tcp, deadline, cancel)
+            .connect(name, tcp, deadline, self.waiter)
             .map_err(|why| {
                 let failure = match why {
                     TlsError::Interrupted(Interrupted::Deadline) => BackendFailure::TlsTimeout,
@@ -325,11 +348,11 @@ impl Visit<'_> {
             let waits = [backend.waits_to_read(), self.client.waits_to_read()];
             let woken = match waits {
                 // What is not read waits in the kernel, and slows its sender.
-                [backend, _] if early.len() >= EARLY => {
-                    wait([backend], Some(deadline), &self.shared.cancel)
-                        .map(|[ready]| [ready, false])
-                }
-                both => wait(both, Some(deadline), &self.shared.cancel),
+                [backend, _] if early.len() >= EARLY => self
+                    .waiter
+                    .wait([backend], Some(deadline))
+                    .map(|[ready]| [ready, false]),
+                both => self.waiter.wait(both, Some(deadline)),
             };
             let client_ready;
             [backend_ready, client_ready] = woken
@@ -427,11 +450,7 @@ impl Visit<'_> {
                 return self.send(end);
             }
             part.resize(BODY_PART, 0);
-            match backend.receive(
-                &mut part,
-                Some(Instant::now() + timeout),
-                &self.shared.cancel,
-            ) {
+            match backend.receive(&mut part, Some(Instant::now() + timeout), self.waiter) {
                 Ok(0) if body.ended() => return self.send(end),
                 Ok(0) => {
                     return Err(
@@ -450,6 +469,7 @@ impl Visit<'_> {
     fn tunnel(self, backend: Stream, leftovers: Leftovers, event_loop: &mut EventLoop) {
         self.debug(format_args!("switched"));
         let Self {
+            waiter,
             site,
             client,
             transaction,
@@ -461,7 +481,7 @@ impl Visit<'_> {
             half_close: site.host.half_close_timeout,
         };
         let tunnel = Tunnel::new(client, backend, leftovers, limits, transaction);
-        let (transaction, outcome) = event_loop.run_one(tunnel);
+        let (transaction, outcome) = event_loop.run_one(tunnel, &mut waiter.alarm);
         if let Err(error) = outcome {
             say(
                 Level::Error,
@@ -503,7 +523,7 @@ impl Visit<'_> {
     /// An answer is out after which the connection ends.
     fn finish_answer(self) {
         self.site.log_access(&self.transaction, self.began);
-        self.client.close_lingering(&self.shared.cancel);
+        self.client.close_lingering(self.waiter);
     }
 
     /// Nobody is left to answer.
@@ -517,7 +537,7 @@ impl Visit<'_> {
     fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         let deadline = Instant::now() + self.site.host.timeout;
         self.client
-            .send_all(bytes, deadline, &self.shared.cancel)
+            .send_all(bytes, deadline, self.waiter)
             .map_err(|why| End::Gone(why.to_string()))?;
         self.transaction.bytes_out += bytes.len() as u64;
         Ok(())
@@ -635,9 +655,9 @@ impl Buffer {
         &mut self,
         stream: &mut Stream,
         deadline: Option<Instant>,
-        cancel: &Cancel,
+        waiter: &mut Waiter,
     ) -> Result<usize, Interrupted> {
-        let received = stream.receive(self.room(), deadline, cancel)?;
+        let received = stream.receive(self.room(), deadline, waiter)?;
         self.filled += received;
         Ok(received)
     }

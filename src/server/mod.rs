@@ -35,7 +35,7 @@ struct Shared {
     main_site: Site,
     virtual_sites: Vec<Site>,
     resolver: Resolver,
-    cancel: Cancel,
+    cancel: Arc<Cancel>,
     scratch: ScratchPool,
 }
 
@@ -115,7 +115,9 @@ impl Server {
             main_site,
             virtual_sites,
             resolver: Resolver::default(),
-            cancel: Cancel::new().map_err(|e| format!("cannot make an event descriptor: {e}"))?,
+            cancel: Cancel::new()
+                .map(Arc::new)
+                .map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch: ScratchPool::default(),
             config,
         });

@@ -6,20 +6,20 @@
 
 use super::Shared;
 use super::acceptor::Accepted;
-use super::connection;
+use super::connection::{self, Worker};
 use crate::transaction::CloseReason;
-use crate::tunnel::event_loop::{Command, EventLoop, Inbox};
+use crate::tunnel::event_loop::{Command, Inbox};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use log::{error, warn};
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// How long a worker waits for a connection until it ends.
+/// How long a worker is free until it is sent home.
 const IDLE_WORKER: Duration = Duration::from_secs(5);
 
 /// The acceptor's side: connections go in here.
@@ -53,8 +53,8 @@ struct Workers {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Those who wait for a connection; the last has waited the shortest.
-    free: Vec<Arc<Seat>>,
+    /// Those who wait for a connection, and since when; the last has waited the shortest.
+    free: VecDeque<(Arc<Seat>, Instant)>,
     /// How each worker's loop is told to end.
     inboxes: HashMap<u64, Inbox>,
     is_stopping: bool,
@@ -64,20 +64,35 @@ struct State {
 #[derive(Debug)]
 struct Seat {
     worker: Thread,
-    given: Mutex<Option<Accepted>>,
+    told: Mutex<Option<Order>>,
+}
+
+/// What a free worker is told.
+#[derive(Debug)]
+enum Order {
+    Serve(Box<Accepted>),
+    Leave,
 }
 
 impl Seat {
-    fn give(&self, accepted: Accepted) {
-        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted);
+    fn tell(&self, order: Order) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
         self.worker.unpark();
     }
 
-    fn take(&self) -> Option<Accepted> {
-        self.given
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+    /// Waits for an order. There is no timeout: it would cost a timer for each connection.
+    fn wait(&self) -> Order {
+        loop {
+            let told = self
+                .told
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            match told {
+                Some(order) => return order,
+                None => thread::park(),
+            }
+        }
     }
 }
 
@@ -97,26 +112,11 @@ impl Workers {
             if let Ok(accepted) = self.waiting.try_recv() {
                 return Some(accepted);
             }
-            state.free.push(Arc::clone(seat));
+            state.free.push_back((Arc::clone(seat), Instant::now()));
         }
-        let until = Instant::now() + IDLE_WORKER;
-        loop {
-            thread::park_timeout(until.saturating_duration_since(Instant::now()));
-            if let Some(accepted) = seat.take() {
-                return Some(accepted);
-            }
-            let mut state = self.state();
-            if state.is_stopping || Instant::now() >= until {
-                let place = state.free.iter().position(|free| Arc::ptr_eq(free, seat));
-                match place {
-                    Some(place) => {
-                        state.free.remove(place);
-                        return None;
-                    }
-                    // It has been chosen, and the connection is on its way; or has come just now.
-                    None => thread::yield_now(),
-                }
-            }
+        match seat.wait() {
+            Order::Serve(accepted) => Some(*accepted),
+            Order::Leave => None,
         }
     }
 }
@@ -155,10 +155,10 @@ impl Pool {
     /// Hands over a connection, and waits for room in the queue if need be, until `stop` is disconnected.
     pub(super) fn offer(&mut self, accepted: Accepted, stop: &Receiver<()>) -> Result<(), Stopped> {
         let mut state = self.workers.state();
-        if let Some(seat) = state.free.pop() {
+        if let Some((seat, _)) = state.free.pop_back() {
             drop(state);
             self.is_short = false;
-            seat.give(accepted);
+            seat.tell(Order::Serve(Box::new(accepted)));
             return Ok(());
         }
         let refused = self.queue.try_send(accepted);
@@ -190,10 +190,25 @@ impl Pool {
             let Ok(accepted) = self.workers.waiting.try_recv() else {
                 return;
             };
-            if let Some(seat) = state.free.pop() {
-                seat.give(accepted);
+            if let Some((seat, _)) = state.free.pop_back() {
+                seat.tell(Order::Serve(Box::new(accepted)));
             }
         }
+    }
+
+    /// Sends home who has been free for [`IDLE_WORKER`]. Says when the next will have been.
+    pub(super) fn send_idle_home(&self) -> Option<Instant> {
+        let mut state = self.workers.state();
+        let now = Instant::now();
+        while let Some((seat, since)) = state.free.front() {
+            if *since + IDLE_WORKER > now {
+                return Some(*since + IDLE_WORKER);
+            }
+            seat.tell(Order::Leave);
+            state.free.pop_front();
+        }
+        // Those who are busy now may be free in a while.
+        (!state.inboxes.is_empty()).then(|| now + IDLE_WORKER)
     }
 
     /// Whether a connection waits for a worker that may still be started.
@@ -221,17 +236,17 @@ impl Pool {
     }
 
     fn start_worker(&mut self) -> io::Result<()> {
-        let event_loop = EventLoop::new(self.shared.scratch.clone())?;
+        let worker = Worker::new(&self.shared)?;
         let id = self.next_worker;
         self.next_worker += 1;
-        let membership = Membership::new(id, &self.workers, event_loop.inbox());
+        let membership = Membership::new(id, &self.workers, worker.inbox());
         let (shared, alive) = (Arc::clone(&self.shared), self.alive.clone());
         thread::Builder::new()
             .name(format!("worker {id}"))
             .stack_size(self.shared.config.thread_stack_size)
             .spawn(move || {
                 let _alive = alive;
-                membership.serve(&shared, event_loop);
+                membership.serve(&shared, worker);
             })?;
         Ok(())
     }
@@ -247,8 +262,8 @@ impl Team {
             for inbox in state.inboxes.values() {
                 inbox.tell(Command::End(CloseReason::Stopping));
             }
-            for seat in &state.free {
-                seat.worker.unpark();
+            for (seat, _) in state.free.drain(..) {
+                seat.tell(Order::Leave);
             }
         }
         // Nobody ever sends: this ends when the last worker has dropped its end.
@@ -272,26 +287,26 @@ impl Membership {
         }
     }
 
-    fn serve(&self, shared: &Shared, mut event_loop: EventLoop) {
+    fn serve(&self, shared: &Shared, mut worker: Worker) {
         let seat = Arc::new(Seat {
             worker: thread::current(),
-            given: Mutex::default(),
+            told: Mutex::default(),
         });
         while let Some(accepted) = self.workers.next(&seat) {
             let (id, client) = (accepted.id, accepted.connection.client);
-            // The loop is used again only when the connection has come to its end.
+            // What a worker has is used again only when the connection has come to its end.
             let served = catch_unwind(AssertUnwindSafe(|| {
-                connection::serve(accepted, &mut event_loop, shared)
+                connection::serve(accepted, &mut worker, shared)
             }));
             if let Err(panic) = served {
                 error!(
                     "[{id}] {client} the worker panicked, which is a bug: {}",
                     said(panic.as_ref())
                 );
-                match EventLoop::new(shared.scratch.clone()) {
+                match Worker::new(shared) {
                     Ok(fresh) => {
                         self.workers.state().inboxes.insert(self.id, fresh.inbox());
-                        event_loop = fresh;
+                        worker = fresh;
                     }
                     Err(_) => return,
                 }

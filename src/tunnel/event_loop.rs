@@ -3,8 +3,8 @@
 //! mio is edge-triggered: an event is said once. Each socket is registered once for both directions, a flow
 //! latches what was said, and forgets it only when an operation would have blocked; so nothing can be missed.
 
-use super::alarm::Alarm;
 use super::{Readiness, ScratchPool, Tunnel, Turn};
+use crate::net::alarm::Alarm;
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side, Transaction};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -56,23 +56,24 @@ pub struct EventLoop {
     events: Events,
     commands: Receiver<Command>,
     inbox: Inbox,
-    alarm: Alarm,
     scratch: ScratchPool,
     /// Why no further tunnel shall run.
     ending: Option<CloseReason>,
 }
 
 impl EventLoop {
-    /// A loop that borrows its buffers from `scratch`. Takes three descriptors.
+    /// A loop that borrows its buffers from `scratch`, and runs its tunnels by `alarm`. Takes two descriptors.
     ///
     /// # Errors
     /// When the system has no descriptor left.
-    pub fn new(scratch: ScratchPool) -> io::Result<Self> {
+    pub fn new(scratch: ScratchPool, alarm: &Alarm) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let alarm = Alarm::new()?;
-        poll.registry()
-            .register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
+        poll.registry().register(
+            &mut SourceFd(&alarm.as_fd().as_raw_fd()),
+            ALARM,
+            Interest::READABLE,
+        )?;
         let (sender, commands) = bounded(COMMANDS);
         Ok(Self {
             poll,
@@ -82,7 +83,6 @@ impl EventLoop {
                 commands: sender,
                 waker,
             },
-            alarm,
             scratch,
             ending: None,
         })
@@ -97,12 +97,16 @@ impl EventLoop {
     ///
     /// # Errors
     /// What the system said, when it does not let us wait. The tunnel has then been cut.
-    pub fn run_one(&mut self, mut tunnel: Tunnel) -> (Box<Transaction>, io::Result<()>) {
-        let outcome = self.run_to_end(&mut tunnel);
+    pub fn run_one(
+        &mut self,
+        mut tunnel: Tunnel,
+        alarm: &mut Alarm,
+    ) -> (Box<Transaction>, io::Result<()>) {
+        let outcome = self.run_to_end(&mut tunnel, alarm);
         (tunnel.close(), outcome)
     }
 
-    fn run_to_end(&mut self, tunnel: &mut Tunnel) -> io::Result<()> {
+    fn run_to_end(&mut self, tunnel: &mut Tunnel, alarm: &mut Alarm) -> io::Result<()> {
         for (side, stream) in tunnel.legs() {
             let token = if side == Side::Client {
                 CLIENT
@@ -121,12 +125,12 @@ impl EventLoop {
             }
             let woken = if tunnel.can_move() {
                 // Its budget ran out; others are heard before it goes on.
-                self.wait(tunnel, Some(Duration::ZERO))?
+                self.wait(tunnel, alarm, Some(Duration::ZERO))?
             } else {
                 if let Some(deadline) = tunnel.deadline() {
-                    self.alarm.ring_by(deadline)?;
+                    alarm.ring_by(deadline)?;
                 }
-                self.wait(tunnel, None)?
+                self.wait(tunnel, alarm, None)?
             };
             if woken == Woken::ByAlarm && tunnel.is_overdue() && tunnel.expire() {
                 return Ok(());
@@ -144,7 +148,12 @@ impl EventLoop {
     }
 
     /// Waits for events, and passes them on.
-    fn wait(&mut self, tunnel: &mut Tunnel, timeout: Option<Duration>) -> io::Result<Woken> {
+    fn wait(
+        &mut self,
+        tunnel: &mut Tunnel,
+        alarm: &mut Alarm,
+        timeout: Option<Duration>,
+    ) -> io::Result<Woken> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -155,7 +164,7 @@ impl EventLoop {
                 CLIENT => tunnel.ready(Side::Client, readiness(event)),
                 BACKEND => tunnel.ready(Side::Backend, readiness(event)),
                 ALARM => {
-                    self.alarm.has_rung();
+                    alarm.has_rung();
                     woken = Woken::ByAlarm;
                 }
                 _ => {

@@ -1,7 +1,6 @@
 //! The tunnel: two legs and two flows, its ends and its clock. It is run by an [`event_loop`], knows no
 //! configuration, and does not wait.
 
-mod alarm;
 pub mod event_loop;
 mod flow;
 mod scratch;

@@ -1,24 +1,31 @@
-//! A timer that is a descriptor. A wait with a timeout arms a timer of the kernel each time, and that costs more
-//! than the message it waits for (a quarter of a worker's CPU, measured); this one is armed again only when it
-//! has rung, or for something earlier.
+//! A timer that is a descriptor, and is waited for beside the sockets.
+//!
+//! A wait with a timeout arms a timer of the kernel each time, which costs about as much as the message that is
+//! waited for. This one is armed again only when it has rung, or for something earlier; so where deadlines move
+//! on with each message, nothing is armed at all.
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+/// A timer, and when it rings.
 #[derive(Debug)]
-pub(super) struct Alarm {
+pub struct Alarm {
     timer: OwnedFd,
     /// When it rings next.
     rings_at: Option<Instant>,
 }
 
 impl Alarm {
-    pub(super) fn new() -> io::Result<Self> {
+    /// An alarm that does not ring. Takes a descriptor.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         Ok(Self {
             timer: timerfd_create(TimerfdClockId::Monotonic, flags)?,
@@ -26,12 +33,11 @@ impl Alarm {
         })
     }
 
-    pub(super) fn as_raw_fd(&self) -> RawFd {
-        self.timer.as_raw_fd()
-    }
-
     /// Makes sure that it rings at `deadline` at the latest. It may ring earlier, for what is no longer awaited.
-    pub(super) fn ring_by(&mut self, deadline: Instant) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// None that a valid timer can have.
+    pub fn ring_by(&mut self, deadline: Instant) -> io::Result<()> {
         if self.rings_at.is_some_and(|rings_at| rings_at <= deadline) {
             return Ok(());
         }
@@ -50,8 +56,19 @@ impl Alarm {
         Ok(())
     }
 
-    /// Notes that it has rung.
-    pub(super) fn has_rung(&mut self) {
+    /// Whether it is going to ring.
+    pub fn is_set(&self) -> bool {
+        self.rings_at.is_some()
+    }
+
+    /// Notes that it has rung. It stays readable until it is armed again.
+    pub fn has_rung(&mut self) {
         self.rings_at = None;
+    }
+}
+
+impl AsFd for Alarm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
     }
 }
