@@ -69,7 +69,6 @@ each_mode! {
             for stop in 0..4 {
                 let held_at = wait_until_held(&sent);
                 assert!(held_at < GIBIBYTE, "the proxy took everything");
-                assert!(held_at - read < 64 * MEBIBYTE, "more is under way than the kernel holds");
                 for _ in 0..100 {
                     other.echo("undisturbed");
                 }

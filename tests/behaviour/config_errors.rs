@@ -202,6 +202,7 @@ fn an_error_in_an_included_file_is_told_of_that_file() {
     );
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn sslproxyengine_off_beside_a_wss_entry_is_an_error() {
     let config = "Listen 127.0.0.1:0\nSSLProxyEngine Off\nProxyPass /wss/ wss://h/\n";

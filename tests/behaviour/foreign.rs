@@ -405,17 +405,13 @@ impl Browser {
         self.open(url);
         let session = format!("/session/{}", self.session);
         let mut title = String::new();
-        wait_until(
-            "the page to come to an end",
-            Duration::from_secs(60),
-            || {
-                title = string_in(
-                    &self.request("GET", &format!("{session}/title"), ""),
-                    "value",
-                );
-                title != at_first && !title.is_empty()
-            },
-        );
+        wait_until("the page to come to an end", 3 * BOUND, || {
+            title = string_in(
+                &self.request("GET", &format!("{session}/title"), ""),
+                "value",
+            );
+            title != at_first && !title.is_empty()
+        });
         title
     }
 

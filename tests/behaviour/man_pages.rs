@@ -57,12 +57,15 @@ fn described() -> BTreeMap<String, Directive> {
         };
         // Other subsections explain something; they have no such list.
         if let Some(syntax) = item("Syntax") {
+            // Written out, as a person types it, or as in the table, without the name.
+            let bare = plain(name);
+            let syntax = syntax.strip_prefix(&bare).unwrap_or(&syntax).to_owned();
             let directive = Directive {
                 syntax,
                 default: item("Default").unwrap_or_default(),
                 context: item("Context").unwrap_or_default(),
             };
-            let twice = directives.insert(plain(name), directive);
+            let twice = directives.insert(bare, directive);
             assert_eq!(twice, None, "{name} stands there twice");
         }
     }
@@ -113,14 +116,14 @@ fn plain(text: &str) -> String {
         ("\\&", ""),
         ("\\-", "-"),
         ("\\(dq", ""),
-        ("\\e", "\\"),
         ("\\ ", " "),
+        ("\\e", "\\"),
         ("\"", ""),
     ] {
         text = text.replace(escape, meaning);
     }
     // Markup may join or part what the table writes together.
-    text.retain(|c| !c.is_whitespace() && c != '[' && c != ']');
+    text.retain(|c| !c.is_whitespace() && !"[]<>".contains(c));
     text
 }
 

@@ -211,6 +211,31 @@ each_mode! {
         assert_eq!(lines, ["101 the server is stopping"; 5]);
     }
 
+    fn stopping_waits_for_nobody(mode: Mode) {
+        let backend = Backend::listen();
+        let mut proxy = start(mode, &backend, "MaxRequestWorkers 3\nTimeout 60");
+        let silent = Client::sending(&proxy, "GET /ws/ HTTP/1.1\r\n");
+        let mut unanswered = Client::asking(&proxy, "/ws/");
+        let mut peer = backend.accept();
+        peer.head();
+        // A tunnel whose client reads nothing of what is under way.
+        let (stuck, mut pushing) = tunnel(&proxy, &backend);
+        pushing.send_until_stuck(64 << 20, Duration::from_millis(100));
+        let queued = Client::asking(&proxy, "/ws/");
+        let begun = Instant::now();
+        proxy.stop();
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(8), "{took:?}");
+        peer.expect_cut();
+        drop((silent, stuck, queued));
+        // No answer, or one that says so; never a 101.
+        let (bytes, _) = unanswered.rest();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.is_empty() || text.starts_with("HTTP/1.1 50"), "{text}");
+        let lines = proxy.wait_for_lines("access.log", 2);
+        assert!(lines.contains(&"101 the server is stopping".to_owned()), "{lines:?}");
+    }
+
     fn both_legs_are_kept_alive_by_the_kernel(mode: Mode) {
         let backend = Backend::listen();
         let proxy = start(mode, &backend, "");
