@@ -88,9 +88,9 @@ fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
-            printable.extend(c.escape_default())
+            printable.extend(c.escape_default());
         } else {
-            printable.push(c)
+            printable.push(c);
         }
     }
     printable

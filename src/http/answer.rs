@@ -136,13 +136,9 @@ impl BackendFailure {
     pub fn status(self) -> u16 {
         match self {
             // httpd: a connect timeout is 503 there too, as one of the ways of not being reachable.
-            BackendFailure::Connect | BackendFailure::ConnectTimeout => 503,
-            BackendFailure::TlsTimeout | BackendFailure::AnswerTimeout => 504,
-            BackendFailure::Resolve
-            | BackendFailure::Tls
-            | BackendFailure::Closed
-            | BackendFailure::Garbage
-            | BackendFailure::BadSwitch => 502,
+            Self::Connect | Self::ConnectTimeout => 503,
+            Self::TlsTimeout | Self::AnswerTimeout => 504,
+            Self::Resolve | Self::Tls | Self::Closed | Self::Garbage | Self::BadSwitch => 502,
         }
     }
 }
@@ -188,7 +184,7 @@ mod tests {
     use super::*;
 
     fn text(refusal: &Refusal) -> String {
-        String::from_utf8(refusal.encode(784_111_777)).unwrap()
+        String::from_utf8(refusal.encode(None, 784_111_777).0).unwrap()
     }
 
     #[test]
@@ -210,7 +206,7 @@ mod tests {
     #[test]
     fn our_own_parsers_take_every_refusal() {
         for status in 400..600 {
-            let bytes = Refusal::new(status, "so").encode(0);
+            let bytes = Refusal::new(status, "so").encode(None, 0).0;
             let parsed = ResponseHead::parse(&bytes, &Limits::default());
             let (used, head) = parsed.unwrap().unwrap();
             assert_eq!(head.status, status);

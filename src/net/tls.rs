@@ -39,7 +39,7 @@ pub use library::{Connector, TlsStream};
 
 #[cfg(feature = "tls")]
 mod library {
-    use super::{Instant, Interrupted, Stream, TcpStream, TlsError, Trust, Waiter, fmt};
+    use super::{Instant, Stream, TcpStream, TlsError, Trust, Waiter};
     use crate::net::wait::Want;
     use native_tls::{Certificate, HandshakeError, TlsConnector};
     use std::error::Error as _;
@@ -217,22 +217,15 @@ mod library {
             Ok(())
         }
     }
-
-    impl From<Interrupted> for TlsError {
-        fn from(why: Interrupted) -> Self {
-            Self::Interrupted(why)
-        }
-    }
-
-    impl fmt::Display for Connector {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("TLS by OpenSSL")
-        }
-    }
 }
 
 /// A binary without TLS: the configuration refuses what would need it, and these types cannot be made.
 #[cfg(not(feature = "tls"))]
+#[expect(
+    missing_docs,
+    clippy::missing_errors_doc,
+    reason = "the same as above, and never called"
+)]
 mod library {
     use super::{Instant, Stream, TcpStream, TlsError, Trust, Waiter};
     use crate::net::wait::Want;

@@ -5,11 +5,16 @@ use super::{Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward::{self, Relayed};
 use crate::handshake::{self, Asked, Verdict};
-use crate::http::answer::{BackendFailure, Refusal};
+use crate::http::answer::BackendFailure::{
+    self, AnswerTimeout, BadSwitch, Closed, Connect, ConnectTimeout, Garbage, Resolve, Tls,
+    TlsTimeout,
+};
+use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
 use crate::net::connect::connect;
+use crate::net::resolve::ResolveError;
 use crate::net::stream::Stream;
 use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
@@ -161,7 +166,7 @@ impl Visit<'_> {
         let deadline = Instant::now() + self.site.host.backend_timeout(mapping);
         backend
             .send_all(&request, deadline, self.waiter)
-            .map_err(|why| self.backend_failed(Step::Handshake, unanswered(&why), &why))?;
+            .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
         self.debug(format_args!("asked for {}", decision.target));
 
         let (answer, verdict, leftovers) =
@@ -169,7 +174,7 @@ impl Visit<'_> {
         match verdict {
             Verdict::Switched => {}
             Verdict::Bad(why) => {
-                return Err(self.backend_failed(Step::Handshake, BackendFailure::BadSwitch, &why));
+                return Err(self.backend_failed(Step::Handshake, BadSwitch, &why));
             }
             Verdict::Relay | Verdict::Interim => {
                 return Err(self.relay(
@@ -237,45 +242,34 @@ impl Visit<'_> {
     /// Connects to the backend of `mapping`, with TLS where it wants that.
     fn connect(&mut self, mapping: &Mapping, head: &RequestHead) -> Result<Stream, End> {
         let url = &mapping.url;
-        let deadline = Instant::now() + self.site.host.connect_timeout(mapping);
-        let addresses = self
-            .shared
-            .resolver
-            .resolve(&url.host, deadline)
-            .map_err(|why| self.backend_failed(Step::Resolve, BackendFailure::Resolve, &why))?;
-        let tcp = connect(&addresses, url.port, deadline, self.waiter).map_err(|why| {
-            let failure = match why {
-                Interrupted::Deadline => BackendFailure::ConnectTimeout,
-                _ => BackendFailure::Connect,
-            };
-            self.backend_failed(Step::Connect, failure, &why)
-        })?;
+        let Site { host, tls, .. } = self.site;
+        let deadline = Instant::now() + host.connect_timeout(mapping);
+        let addresses =
+            self.shared
+                .resolver
+                .resolve(&url.host, deadline)
+                .map_err(|why| match why {
+                    ResolveError::Closed => stopping(),
+                    why => self.backend_failed(Step::Resolve, Resolve, &why),
+                })?;
+        let tcp = connect(&addresses, url.port, deadline, self.waiter)
+            .map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
         if !url.tls {
             return Ok(Stream::Tcp(tcp));
         }
-        let Some(connector) = &self.site.tls else {
-            return Err(self.backend_failed(
-                Step::Tls,
-                BackendFailure::Tls,
-                &"this host has no TLS",
-            ));
+        let Some(connector) = tls else {
+            return Err(self.backend_failed(Step::Tls, Tls, &"this host has no TLS"));
         };
         // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
-        let client_host = head
-            .headers
-            .first("Host")
-            .filter(|_| self.site.host.preserve_host);
+        let client_host = head.headers.first("Host").filter(|_| host.preserve_host);
         let authority = client_host.and_then(|host| Authority::parse(host).ok());
         let name = authority.map_or(url.host.as_str(), |authority| authority.host);
-        let deadline = Instant::now() + self.site.host.backend_timeout(mapping);
+        let deadline = Instant::now() + host.backend_timeout(mapping);
         connector
             .connect(name, tcp, deadline, self.waiter)
-            .map_err(|why| {
-                let failure = match why {
-                    TlsError::Interrupted(Interrupted::Deadline) => BackendFailure::TlsTimeout,
-                    _ => BackendFailure::Tls,
-                };
-                self.backend_failed(Step::Tls, failure, &why)
+            .map_err(|why| match why {
+                TlsError::Interrupted(why) => self.step_failed(Step::Tls, TlsTimeout, Tls, &why),
+                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Tls, &why),
             })
     }
 
@@ -292,9 +286,7 @@ impl Visit<'_> {
         let mut interim = 0;
         loop {
             let parsed = ResponseHead::parse(buffer.bytes(), &Limits::default());
-            match parsed.map_err(|why| {
-                self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why)
-            })? {
+            match parsed.map_err(|why| self.backend_failed(Step::Handshake, Garbage, &why))? {
                 Some((used, answer)) => {
                     let from_backend = buffer.split_off(used);
                     let verdict = handshake::verdict(&answer, asked);
@@ -311,11 +303,7 @@ impl Visit<'_> {
                     interim += 1;
                     if interim > MOST_INTERIM {
                         let why = "more than 10 interim answers";
-                        return Err(self.backend_failed(
-                            Step::Handshake,
-                            BackendFailure::Garbage,
-                            &why,
-                        ));
+                        return Err(self.backend_failed(Step::Handshake, Garbage, &why));
                     }
                     buffer = Buffer::from(from_backend);
                 }
@@ -338,20 +326,12 @@ impl Visit<'_> {
                 match answer.fill(backend) {
                     Ok(0) => {
                         let why = "closed before its answer was complete";
-                        return Err(self.backend_failed(
-                            Step::Handshake,
-                            BackendFailure::Closed,
-                            &why,
-                        ));
+                        return Err(self.backend_failed(Step::Handshake, Closed, &why));
                     }
                     Ok(_) => return Ok(()),
                     Err(error) if is_momentary(&error) => {}
                     Err(error) => {
-                        return Err(self.backend_failed(
-                            Step::Handshake,
-                            BackendFailure::Closed,
-                            &error,
-                        ));
+                        return Err(self.backend_failed(Step::Handshake, Closed, &error));
                     }
                 }
             }
@@ -366,7 +346,7 @@ impl Visit<'_> {
             };
             let client_ready;
             [backend_ready, client_ready] = woken
-                .map_err(|why| self.backend_failed(Step::Handshake, unanswered(&why), &why))?;
+                .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
             if client_ready {
                 self.take_early(early)?;
             }
@@ -401,7 +381,7 @@ impl Visit<'_> {
         self.transaction.bytes_in += leftovers.from_client.len() as u64;
         let framing = match Framing::of_answer(request.method(), answer) {
             Ok(framing) => framing,
-            Err(why) => return self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why),
+            Err(why) => return self.backend_failed(Step::Handshake, Garbage, &why),
         };
         let (head, relayed) = forward::relayed_head(answer, &framing, request.version);
         if let Err(end) = self.send(&head) {
@@ -567,6 +547,21 @@ impl Visit<'_> {
         }
     }
 
+    /// A step towards a backend was not completed: by its deadline, by a failure, or because we stop.
+    fn step_failed(
+        &self,
+        step: Step,
+        too_late: BackendFailure,
+        failed: BackendFailure,
+        why: &Interrupted,
+    ) -> End {
+        match why {
+            Interrupted::Cancelled => stopping(),
+            Interrupted::Deadline => self.backend_failed(step, too_late, why),
+            Interrupted::Failed(_) => self.backend_failed(step, failed, why),
+        }
+    }
+
     /// The one log line of a backend that failed us, and what the client is told, which names no backend.
     fn backend_failed(&self, step: Step, failure: BackendFailure, why: &dyn fmt::Display) -> End {
         let refusal = Refusal::from(failure);
@@ -626,12 +621,9 @@ fn is_momentary(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// What a backend has failed in that did not answer.
-fn unanswered(why: &Interrupted) -> BackendFailure {
-    match why {
-        Interrupted::Deadline => BackendFailure::AnswerTimeout,
-        Interrupted::Cancelled | Interrupted::Failed(_) => BackendFailure::Closed,
-    }
+/// What a client is told that waited for a backend when the server stopped.
+fn stopping() -> End {
+    Refusal::new(503, "the server is stopping").into()
 }
 
 /// Bytes of a head as they come in. Its bound is the parser's: it refuses a head that is too long.

@@ -296,7 +296,7 @@ impl Membership {
             let (id, client) = (accepted.id, accepted.connection.client);
             // What a worker has is used again only when the connection has come to its end.
             let served = catch_unwind(AssertUnwindSafe(|| {
-                connection::serve(accepted, &mut worker, shared)
+                connection::serve(accepted, &mut worker, shared);
             }));
             if let Err(panic) = served {
                 error!(

@@ -41,7 +41,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Tells the loop. It waits for nobody: a loop that already has [`COMMANDS`] to take has been told.
+    /// Tells the loop. It waits for nobody: a loop that has not taken its last few commands has been told.
     pub fn tell(&self, command: Command) {
         let _ = self.commands.try_send(command);
         // A loop that cannot be woken has ended.

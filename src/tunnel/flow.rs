@@ -59,8 +59,21 @@ pub(super) struct FlowError {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SourceState {
+    /// It would block, until an event says otherwise.
+    Quiet,
+    /// There is something to be read.
+    Ready,
+    /// As `Ready`, and an end waits behind the bytes, for which no further event may come.
+    Ending,
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SinkState {
     Open,
+    /// It would block, until an event says otherwise. Only beside a residue.
+    Full,
     /// It has been told that nothing more comes.
     Finished,
     /// It takes nothing more.
@@ -73,12 +86,7 @@ pub(super) struct Flow {
     /// Bytes that the sink refused; the first `sent` of them it has taken since.
     residue: Vec<u8>,
     sent: usize,
-    // What the last event said, until an operation would have blocked.
-    source_ready: bool,
-    sink_ready: bool,
-    /// An end waits behind the bytes, for which no further event may come.
-    source_ending: bool,
-    source_ended: bool,
+    source: SourceState,
     sink: SinkState,
     /// What is still read is dropped.
     discards: bool,
@@ -96,10 +104,11 @@ impl Flow {
             accepted: leftover.len() as u64,
             residue: leftover,
             sent: 0,
-            source_ready: ask_first,
-            sink_ready: true,
-            source_ending: false,
-            source_ended: false,
+            source: if ask_first {
+                SourceState::Ready
+            } else {
+                SourceState::Quiet
+            },
             sink: SinkState::Open,
             discards: false,
             delivered: 0,
@@ -108,13 +117,19 @@ impl Flow {
 
     /// An event of the source: bytes, or with `ending` an end behind them.
     pub(super) fn source_is_ready(&mut self, ending: bool) {
-        self.source_ready = true;
-        self.source_ending |= ending;
+        self.source = match self.source {
+            SourceState::Ended => SourceState::Ended,
+            _ if ending => SourceState::Ending,
+            SourceState::Quiet => SourceState::Ready,
+            known => known,
+        };
     }
 
     /// An event of the sink: room.
     pub(super) fn sink_is_ready(&mut self) {
-        self.sink_ready = true;
+        if self.sink == SinkState::Full {
+            self.sink = SinkState::Open;
+        }
     }
 
     /// From now on the flow delivers what it has accepted, and drops what it reads.
@@ -127,18 +142,18 @@ impl Flow {
         self.residue = Vec::new();
         self.sent = 0;
         self.discards = true;
-        if self.sink == SinkState::Open {
+        if self.sink != SinkState::Finished {
             self.sink = SinkState::Broken;
         }
     }
 
     pub(super) fn source_has_ended(&self) -> bool {
-        self.source_ended
+        self.source == SourceState::Ended
     }
 
     /// The source has ended, and the sink knows or is gone.
     pub(super) fn is_done(&self) -> bool {
-        self.source_ended && self.sink != SinkState::Open
+        self.source_has_ended() && matches!(self.sink, SinkState::Finished | SinkState::Broken)
     }
 
     /// Bytes read so far, but for those dropped.
@@ -157,14 +172,19 @@ impl Flow {
 
     /// Whether pumping would do something without a further event.
     pub(super) fn can_move(&self) -> bool {
-        let can_deliver = self.holds_bytes() && self.sink_ready;
-        let can_read =
-            self.source_ready && !self.source_ended && (self.discards || !self.holds_bytes());
-        can_deliver || can_read || self.is_to_finish()
+        let can_deliver = self.holds_bytes() && self.sink == SinkState::Open;
+        can_deliver || self.can_read() || self.is_to_finish()
+    }
+
+    fn can_read(&self) -> bool {
+        let has_some = matches!(self.source, SourceState::Ready | SourceState::Ending);
+        has_some && (self.discards || !self.holds_bytes())
     }
 
     fn is_to_finish(&self) -> bool {
-        self.sink == SinkState::Open && !self.holds_bytes() && (self.source_ended || self.discards)
+        self.sink == SinkState::Open
+            && !self.holds_bytes()
+            && (self.source_has_ended() || self.discards)
     }
 
     /// Moves bytes until the source or the sink would block, the source has ended, or `budget` bytes were read.
@@ -186,8 +206,7 @@ impl Flow {
                 to.finish();
                 self.sink = SinkState::Finished;
             }
-            let has_room = self.discards || !self.holds_bytes();
-            if self.source_ended || !self.source_ready || !has_room || read >= budget {
+            if !self.can_read() || read >= budget {
                 // What could still move without an event has only run out of its budget.
                 debug_assert!(
                     !self.can_move() || read >= budget,
@@ -196,21 +215,24 @@ impl Flow {
                 return Ok(());
             }
             match from.take(scratch) {
-                Ok(0) => self.source_ended = true,
+                Ok(0) => self.source = SourceState::Ended,
                 Ok(taken) => {
                     read += taken;
-                    if taken < scratch.len() && !self.source_ending && from.short_read_drains() {
-                        self.source_ready = false;
+                    let is_short = taken < scratch.len() && self.source == SourceState::Ready;
+                    if is_short && from.short_read_drains() {
+                        self.source = SourceState::Quiet;
                     }
                     if !self.discards {
                         self.accepted += taken as u64;
                         self.deliver(scratch.get(..taken).unwrap_or_default(), to)?;
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.source_ready = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.source = SourceState::Quiet;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => {
-                    self.source_ended = true;
+                    self.source = SourceState::Ended;
                     return Err(FlowError {
                         operation: Operation::Read,
                         source,
@@ -221,7 +243,7 @@ impl Flow {
     }
 
     fn deliver_residue(&mut self, to: &mut impl Sink) -> Result<(), FlowError> {
-        if !self.holds_bytes() || !self.sink_ready {
+        if !self.holds_bytes() || self.sink != SinkState::Open {
             return Ok(());
         }
         let residue = std::mem::take(&mut self.residue);
@@ -257,7 +279,7 @@ impl Flow {
                     continue;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.sink_ready = false;
+                    self.sink = SinkState::Full;
                     break;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,

@@ -7,7 +7,7 @@ const SCRATCH: usize = 64 * 1024;
 /// Buffers that are kept while nobody needs them.
 const KEPT: usize = 4;
 
-/// A pool of buffers of [`SCRATCH`] bytes each. It waits for nobody: when it is empty, a buffer is made.
+/// A pool of buffers of 64 KiB each. It waits for nobody: when it is empty, a buffer is made.
 #[derive(Debug, Clone)]
 pub struct ScratchPool {
     put: Sender<Box<[u8]>>,
