@@ -152,6 +152,9 @@ impl Accepting {
             }
             // Where a worker could not be started, it is tried again.
             let timeout = self.pool.lacks_a_worker().then_some(PAUSE);
+            // Before it sleeps, who else is ready may run: on a busy machine more connections have come by then,
+            // and one wake-up serves them all. On an idle one this returns at once.
+            thread::yield_now();
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
