@@ -1,8 +1,10 @@
 //! The tunnel: two legs and two flows, its ends and its clock. It is run by an [`event_loop`], knows no
 //! configuration, and does not wait.
 
+mod deadlines;
 pub mod event_loop;
 mod flow;
+pub mod reactor;
 mod scratch;
 
 pub use scratch::ScratchPool;
@@ -10,6 +12,8 @@ pub use scratch::ScratchPool;
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side, Transaction};
 use flow::{Flow, FlowError, Operation};
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// After a failure, or when it has been told to end, a tunnel delivers what it has accepted, says that nothing
@@ -45,7 +49,16 @@ pub struct Tunnel {
     close: Option<CloseReason>,
     /// It has been told to end or has failed: see [`CLOSING`].
     closing: bool,
-    transaction: Box<Transaction>,
+    began: Instant,
+    transaction: Transaction,
+    observer: Arc<dyn Observer>,
+}
+
+/// Who is told of a tunnel's end.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// The connection has come to its end, `took` after it was accepted. Called once, in the thread that ran the
+    /// tunnel last: it must not wait.
+    fn ended(&self, transaction: &Transaction, took: Duration);
 }
 
 /// What an event said about one leg.
@@ -65,6 +78,17 @@ pub(super) enum Turn {
     Ended,
 }
 
+/// What a tunnel's end is logged by.
+#[derive(Debug)]
+pub struct Record {
+    /// All that is known of the connection so far.
+    pub transaction: Transaction,
+    /// When it was accepted.
+    pub began: Instant,
+    /// Who is told.
+    pub observer: Arc<dyn Observer>,
+}
+
 /// Bytes that arrived behind the handshake, and go first.
 #[derive(Debug, Default)]
 pub struct Leftovers {
@@ -75,13 +99,13 @@ pub struct Leftovers {
 }
 
 impl Tunnel {
-    /// A tunnel between two established, non-blocking streams. `transaction` is what its end will be logged by.
+    /// A tunnel between two established, non-blocking streams.
     pub fn new(
         client: Stream,
         backend: Stream,
         leftovers: Leftovers,
         limits: Limits,
-        transaction: Box<Transaction>,
+        record: Record,
     ) -> Self {
         // What TLS has already decrypted raises no event, so it has to be asked once.
         let up = Flow::new(leftovers.from_client, !client.is_plain());
@@ -96,8 +120,16 @@ impl Tunnel {
             moved_at,
             close: None,
             closing: false,
-            transaction,
+            began: record.began,
+            transaction: record.transaction,
+            observer: record.observer,
         }
+    }
+
+    /// What logs begin their lines with.
+    pub(super) fn name(&self) -> String {
+        let Transaction { id, client, .. } = &self.transaction;
+        format!("[{id}] {client}")
     }
 
     pub(super) fn legs(&self) -> [(Side, &Stream); 2] {
@@ -206,6 +238,16 @@ impl Tunnel {
                 .is_some_and(|deadline| deadline <= Instant::now())
     }
 
+    /// When nothing will have moved for `quiet`, if nothing does until then.
+    pub(super) fn quiet_at(&self, quiet: Duration) -> Option<Instant> {
+        self.moved_at.checked_add(quiet)
+    }
+
+    /// Whether nothing has moved for `quiet`, and nothing is about to.
+    pub(super) fn is_quiet(&self, quiet: Duration) -> bool {
+        !self.can_move() && !self.closing && self.moved_at.elapsed() >= quiet
+    }
+
     /// Time is up. Says whether the tunnel is over; if not, it takes turns until it has closed in order.
     pub(super) fn expire(&mut self) -> bool {
         if self.closing {
@@ -237,14 +279,14 @@ impl Tunnel {
         }
     }
 
-    /// Closes both connections, and says all that is to be known.
-    pub(super) fn close(mut self) -> Box<Transaction> {
+    /// Closes both connections, and tells the observer.
+    pub(super) fn close(mut self) {
         self.transaction.bytes_in += self.up.accepted();
         self.transaction.to_backend += self.up.delivered();
         self.transaction.from_backend += self.down.accepted();
         self.transaction.bytes_out += self.down.delivered();
         self.transaction.body_out += self.down.delivered();
         self.transaction.close = self.close;
-        self.transaction
+        self.observer.ended(&self.transaction, self.began.elapsed());
     }
 }

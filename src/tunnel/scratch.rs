@@ -22,15 +22,16 @@ impl Default for ScratchPool {
 }
 
 impl ScratchPool {
-    /// Lends a buffer to `work`.
-    pub fn lend<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
-        let mut buffer = self
-            .take
+    /// Takes a buffer out, for as long as bytes are moved.
+    pub(super) fn take(&self) -> Box<[u8]> {
+        self.take
             .try_recv()
-            .unwrap_or_else(|_| vec![0; SCRATCH].into_boxed_slice());
-        let outcome = work(&mut buffer);
-        // The pool is full: one buffer less.
+            .unwrap_or_else(|_| vec![0; SCRATCH].into_boxed_slice())
+    }
+
+    /// Puts a buffer back.
+    pub(super) fn give_back(&self, buffer: Box<[u8]>) {
+        // Where there are enough of them, it is one less.
         let _ = self.put.try_send(buffer);
-        outcome
     }
 }
