@@ -17,7 +17,7 @@ pub struct Transaction {
     pub client: SocketAddr,
     /// Our address on the connection to the client.
     pub local: SocketAddr,
-    /// When the first byte of the request arrived.
+    /// When the connection was accepted.
     pub received: SystemTime,
     /// The name of the virtual host.
     pub server_name: Arc<str>,
@@ -27,7 +27,7 @@ pub struct Transaction {
     pub request: Option<RequestHead>,
     /// The status that we sent; 0 if nothing was answered.
     pub status: u16,
-    /// The header fields that we sent.
+    /// The header fields of the backend's answer, as they came; none for an answer of our own.
     pub answer: Headers,
     /// The URL of the backend.
     pub backend: Option<String>,
@@ -39,9 +39,9 @@ pub struct Transaction {
     pub bytes_out: u64,
     /// Bytes to the client behind the head.
     pub body_out: u64,
-    /// Bytes from the backend, its head included.
+    /// Bytes that the tunnel took from the backend.
     pub from_backend: u64,
-    /// Bytes to the backend, the head included.
+    /// Bytes that the tunnel delivered to the backend.
     pub to_backend: u64,
     /// Why the tunnel ended; `None` if there was none.
     pub close: Option<CloseReason>,

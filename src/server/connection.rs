@@ -45,7 +45,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Takes four descriptors.
+    /// Takes three descriptors.
     pub(super) fn new(shared: &Shared) -> io::Result<Self> {
         let waiter = Waiter::new(Arc::clone(&shared.cancel))?;
         let event_loop = EventLoop::new(shared.scratch.clone(), &waiter.alarm)?;
@@ -71,10 +71,11 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
             id,
             connection.client,
             connection.local,
-            SystemTime::now(),
+            SystemTime::now() - at.elapsed(),
         )),
         began: at,
     };
+    visit.transaction.server_name = Arc::clone(&visit.site.host.server_name);
     match visit.shake_hands() {
         Ok((backend, leftovers)) => visit.tunnel(backend, leftovers, &mut worker.event_loop),
         Err(End::Refused(refusal)) => visit.refuse(&refusal),
@@ -197,6 +198,7 @@ impl Visit<'_> {
     fn read_request(&mut self) -> Result<(RequestHead, Vec<u8>), End> {
         let mut buffer = Buffer::default();
         let outcome = self.read_request_into(&mut buffer);
+        self.trace_head("client", buffer.bytes());
         let request_line = head::request_line(buffer.bytes());
         self.transaction.request_line = request_line.to_vec();
         let (used, head) =
@@ -207,11 +209,13 @@ impl Visit<'_> {
 
     fn read_request_into(&mut self, buffer: &mut Buffer) -> Result<(usize, RequestHead), End> {
         let Site { host, .. } = self.site;
+        // What it has waited for a worker is not the client's fault.
+        let began = Instant::now();
         loop {
             let deadline = host
                 .header_timeout
                 .allowed(buffer.bytes().len())
-                .map(|allowed| self.began + allowed);
+                .map(|allowed| began + allowed);
             match buffer.receive(&mut self.client, deadline, self.waiter) {
                 Ok(0) if buffer.bytes().is_empty() => {
                     return Err(End::Gone("closed without a request".to_owned()));
@@ -250,7 +254,10 @@ impl Visit<'_> {
                 .resolve(&url.host, deadline)
                 .map_err(|why| match why {
                     ResolveError::Closed => stopping(),
-                    why => self.backend_failed(Step::Resolve, Resolve, &why),
+                    ResolveError::Deadline => {
+                        self.backend_failed(Step::Resolve, ConnectTimeout, &why)
+                    }
+                    ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
                 })?;
         let tcp = connect(&addresses, url.port, deadline, self.waiter)
             .map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
@@ -288,6 +295,7 @@ impl Visit<'_> {
             let parsed = ResponseHead::parse(buffer.bytes(), &Limits::default());
             match parsed.map_err(|why| self.backend_failed(Step::Handshake, Garbage, &why))? {
                 Some((used, answer)) => {
+                    self.trace_head("backend", buffer.bytes());
                     let from_backend = buffer.split_off(used);
                     let verdict = handshake::verdict(&answer, asked);
                     if !matches!(verdict, Verdict::Interim) {
@@ -504,8 +512,8 @@ impl Visit<'_> {
             .unwrap_or_default()
             .as_secs();
         self.transaction.status = refusal.status;
-        let method = self.transaction.request.as_ref().map(RequestHead::method);
-        let (answer, body) = refusal.encode(method, seconds);
+        let is_head = self.transaction.request_line.starts_with(b"HEAD ");
+        let (answer, body) = refusal.encode(is_head, seconds);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.finish_answer(),
@@ -593,6 +601,12 @@ impl Visit<'_> {
             format_args!("{mapping}: {backend}: relay: {what}"),
         );
         End::Relayed
+    }
+
+    /// What was received, as it was: it may hold secrets, which the manual says.
+    fn trace_head(&self, from: &str, bytes: &[u8]) {
+        let head = bytes.escape_ascii();
+        self.log(Level::Trace, format_args!("{from}: {head}"));
     }
 
     fn debug(&self, text: fmt::Arguments<'_>) {

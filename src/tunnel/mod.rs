@@ -10,6 +10,7 @@ pub use scratch::ScratchPool;
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side, Transaction};
 use flow::{Flow, FlowError, Operation};
+use log::trace;
 use std::time::{Duration, Instant};
 
 /// After a failure, or when it has been told to end, a tunnel delivers what it has accepted, says that nothing
@@ -134,6 +135,13 @@ impl Tunnel {
         if self.progress() != before {
             self.moved_at = Instant::now();
         }
+        trace!(
+            "[{}] {} {} bytes up, {} down so far",
+            self.transaction.id,
+            self.transaction.client,
+            self.up.delivered(),
+            self.down.delivered()
+        );
         if self.up.is_done() && self.down.is_done() {
             Turn::Ended
         } else {
@@ -184,14 +192,18 @@ impl Tunnel {
         }
     }
 
+    /// How long the direction that is left may stand still.
+    fn half_closed_limit(&self) -> Duration {
+        let Limits { idle, half_close } = self.limits;
+        idle.map_or(half_close, |idle| idle.min(half_close))
+    }
+
     /// When the tunnel has to be told that time is up, if nothing moves until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let limit = if self.closing {
             Some(CLOSING)
         } else if self.close.is_some() {
-            Some(self.limits.idle.map_or(self.limits.half_close, |idle| {
-                idle.min(self.limits.half_close)
-            }))
+            Some(self.half_closed_limit())
         } else {
             self.limits.idle
         };
@@ -213,7 +225,7 @@ impl Tunnel {
         }
         let reason = match self.close.take() {
             Some(CloseReason::Closed(side)) => {
-                CloseReason::HalfClosed(side, self.limits.half_close)
+                CloseReason::HalfClosed(side, self.half_closed_limit())
             }
             _ => CloseReason::Idle(self.limits.idle.unwrap_or_default()),
         };
