@@ -1,9 +1,11 @@
 //! One connection from bytes to tunnel: a script that only calls the rooms.
 
+mod relay;
+
 use super::acceptor::Accepted;
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
-use crate::forward::{self, Relayed};
+use crate::forward;
 use crate::handshake::{self, Asked, Verdict};
 use crate::http::answer::BackendFailure::{
     self, AnswerTimeout, BadSwitch, Closed, Connect, ConnectTimeout, Garbage, Resolve, Tls,
@@ -11,8 +13,8 @@ use crate::http::answer::BackendFailure::{
 };
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
-use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
+use crate::net::buffer::Buffer;
 use crate::net::connect::connect;
 use crate::net::resolve::ResolveError;
 use crate::net::stream::Stream;
@@ -26,16 +28,12 @@ use log::{Level, log};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// First size of the buffer for a head; most fit.
-const HEAD: usize = 2048;
 /// Bytes that a client may send before it has the 101; then no more is read from it.
 const EARLY: usize = 16 * 1024;
 /// Answers with 1xx other than 101 before the final one, as many as httpd takes.
 const MOST_INTERIM: usize = 10;
-/// The part of a relayed body that is held at a time.
-const BODY_PART: usize = 16 * 1024;
 
 /// What each worker has of its own, made once.
 #[derive(Debug)]
@@ -100,6 +98,14 @@ impl From<Refusal> for End {
     }
 }
 
+/// What a backend's last answer is.
+enum Final {
+    /// A 101 that has been verified.
+    Switched,
+    /// Any other.
+    Relay,
+}
+
 /// A connection on its way through the server.
 struct Visit<'a> {
     shared: &'a Shared,
@@ -117,6 +123,8 @@ enum Step {
     Connect,
     Tls,
     Handshake,
+    /// An answer that is no 101 is passed on.
+    Relay,
 }
 
 impl fmt::Display for Step {
@@ -126,6 +134,7 @@ impl fmt::Display for Step {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Handshake => "handshake",
+            Self::Relay => "relay",
         })
     }
 }
@@ -170,14 +179,11 @@ impl Visit<'_> {
             .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
         self.debug(format_args!("asked for {}", decision.target));
 
-        let (answer, verdict, leftovers) =
+        let (answer, outcome, leftovers) =
             self.read_answer(&mut backend, from_client, &asked, deadline)?;
-        match verdict {
-            Verdict::Switched => {}
-            Verdict::Bad(why) => {
-                return Err(self.backend_failed(Step::Handshake, BadSwitch, &why));
-            }
-            Verdict::Relay | Verdict::Interim => {
+        match outcome {
+            Final::Switched => {}
+            Final::Relay => {
                 return Err(self.relay(
                     head,
                     &answer,
@@ -288,7 +294,7 @@ impl Visit<'_> {
         mut from_client: Vec<u8>,
         asked: &Asked,
         deadline: Instant,
-    ) -> Result<(ResponseHead, Verdict, Leftovers), End> {
+    ) -> Result<(ResponseHead, Final, Leftovers), End> {
         let mut buffer = Buffer::default();
         let mut interim = 0;
         loop {
@@ -297,16 +303,20 @@ impl Visit<'_> {
                 Some((used, answer)) => {
                     self.trace_head("backend", buffer.bytes());
                     let from_backend = buffer.split_off(used);
-                    let verdict = handshake::verdict(&answer, asked);
-                    if !matches!(verdict, Verdict::Interim) {
-                        return Ok((
-                            answer,
-                            verdict,
-                            Leftovers {
-                                from_client,
-                                from_backend,
-                            },
-                        ));
+                    let outcome = match handshake::verdict(&answer, asked) {
+                        Verdict::Switched => Some(Final::Switched),
+                        Verdict::Relay => Some(Final::Relay),
+                        Verdict::Interim => None,
+                        Verdict::Bad(why) => {
+                            return Err(self.backend_failed(Step::Handshake, BadSwitch, &why));
+                        }
+                    };
+                    if let Some(outcome) = outcome {
+                        let leftovers = Leftovers {
+                            from_client,
+                            from_backend,
+                        };
+                        return Ok((answer, outcome, leftovers));
                     }
                     interim += 1;
                     if interim > MOST_INTERIM {
@@ -373,93 +383,6 @@ impl Visit<'_> {
             }
             Err(error) if is_momentary(&error) => Ok(()),
             Err(error) => Err(End::Gone(error.to_string())),
-        }
-    }
-
-    /// Passes an ordinary answer on, as one framed response after which both connections end. What the client
-    /// has sent behind its request is dropped: no backend sees it as a request (CVE-2019-17567).
-    fn relay(
-        &mut self,
-        request: &RequestHead,
-        answer: &ResponseHead,
-        backend: &mut Stream,
-        leftovers: &Leftovers,
-        timeout: Duration,
-    ) -> End {
-        self.transaction.bytes_in += leftovers.from_client.len() as u64;
-        let framing = match Framing::of_answer(request.method(), answer) {
-            Ok(framing) => framing,
-            Err(why) => return self.backend_failed(Step::Handshake, Garbage, &why),
-        };
-        let (head, relayed) = forward::relayed_head(answer, &framing, request.version);
-        if let Err(end) = self.send(&head) {
-            return end;
-        }
-        self.transaction.status = answer.status;
-        self.transaction.answer = answer.headers.clone();
-        self.log(
-            Level::Info,
-            format_args!("the backend answered {} instead of 101", answer.status),
-        );
-        match self.relay_body(
-            BodyReader::new(framing),
-            relayed,
-            backend,
-            &leftovers.from_backend,
-            timeout,
-        ) {
-            Ok(()) => End::Relayed,
-            Err(end) => end,
-        }
-    }
-
-    /// A body that the backend cuts short is cut short for the client too, who can tell by its framing.
-    fn relay_body(
-        &mut self,
-        mut body: BodyReader,
-        relayed: Relayed,
-        backend: &mut Stream,
-        first: &[u8],
-        timeout: Duration,
-    ) -> Result<(), End> {
-        let (mut part, mut chunked) = (first.to_vec(), Vec::new());
-        let end = match relayed {
-            Relayed::Plain => &[],
-            Relayed::Chunked => forward::LAST_CHUNK,
-        };
-        loop {
-            let mut input = part.as_slice();
-            while !input.is_empty() && !body.is_complete() {
-                let (used, payload) = body.read(input).map_err(|why| {
-                    self.broken_off(format_args!("the body of its answer: {why}"))
-                })?;
-                input = input.get(used..).unwrap_or_default();
-                self.transaction.body_out += payload.len() as u64;
-                match relayed {
-                    Relayed::Plain => self.send(payload)?,
-                    Relayed::Chunked => {
-                        chunked.clear();
-                        forward::chunk(payload, &mut chunked);
-                        self.send(&chunked)?;
-                    }
-                }
-            }
-            if body.is_complete() {
-                return self.send(end);
-            }
-            part.resize(BODY_PART, 0);
-            match backend.receive(&mut part, Some(Instant::now() + timeout), self.waiter) {
-                Ok(0) if body.ended() => return self.send(end),
-                Ok(0) => {
-                    return Err(
-                        self.broken_off(format_args!("closed inside the body of its answer"))
-                    );
-                }
-                Ok(received) => part.truncate(received),
-                Err(why) => {
-                    return Err(self.broken_off(format_args!("the body of its answer: {why}")));
-                }
-            }
         }
     }
 
@@ -570,37 +493,23 @@ impl Visit<'_> {
         }
     }
 
-    /// The one log line of a backend that failed us, and what the client is told, which names no backend.
+    /// The backend failed us before the client has got anything. What the client is told names no backend.
     fn backend_failed(&self, step: Step, failure: BackendFailure, why: &dyn fmt::Display) -> End {
         let refusal = Refusal::from(failure);
-        let Transaction {
-            mapping, backend, ..
-        } = self.transaction.as_ref();
-        let (mapping, backend) = (
-            mapping.as_deref().unwrap_or("-"),
-            backend.as_deref().unwrap_or("-"),
-        );
-        self.log(
-            Level::Warn,
-            format_args!("{mapping}: {backend}: {step}: {why} ({})", refusal.status),
-        );
+        self.log_failure(step, &format_args!("{why} ({})", refusal.status));
         End::Refused(refusal)
     }
 
-    /// The backend failed when the client already had a part of its answer.
-    fn broken_off(&self, what: fmt::Arguments<'_>) -> End {
+    /// The one log line of a backend that failed.
+    fn log_failure(&self, step: Step, why: &dyn fmt::Display) {
         let Transaction {
             mapping, backend, ..
         } = self.transaction.as_ref();
-        let (mapping, backend) = (
-            mapping.as_deref().unwrap_or("-"),
-            backend.as_deref().unwrap_or("-"),
-        );
+        let [mapping, backend] = [mapping, backend].map(|name| name.as_deref().unwrap_or("-"));
         self.log(
             Level::Warn,
-            format_args!("{mapping}: {backend}: relay: {what}"),
+            format_args!("{mapping}: {backend}: {step}: {why}"),
         );
-        End::Relayed
     }
 
     /// What was received, as it was: it may hold secrets, which the manual says.
@@ -638,61 +547,4 @@ fn is_momentary(error: &io::Error) -> bool {
 /// What a client is told that waited for a backend when the server stopped.
 fn stopping() -> End {
     Refusal::new(503, "the server is stopping").into()
-}
-
-/// Bytes of a head as they come in. Its bound is the parser's: it refuses a head that is too long.
-#[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    filled: usize,
-}
-
-impl From<Vec<u8>> for Buffer {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self {
-            filled: bytes.len(),
-            bytes,
-        }
-    }
-}
-
-impl Buffer {
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.filled).unwrap_or_default()
-    }
-
-    /// Room for more, where there is none left.
-    fn room(&mut self) -> &mut [u8] {
-        if self.filled == self.bytes.len() {
-            self.bytes.resize((2 * self.filled).max(HEAD), 0);
-        }
-        self.bytes.get_mut(self.filled..).unwrap_or_default()
-    }
-
-    /// As [`Stream::receive`], behind the bytes that are there.
-    fn receive(
-        &mut self,
-        stream: &mut Stream,
-        deadline: Option<Instant>,
-        waiter: &mut Waiter,
-    ) -> Result<usize, Interrupted> {
-        let received = stream.receive(self.room(), deadline, waiter)?;
-        self.filled += received;
-        Ok(received)
-    }
-
-    /// Reads once, without waiting.
-    fn fill(&mut self, stream: &mut Stream) -> io::Result<usize> {
-        let received = stream.read(self.room())?;
-        self.filled += received;
-        Ok(received)
-    }
-
-    /// Takes what is behind the first `used` bytes.
-    fn split_off(&mut self, used: usize) -> Vec<u8> {
-        self.bytes
-            .get(used..self.filled)
-            .unwrap_or_default()
-            .to_vec()
-    }
 }

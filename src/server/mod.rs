@@ -63,38 +63,37 @@ impl Shared {
 /// Serves `config` until a signal ends it. Returns the exit status; what keeps it from starting is said on the
 /// standard error output.
 pub fn run(config: Config) -> ExitCode {
-    match Server::start(config) {
-        Ok(server) => {
-            server.serve();
-            ExitCode::SUCCESS
+    let outcome = LogWriter::start()
+        .map_err(|error| format!("cannot start the log thread: {error}"))
+        .and_then(|logs| {
+            let outcome = Server::start(config, &logs).map(|server| server.serve(&logs));
+            logs.flush();
+            outcome
+        });
+    outcome.unwrap_or_else(|problem| {
+        #[expect(
+            clippy::print_stderr,
+            reason = "the error log may be a file that nobody looks at yet"
+        )]
+        {
+            eprintln!("proxy-wstunnel: {problem}");
         }
-        Err(problem) => {
-            #[expect(
-                clippy::print_stderr,
-                reason = "the error log may be a file that nobody looks at yet"
-            )]
-            {
-                eprintln!("proxy-wstunnel: {problem}");
-            }
-            ExitCode::FAILURE
-        }
-    }
+        ExitCode::FAILURE
+    })
 }
 
 struct Server {
     requests: Requests,
-    logs: LogWriter,
     acceptor: Acceptor,
     team: Team,
     shared: Arc<Shared>,
 }
 
 impl Server {
-    fn start(config: Config) -> Result<Self, String> {
+    fn start(config: Config, logs: &LogWriter) -> Result<Self, String> {
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
-        let logs = LogWriter::start().map_err(|e| format!("cannot start the log thread: {e}"))?;
-        let sink = open_log(&logs, &config.error_log)?;
+        let sink = open_log(logs, &config.error_log)?;
         error_log::start(sink, config.log_level).map_err(|e| e.to_string())?;
         std::panic::set_hook(Box::new(|panic| error!("{panic}")));
         for warning in &config.warnings {
@@ -102,15 +101,12 @@ impl Server {
         }
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-        let main_site = site(&config.main, &logs)?;
+        let main_site = site(&config.main, logs)?;
         let virtual_sites = config
             .virtual_hosts
             .iter()
-            .map(|host| site(host, &logs))
+            .map(|host| site(host, logs))
             .collect::<Result<_, _>>()?;
-        if let Some(path) = &config.pid_file {
-            write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
-        }
         let shared = Arc::new(Shared {
             main_site,
             virtual_sites,
@@ -121,6 +117,9 @@ impl Server {
             scratch: ScratchPool::default(),
             config,
         });
+        if let Some(path) = &shared.config.pid_file {
+            write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
+        }
         let (pool, team) = Pool::new(Arc::clone(&shared));
         let acceptor = Acceptor::start(listeners, pool)
             .map_err(|e| format!("cannot start the acceptor: {e}"))?;
@@ -128,7 +127,6 @@ impl Server {
         error_log::notice(&format!("ready: listening on {}", addresses.join(", ")));
         Ok(Self {
             requests,
-            logs,
             acceptor,
             team,
             shared,
@@ -136,18 +134,18 @@ impl Server {
     }
 
     /// Serves until it is told to stop.
-    fn serve(mut self) {
+    fn serve(mut self, logs: &LogWriter) -> ExitCode {
         while self.requests.next() == Request::ReopenLogs {
-            self.logs.reopen();
+            logs.reopen();
             error_log::notice("log files reopened");
         }
-        self.stop();
+        self.stop()
     }
 
-    /// Closes the listeners, ends the tunnels, and writes the logs to their end.
-    fn stop(self) {
+    /// Closes the listeners, and ends the tunnels.
+    fn stop(self) -> ExitCode {
         error_log::notice("stopping");
-        self.acceptor.stop();
+        let was_accepting = self.acceptor.stop();
         self.shared.cancel.cancel();
         self.shared.resolver.close();
         let left = self.team.stop(STOP);
@@ -160,7 +158,11 @@ impl Server {
             warn!("PidFile {}: cannot be removed: {error}", path.display());
         }
         error_log::notice("stopped");
-        self.logs.flush();
+        if was_accepting {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }
 

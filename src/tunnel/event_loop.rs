@@ -123,15 +123,12 @@ impl EventLoop {
             {
                 return Ok(());
             }
-            let woken = if tunnel.can_move() {
-                // Its budget ran out; others are heard before it goes on.
-                self.wait(tunnel, alarm, Some(Duration::ZERO))?
-            } else {
-                if let Some(deadline) = tunnel.deadline() {
-                    alarm.ring_by(deadline)?;
-                }
-                self.wait(tunnel, alarm, None)?
-            };
+            if let Some(deadline) = tunnel.deadline() {
+                alarm.ring_by(deadline)?;
+            }
+            // Where only its budget ran out, others are heard before it goes on.
+            let timeout = tunnel.can_move().then_some(Duration::ZERO);
+            let woken = self.wait(tunnel, alarm, timeout)?;
             if woken == Woken::ByAlarm && tunnel.is_overdue() && tunnel.expire() {
                 return Ok(());
             }
@@ -143,7 +140,7 @@ impl EventLoop {
         self.poll.registry().register(
             &mut SourceFd(&fd),
             token,
-            Interest::READABLE | Interest::WRITABLE,
+            Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY,
         )
     }
 
@@ -189,7 +186,8 @@ enum Woken {
 
 fn readiness(event: &Event) -> Readiness {
     // An error is an end that is found by reading; a hang-up may be found by writing as well.
-    let ending = event.is_read_closed() || event.is_error();
+    // Behind urgent data a read stops short, too.
+    let ending = event.is_read_closed() || event.is_error() || event.is_priority();
     Readiness {
         readable: event.is_readable() || ending,
         writable: event.is_writable() || event.is_write_closed() || event.is_error(),

@@ -54,7 +54,8 @@ pub struct Tunnel {
 pub(super) struct Readiness {
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The peer has ended its direction, or the connection has failed: there is an end to be read.
+    /// The peer has ended its direction, or the connection has failed, or there is urgent data: a read that
+    /// stops short has not taken all.
     pub(super) ending: bool,
 }
 
@@ -210,9 +211,10 @@ impl Tunnel {
         limit.and_then(|limit| self.moved_at.checked_add(limit))
     }
 
-    /// Whether its time is up; not if something has come that may still move.
+    /// Whether its time is up; not if something has come that may still move. What is only discarded does not
+    /// count.
     pub(super) fn is_overdue(&self) -> bool {
-        !self.can_move()
+        (self.closing || !self.can_move())
             && self
                 .deadline()
                 .is_some_and(|deadline| deadline <= Instant::now())
