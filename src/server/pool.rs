@@ -121,16 +121,19 @@ impl Workers {
         }
         match seat.wait() {
             Order::Serve(accepted) => Some(*accepted),
-            Order::Leave => {
-                let mut state = self.state();
-                // A connection may have come since, and have found the pool as large as it may be.
-                let accepted = self.waiting.try_recv().ok();
-                if accepted.is_none() {
-                    state.inboxes.remove(&seat.id);
-                }
-                accepted
-            }
+            Order::Leave => self.leave(seat),
         }
+    }
+
+    /// Takes the worker of `seat` out, unless a connection has come since it was sent home, which may have found
+    /// the pool as large as it may be.
+    fn leave(&self, seat: &Seat) -> Option<Accepted> {
+        let mut state = self.state();
+        let accepted = self.waiting.try_recv().ok();
+        if accepted.is_none() {
+            state.inboxes.remove(&seat.id);
+        }
+        accepted
     }
 }
 
@@ -344,4 +347,43 @@ fn said(panic: &(dyn Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::listen::{Connection, Listener};
+    use std::net::{Ipv4Addr, TcpStream};
+
+    fn connection() -> Accepted {
+        let listener = Listener::bind(Some(Ipv4Addr::LOCALHOST.into()), 0, 1).unwrap();
+        let stream = TcpStream::connect(listener.address()).unwrap();
+        let local = listener.address();
+        Accepted {
+            id: 7,
+            connection: Connection {
+                stream,
+                client: local,
+                local,
+            },
+            at: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn a_worker_that_is_leaving_serves_who_came_meanwhile() {
+        let (queue, waiting) = bounded(1);
+        let workers = Workers {
+            state: Mutex::default(),
+            waiting,
+        };
+        let seat = Seat {
+            id: 1,
+            worker: thread::current(),
+            told: Mutex::default(),
+        };
+        queue.send(connection()).unwrap();
+        assert_eq!(workers.leave(&seat).map(|accepted| accepted.id), Some(7));
+        assert!(workers.leave(&seat).is_none());
+    }
 }
