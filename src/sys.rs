@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Has the calling thread scheduled as `SCHED_BATCH`: when it is woken, who runs is not interrupted for it.
+/// Has the calling thread, and those that it starts, scheduled as `SCHED_BATCH`: when it is woken, who runs is not interrupted for it.
 ///
 /// # Errors
 /// When a sandbox forbids it.

@@ -2,6 +2,7 @@
 
 use crate::http::head::RequestHead;
 use crate::http::headers::Headers;
+use crate::route::mapping::Mapping;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,10 +30,8 @@ pub struct Transaction {
     pub status: u16,
     /// The header fields of the backend's answer, as they came; none for an answer of our own.
     pub answer: Headers,
-    /// The URL of the backend.
-    pub backend: Option<String>,
     /// The mapping that the request met.
-    pub mapping: Option<String>,
+    pub mapping: Option<Arc<Mapping>>,
     /// Bytes from the client, its head included.
     pub bytes_in: u64,
     /// Bytes to the client, our head included.
@@ -60,7 +59,6 @@ impl Transaction {
             request: None,
             status: 0,
             answer: Headers::default(),
-            backend: None,
             mapping: None,
             bytes_in: 0,
             bytes_out: 0,

@@ -162,8 +162,7 @@ impl Visit<'_> {
     ) -> Result<(Stream, Leftovers), End> {
         let decision = self.site.host.router.route(head)?;
         let mapping = decision.mapping.as_ref();
-        self.transaction.mapping = Some(mapping.to_string());
-        self.transaction.backend = Some(mapping.url.to_string());
+        self.transaction.mapping = Some(Arc::clone(decision.mapping));
         let asked = handshake::requested(head, &mapping.upgrade)?;
 
         let mut backend = self.connect(mapping, head)?;
@@ -502,14 +501,13 @@ impl Visit<'_> {
 
     /// The one log line of a backend that failed.
     fn log_failure(&self, step: Step, why: &dyn fmt::Display) {
-        let Transaction {
-            mapping, backend, ..
-        } = self.transaction.as_ref();
-        let [mapping, backend] = [mapping, backend].map(|name| name.as_deref().unwrap_or("-"));
-        self.log(
-            Level::Warn,
-            format_args!("{mapping}: {backend}: {step}: {why}"),
-        );
+        if let Some(mapping) = &self.transaction.mapping {
+            let backend = &mapping.url;
+            self.log(
+                Level::Warn,
+                format_args!("{mapping}: {backend}: {step}: {why}"),
+            );
+        }
     }
 
     /// What was received, as it was: it may hold secrets, which the manual says.

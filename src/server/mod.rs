@@ -13,6 +13,7 @@ use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
 use crate::net::tls::{Connector, Trust};
 use crate::net::wait::Cancel;
+use crate::sys;
 use crate::tunnel::ScratchPool;
 use acceptor::Acceptor;
 use log::{error, warn};
@@ -91,6 +92,9 @@ struct Server {
 
 impl Server {
     fn start(config: Config, logs: &LogWriter) -> Result<Self, String> {
+        // Who is woken does not interrupt who runs: under load that spares switches between threads, up to a third of
+        // a worker's CPU. All threads inherit it. Where a sandbox forbids it, that is lost and nothing else.
+        let _ = sys::run_as_batch();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
         let sink = open_log(logs, &config.error_log)?;

@@ -7,7 +7,6 @@
 use super::Shared;
 use super::acceptor::Accepted;
 use super::connection::{self, Worker};
-use crate::sys;
 use crate::transaction::CloseReason;
 use crate::tunnel::event_loop::{Command, Inbox};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
@@ -299,9 +298,6 @@ impl Membership {
     }
 
     fn serve(&self, shared: &Shared, mut worker: Worker) {
-        // A wake-up that does not interrupt others spares switches between threads: under load a fifth of a
-        // worker's CPU. Where it is forbidden, that is lost and nothing else.
-        let _ = sys::run_as_batch();
         let seat = Arc::new(Seat {
             id: self.id,
             worker: thread::current(),

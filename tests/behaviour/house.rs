@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("route", &["http", "handshake"]),
     ("handshake", &["http"]),
     ("forward", &["http", "handshake", "route"]),
-    ("transaction", &["http"]),
+    ("transaction", &["http", "route"]),
     ("access_log::format", &["http", "route", "transaction"]),
     (
         "config",
