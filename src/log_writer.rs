@@ -2,17 +2,19 @@
 //!
 //! Who logs never waits for a disk. Lines that find the channel full are counted, and the count is logged.
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// Lines that may wait for the disk, of all files together.
 const LINES: usize = 4096;
+/// Bytes that may wait for the disk, of all files together.
+const BYTES: usize = 8 * 1024 * 1024;
 /// Bytes that are gathered for one write when lines come faster than the disk takes them.
 const GATHERED: usize = 64 * 1024;
 /// How long the end of the program waits for the disk.
@@ -44,6 +46,7 @@ struct Destination {
 pub struct LineSink {
     destination: Arc<Destination>,
     messages: Sender<Message>,
+    queued: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for LineSink {
@@ -57,14 +60,12 @@ impl std::fmt::Debug for LineSink {
 impl LineSink {
     /// Hands over a line, its newline included.
     pub fn write_line(&self, line: Vec<u8>) {
-        match self
-            .messages
-            .try_send(Message::Line(Arc::clone(&self.destination), line))
-        {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.destination.lost.fetch_add(1, Ordering::Relaxed);
-            }
+        let size = line.len();
+        let message = Message::Line(Arc::clone(&self.destination), line);
+        let has_room = self.queued.fetch_add(size, Ordering::Relaxed) + size <= BYTES;
+        if !has_room || self.messages.try_send(message).is_err() {
+            self.queued.fetch_sub(size, Ordering::Relaxed);
+            self.destination.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -74,6 +75,7 @@ impl LineSink {
 pub struct LogWriter {
     messages: Sender<Message>,
     files: Arc<Mutex<Vec<LineSink>>>,
+    queued: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Message {
@@ -95,11 +97,17 @@ impl LogWriter {
         let (messages, inbox) = bounded(LINES);
         let files: Arc<Mutex<Vec<LineSink>>> = Arc::default();
         let known = Arc::clone(&files);
+        let queued: Arc<AtomicUsize> = Arc::default();
+        let written = Arc::clone(&queued);
         thread::Builder::new()
             .name("log".to_owned())
             .stack_size(128 * 1024)
-            .spawn(move || write_all(&inbox, &known))?;
-        Ok(Self { messages, files })
+            .spawn(move || write_all(&inbox, &known, &written))?;
+        Ok(Self {
+            messages,
+            files,
+            queued,
+        })
     }
 
     /// Opens `target`, or finds it open: two logs may share a file.
@@ -123,6 +131,7 @@ impl LogWriter {
         let sink = LineSink {
             destination: Arc::new(destination),
             messages: self.messages.clone(),
+            queued: Arc::clone(&self.queued),
         };
         files.push(sink.clone());
         Ok(sink)
@@ -151,7 +160,8 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-fn write_all(inbox: &Receiver<Message>, files: &Mutex<Vec<LineSink>>) {
+fn write_all(inbox: &Receiver<Message>, files: &Mutex<Vec<LineSink>>, queued: &AtomicUsize) {
+    let files = || files.lock().unwrap_or_else(PoisonError::into_inner);
     let mut gathered: Vec<u8> = Vec::new();
     let mut pending = None;
     loop {
@@ -179,13 +189,21 @@ fn write_all(inbox: &Receiver<Message>, files: &Mutex<Vec<LineSink>>) {
                     }
                 }
                 destination.write(&gathered);
+                queued.fetch_sub(gathered.len(), Ordering::Relaxed);
                 destination.report_lost();
             }
-            Message::Reopen => {
-                let files = files.lock().unwrap_or_else(PoisonError::into_inner);
-                files.iter().for_each(|sink| sink.destination.reopen());
-            }
+            Message::Reopen => files().iter().for_each(|sink| sink.destination.reopen()),
             Message::Flush(done) => {
+                files()
+                    .iter()
+                    .for_each(|sink| sink.destination.report_lost());
+                // The reports are lines behind this message.
+                while let Ok(message) = inbox.try_recv() {
+                    if let Message::Line(destination, line) = message {
+                        destination.write(&line);
+                        queued.fetch_sub(line.len(), Ordering::Relaxed);
+                    }
+                }
                 let _ = done.send(());
             }
         }

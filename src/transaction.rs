@@ -2,6 +2,7 @@
 
 use crate::http::head::RequestHead;
 use crate::http::headers::Headers;
+use crate::route::mapping::Mapping;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ pub struct Transaction {
     pub client: SocketAddr,
     /// Our address on the connection to the client.
     pub local: SocketAddr,
-    /// When the first byte of the request arrived.
+    /// When the connection was accepted.
     pub received: SystemTime,
     /// The name of the virtual host.
     pub server_name: Arc<str>,
@@ -27,21 +28,19 @@ pub struct Transaction {
     pub request: Option<RequestHead>,
     /// The status that we sent; 0 if nothing was answered.
     pub status: u16,
-    /// The header fields that we sent.
+    /// The header fields of the backend's answer, as they came; none for an answer of our own.
     pub answer: Headers,
-    /// The URL of the backend.
-    pub backend: Option<String>,
     /// The mapping that the request met.
-    pub mapping: Option<String>,
+    pub mapping: Option<Arc<Mapping>>,
     /// Bytes from the client, its head included.
     pub bytes_in: u64,
     /// Bytes to the client, our head included.
     pub bytes_out: u64,
     /// Bytes to the client behind the head.
     pub body_out: u64,
-    /// Bytes from the backend, its head included.
+    /// Bytes that the tunnel took from the backend.
     pub from_backend: u64,
-    /// Bytes to the backend, the head included.
+    /// Bytes that the tunnel delivered to the backend.
     pub to_backend: u64,
     /// Why the tunnel ended; `None` if there was none.
     pub close: Option<CloseReason>,
@@ -60,7 +59,6 @@ impl Transaction {
             request: None,
             status: 0,
             answer: Headers::default(),
-            backend: None,
             mapping: None,
             bytes_in: 0,
             bytes_out: 0,

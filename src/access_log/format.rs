@@ -455,8 +455,8 @@ impl Field {
 impl Note {
     fn render(self, t: &Transaction, out: &mut Vec<u8>) {
         let text = match self {
-            Self::Backend => t.backend.clone(),
-            Self::Mapping => t.mapping.clone(),
+            Self::Backend => t.mapping.as_ref().map(|mapping| mapping.url.to_string()),
+            Self::Mapping => t.mapping.as_ref().map(ToString::to_string),
             Self::CloseReason => t.close.as_ref().map(ToString::to_string),
             Self::BytesFromBackend => Some(t.from_backend.to_string()),
             Self::BytesToBackend => Some(t.to_backend.to_string()),
@@ -630,8 +630,11 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handshake::Upgrade;
     use crate::http::head::{Limits, RequestHead};
     use crate::http::noise::Noise;
+    use crate::route::mapping::Mapping;
+    use crate::route::url::BackendUrl;
     use std::sync::Arc;
 
     const TOOK: Duration = Duration::from_micros(61_234_567);
@@ -650,8 +653,14 @@ mod tests {
         t.server_name = Arc::from("www.example");
         t.status = 101;
         t.answer.push("Upgrade", b"websocket");
-        t.backend = Some("ws://b/".to_owned());
-        t.mapping = Some("ProxyPass \"/ws\"".to_owned());
+        t.mapping = Some(Arc::new(Mapping {
+            prefix: "/ws".to_owned(),
+            url: BackendUrl::parse("ws://b/").unwrap(),
+            connect_timeout: None,
+            timeout: None,
+            upgrade: Upgrade::default(),
+            origin: "test:1".to_owned(),
+        }));
         t.bytes_in = 1000;
         t.bytes_out = 2000;
         t.body_out = 1800;

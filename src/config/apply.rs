@@ -61,17 +61,6 @@ pub(super) fn max_request_workers(scope: &mut Scope<'_>, text: &str) -> Result<(
 }
 
 /// `On` would hand requests without `Upgrade` to an http:// backend, which only exists in httpd.
-pub(super) fn asynchronous(_: &mut Scope<'_>, on: bool) -> Result<(), String> {
-    if on {
-        return Err(
-            "On is not supported by this version: each tunnel has a worker of its own; remove this line, and raise \
-             MaxRequestWorkers as needed"
-                .to_owned(),
-        );
-    }
-    Ok(())
-}
-
 pub(super) fn fallback_to_proxy_http(_: &mut Scope<'_>, on: bool) -> Result<(), String> {
     if on {
         return Err(

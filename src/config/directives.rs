@@ -152,11 +152,47 @@ pub const TABLE: &[Entry] = &[
     // ---- tunnels -----------------------------------------------------------------------------------------------
     Entry {
         name: "ProxyWebsocketAsync",
-        syntax: "Off",
+        syntax: "On|Off",
         default: Some("Off"),
         contexts: BOTH,
-        help: "Off is what this version does: each tunnel has a worker of its own; On is refused",
-        action: Action::Flag(apply::asynchronous),
+        help: "whether a tunnel leaves its worker for a reactor, a thread that runs thousands of them",
+        action: Action::Flag(|scope, on| {
+            scope.host.asynchronous = on;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyWebsocketAsyncDelay",
+        syntax: "duration",
+        default: Some("0"),
+        contexts: BOTH,
+        help: "how long nothing may have moved in a tunnel before it leaves its worker; 0: at once",
+        action: Action::One(|scope, text| {
+            scope.host.async_delay = value::duration(text, Seconds)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyWebsocketAsyncThreads",
+        syntax: "number",
+        default: Some("1"),
+        contexts: SERVER,
+        help: "reactors, 1 to 64; a tunnel stays with the one that took it; not in httpd",
+        action: Action::One(|scope, text| {
+            scope.program.reactor_threads = value::integer(text, 1..=64)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyWebsocketAsyncMaxTunnels",
+        syntax: "number",
+        default: Some("100000"),
+        contexts: SERVER,
+        help: "the most tunnels of all reactors; more stay in their workers; not in httpd",
+        action: Action::One(|scope, text| {
+            scope.program.reactor_limit = value::integer(text, 1..=10_000_000)?;
+            Ok(())
+        }),
     },
     Entry {
         name: "ProxyWebsocketIdleTimeout",

@@ -70,6 +70,10 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
     /// `MaxRequestWorkers`, at least 1.
     pub max_request_workers: usize,
+    /// `ProxyWebsocketAsyncThreads`, 1 to 64.
+    pub reactor_threads: usize,
+    /// `ProxyWebsocketAsyncMaxTunnels`, at least 1.
+    pub reactor_limit: usize,
     /// `ThreadStackSize` in bytes, at least 64 KiB.
     pub thread_stack_size: usize,
     /// `ListenBacklog`, at least 1.
@@ -184,6 +188,10 @@ pub struct VirtualHost {
     pub idle_timeout: Option<Duration>,
     /// `ProxyWebsocketHalfCloseTimeout`, more than zero.
     pub half_close_timeout: Duration,
+    /// `ProxyWebsocketAsync`
+    pub asynchronous: bool,
+    /// `ProxyWebsocketAsyncDelay`; zero: at once.
+    pub async_delay: Duration,
     /// `ProxyPreserveHost`
     pub preserve_host: bool,
     /// `ProxyAddHeaders`

@@ -112,10 +112,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "not supported by this version; remove the line",
     ),
     (
-        "ProxyWebsocketAsyncDelay",
-        "asynchronous tunnels are not supported by this version: each tunnel has a worker of its own; remove the line",
-    ),
-    (
         "SSLEngine SSLCertificateFile SSLCertificateKeyFile SSLCertificateChainFile SSLProtocol SSLCipherSuite \
          SSLHonorCipherOrder SSLCompression SSLSessionTickets SSLSessionCache SSLSessionCacheTimeout SSLUseStapling \
          SSLStaplingCache SSLVerifyClient SSLVerifyDepth SSLCACertificateFile SSLCACertificatePath SSLOptions \

@@ -85,6 +85,13 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         limit(host.idle_timeout),
         limit(Some(host.half_close_timeout))
     )?;
+    if host.asynchronous {
+        writeln!(
+            out,
+            "  asynchronous, after {}",
+            limit(Some(host.async_delay))
+        )?;
+    }
     writeln!(
         out,
         "  preserve host {}, add headers {}",

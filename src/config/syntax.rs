@@ -494,7 +494,12 @@ impl Reader<'_> {
         }
         let found = match self.files.find(&self.server_root, pattern) {
             Ok(found) => found,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            Err(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 if name != "IncludeOptional" {
                     let path = self.server_root.join(pattern);
                     let problem = format!(

@@ -39,10 +39,10 @@ impl Refusal {
     }
 
     /// The whole answer: an HTTP/1.1 head that ends the connection, and one plain sentence; and how many of the bytes are
-    /// that sentence. To a request by `method` HEAD the sentence is only counted in `Content-Length`.
-    pub fn encode(&self, method: Option<&str>, now_unix_seconds: u64) -> (Vec<u8>, usize) {
+    /// that sentence. To a HEAD request the sentence is only counted in `Content-Length`.
+    pub fn encode(&self, is_head: bool, now_unix_seconds: u64) -> (Vec<u8>, usize) {
         let body = self.sentence();
-        let sent = if method == Some("HEAD") { "" } else { &body };
+        let sent = if is_head { "" } else { &body };
         let mut out = Vec::with_capacity(256 + body.len());
         // RFC 9110 section 7.8: who sends Upgrade names it in Connection.
         let upgrade = self.fields.iter().any(|(name, _)| *name == "Upgrade");
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn text(refusal: &Refusal) -> String {
-        String::from_utf8(refusal.encode(None, 784_111_777).0).unwrap()
+        String::from_utf8(refusal.encode(false, 784_111_777).0).unwrap()
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn our_own_parsers_take_every_refusal() {
         for status in 400..600 {
-            let bytes = Refusal::new(status, "so").encode(None, 0).0;
+            let bytes = Refusal::new(status, "so").encode(false, 0).0;
             let parsed = ResponseHead::parse(&bytes, &Limits::default());
             let (used, head) = parsed.unwrap().unwrap();
             assert_eq!(head.status, status);

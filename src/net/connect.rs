@@ -3,7 +3,9 @@
 use super::listen::set_leg_options;
 use super::wait::{Interrupted, Waiter, Want};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as start, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, connect as start, getpeername, socket_with, sockopt,
+};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -54,6 +56,10 @@ fn connect_to(
         Ok(()) => {}
         // An interrupted connect goes on by itself.
         Err(Errno::INPROGRESS | Errno::INTR) => {
+            // On this machine and near it the answer is there already, and need not be waited for.
+            if getpeername(&socket).is_ok() {
+                return Ok(socket.into());
+            }
             waiter.wait([(socket.as_fd(), Want::Write)], Some(deadline))?;
             sockopt::socket_error(&socket)
                 .map_err(io::Error::from)?

@@ -19,6 +19,8 @@ const KEEPALIVE_PROBES: u32 = 4;
 /// What every leg's socket is: small messages leave at once, and a peer that is gone is found.
 pub(super) fn set_leg_options(socket: &OwnedFd) -> io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
+    // Urgent data is a byte of the stream like any other; else it would be taken out of it.
+    sockopt::set_socket_oobinline(socket, true)?;
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;

@@ -4,6 +4,7 @@
 //! bytes gains nothing) and each wait can be cancelled when the server stops.
 
 pub mod alarm;
+pub mod buffer;
 pub mod connect;
 pub mod listen;
 pub mod resolve;

@@ -118,13 +118,17 @@ impl Resolver {
                 until,
                 looking_up,
             }) = known
-                && (*until > now || *looking_up && answer.is_ok())
+                && (*until > now
+                    || answer.is_ok() && (*looking_up || state.lookups >= MOST_LOOKUPS))
             {
                 return answer.clone().map_err(ResolveError::Failed);
             }
             if known.is_none_or(|name| !name.looking_up) && state.lookups < MOST_LOOKUPS {
-                self.shared.start_lookup(&mut state, host, now)?;
-                continue;
+                let stale = known.and_then(|name| name.answer.clone()?.ok());
+                match self.shared.start_lookup(&mut state, host, now) {
+                    Ok(()) => continue,
+                    Err(error) => return stale.ok_or(error),
+                }
             }
             let left = deadline.saturating_duration_since(now);
             if left.is_zero() {

@@ -45,6 +45,14 @@ impl Stream {
         (self.as_fd(), self.blocked_on(Want::Read))
     }
 
+    /// Whether the stream has ended without the peer having said so in TLS: anybody on the way may have ended it.
+    pub fn was_cut(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(tls) => tls.was_cut(),
+        }
+    }
+
     /// Ends the direction towards the peer: its reads come to an end, ours do not.
     pub fn finish(&mut self) {
         if let Self::Tls(tls) = self {

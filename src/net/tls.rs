@@ -92,7 +92,12 @@ mod library {
             let mut outcome = self.library.connect(name, Observed::new(tcp));
             loop {
                 match outcome {
-                    Ok(library) => return Ok(Stream::Tls(Box::new(TlsStream { library }))),
+                    Ok(library) => {
+                        return Ok(Stream::Tls(Box::new(TlsStream {
+                            library,
+                            was_cut: false,
+                        })));
+                    }
                     Err(HandshakeError::WouldBlock(half_way)) => {
                         let observed = half_way.get_ref();
                         waiter
@@ -129,6 +134,7 @@ mod library {
     #[derive(Debug)]
     pub struct TlsStream {
         library: native_tls::TlsStream<Observed>,
+        was_cut: bool,
     }
 
     impl TlsStream {
@@ -138,6 +144,10 @@ mod library {
 
         pub(in crate::net) fn blocked_on(&self) -> Want {
             self.library.get_ref().blocked_on
+        }
+
+        pub(in crate::net) fn was_cut(&self) -> bool {
+            self.was_cut
         }
 
         /// Says that nothing more will be sent, as far as the socket has room for it.
@@ -150,11 +160,17 @@ mod library {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             match self.library.read(buffer) {
                 // Many peers close without a close_notify, which the library calls an error. In a tunnel it
-                // is an end like any other: what runs inside knows where its own messages end.
+                // is an end like any other: what runs inside knows where its own messages end. Who has to
+                // know asks `was_cut`.
                 Err(error)
                     if error.kind() != io::ErrorKind::WouldBlock
                         && self.library.get_ref().ended =>
                 {
+                    self.was_cut = true;
+                    Ok(0)
+                }
+                Ok(0) => {
+                    self.was_cut = self.library.get_ref().ended && !buffer.is_empty();
                     Ok(0)
                 }
                 outcome => outcome,
@@ -259,6 +275,10 @@ mod library {
         }
 
         pub(in crate::net) fn blocked_on(&self) -> Want {
+            match *self {}
+        }
+
+        pub(in crate::net) fn was_cut(&self) -> bool {
             match *self {}
         }
 

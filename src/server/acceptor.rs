@@ -2,14 +2,16 @@
 //! nothing to do, and where the pool has no room: then the kernel's backlog fills, and clients wait there.
 
 use super::pool::Pool;
+use super::signals;
 use crate::net::alarm::Alarm;
 use crate::net::listen::{Connection, Listener};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
-use log::{debug, warn};
+use log::{debug, error, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -77,7 +79,14 @@ impl Acceptor {
         let thread = thread::Builder::new()
             .name("acceptor".to_owned())
             .stack_size(STACK)
-            .spawn(move || accepting.run())?;
+            .spawn(move || {
+                let ended = catch_unwind(AssertUnwindSafe(|| accepting.run()));
+                if ended.is_err() || !accepting.is_stopped() {
+                    // Whoever supervises us shall see it; a server that accepts nobody looks healthy.
+                    error!("no further connection can be accepted: stopping");
+                    signals::ask_to_stop();
+                }
+            })?;
         Ok(Self {
             running,
             waker,
@@ -85,12 +94,15 @@ impl Acceptor {
         })
     }
 
-    /// Closes the listeners. No worker is started any more when this returns.
-    pub(super) fn stop(self) {
+    /// Closes the listeners. No worker is started any more when this returns. Says whether the thread had to be
+    /// told, as it should be.
+    pub(super) fn stop(self) -> bool {
+        let was_running = !self.thread.is_finished();
         drop(self.running);
         // Where the thread cannot be woken it has ended.
         let _ = self.waker.wake();
         let _ = self.thread.join();
+        was_running
     }
 }
 
@@ -158,7 +170,7 @@ impl Accepting {
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                log::error!("the acceptor cannot wait: {error}; no further connection is accepted");
+                error!("the acceptor cannot wait: {error}");
                 return;
             }
             if events.is_empty() {
@@ -183,7 +195,7 @@ impl Accepting {
 
     /// Accepts what waits, one of each listener in turn.
     fn accept_all(&mut self) -> Round {
-        loop {
+        while !self.is_stopped() {
             let mut accepted_any = false;
             for port in self.listeners.iter_mut().filter(|port| port.ready) {
                 let connection = match port.listener.accept() {
@@ -215,6 +227,7 @@ impl Accepting {
                 return Round::Drained;
             }
         }
+        Round::Stopped
     }
 }
 

@@ -1,9 +1,11 @@
 //! One connection from bytes to tunnel: a script that only calls the rooms.
 
+mod relay;
+
 use super::acceptor::Accepted;
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
-use crate::forward::{self, Relayed};
+use crate::forward;
 use crate::handshake::{self, Asked, Verdict};
 use crate::http::answer::BackendFailure::{
     self, AnswerTimeout, BadSwitch, Closed, Connect, ConnectTimeout, Garbage, Resolve, Tls,
@@ -11,8 +13,8 @@ use crate::http::answer::BackendFailure::{
 };
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
-use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
+use crate::net::buffer::Buffer;
 use crate::net::connect::connect;
 use crate::net::resolve::ResolveError;
 use crate::net::stream::Stream;
@@ -20,22 +22,18 @@ use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
 use crate::route::mapping::Mapping;
 use crate::transaction::Transaction;
-use crate::tunnel::event_loop::{EventLoop, Inbox};
-use crate::tunnel::{Leftovers, Limits as TunnelLimits, Tunnel};
-use log::{Level, log};
+use crate::tunnel::event_loop::{EventLoop, Inbox, Size};
+use crate::tunnel::{Leftovers, Limits as TunnelLimits, Observer, Record, Tunnel};
+use log::{Level, error, log, warn};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// First size of the buffer for a head; most fit.
-const HEAD: usize = 2048;
 /// Bytes that a client may send before it has the 101; then no more is read from it.
 const EARLY: usize = 16 * 1024;
 /// Answers with 1xx other than 101 before the final one, as many as httpd takes.
 const MOST_INTERIM: usize = 10;
-/// The part of a relayed body that is held at a time.
-const BODY_PART: usize = 16 * 1024;
 
 /// What each worker has of its own, made once.
 #[derive(Debug)]
@@ -45,10 +43,10 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Takes four descriptors.
+    /// Takes three descriptors.
     pub(super) fn new(shared: &Shared) -> io::Result<Self> {
         let waiter = Waiter::new(Arc::clone(&shared.cancel))?;
-        let event_loop = EventLoop::new(shared.scratch.clone(), &waiter.alarm)?;
+        let event_loop = EventLoop::new(shared.scratch.clone(), &waiter.alarm, Size::ONE)?;
         Ok(Self { waiter, event_loop })
     }
 
@@ -67,14 +65,15 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
         // Until the request names a host, the first of the address sets the limits.
         site: shared.site_for(connection.local, None),
         client: Stream::Tcp(connection.stream),
-        transaction: Box::new(Transaction::new(
+        transaction: Transaction::new(
             id,
             connection.client,
             connection.local,
-            SystemTime::now(),
-        )),
+            SystemTime::now() - at.elapsed(),
+        ),
         began: at,
     };
+    visit.transaction.server_name = Arc::clone(&visit.site.host.server_name);
     match visit.shake_hands() {
         Ok((backend, leftovers)) => visit.tunnel(backend, leftovers, &mut worker.event_loop),
         Err(End::Refused(refusal)) => visit.refuse(&refusal),
@@ -99,13 +98,21 @@ impl From<Refusal> for End {
     }
 }
 
+/// What a backend's last answer is.
+enum Final {
+    /// A 101 that has been verified.
+    Switched,
+    /// Any other.
+    Relay,
+}
+
 /// A connection on its way through the server.
 struct Visit<'a> {
     shared: &'a Shared,
     waiter: &'a mut Waiter,
-    site: &'a Site,
+    site: &'a Arc<Site>,
     client: Stream,
-    transaction: Box<Transaction>,
+    transaction: Transaction,
     began: Instant,
 }
 
@@ -116,6 +123,8 @@ enum Step {
     Connect,
     Tls,
     Handshake,
+    /// An answer that is no 101 is passed on.
+    Relay,
 }
 
 impl fmt::Display for Step {
@@ -125,6 +134,7 @@ impl fmt::Display for Step {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Handshake => "handshake",
+            Self::Relay => "relay",
         })
     }
 }
@@ -152,8 +162,7 @@ impl Visit<'_> {
     ) -> Result<(Stream, Leftovers), End> {
         let decision = self.site.host.router.route(head)?;
         let mapping = decision.mapping.as_ref();
-        self.transaction.mapping = Some(mapping.to_string());
-        self.transaction.backend = Some(mapping.url.to_string());
+        self.transaction.mapping = Some(Arc::clone(decision.mapping));
         let asked = handshake::requested(head, &mapping.upgrade)?;
 
         let mut backend = self.connect(mapping, head)?;
@@ -169,14 +178,11 @@ impl Visit<'_> {
             .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
         self.debug(format_args!("asked for {}", decision.target));
 
-        let (answer, verdict, leftovers) =
+        let (answer, outcome, leftovers) =
             self.read_answer(&mut backend, from_client, &asked, deadline)?;
-        match verdict {
-            Verdict::Switched => {}
-            Verdict::Bad(why) => {
-                return Err(self.backend_failed(Step::Handshake, BadSwitch, &why));
-            }
-            Verdict::Relay | Verdict::Interim => {
+        match outcome {
+            Final::Switched => {}
+            Final::Relay => {
                 return Err(self.relay(
                     head,
                     &answer,
@@ -197,6 +203,7 @@ impl Visit<'_> {
     fn read_request(&mut self) -> Result<(RequestHead, Vec<u8>), End> {
         let mut buffer = Buffer::default();
         let outcome = self.read_request_into(&mut buffer);
+        self.trace_head("client", buffer.bytes());
         let request_line = head::request_line(buffer.bytes());
         self.transaction.request_line = request_line.to_vec();
         let (used, head) =
@@ -206,12 +213,14 @@ impl Visit<'_> {
     }
 
     fn read_request_into(&mut self, buffer: &mut Buffer) -> Result<(usize, RequestHead), End> {
-        let Site { host, .. } = self.site;
+        let host = &self.site.host;
+        // What it has waited for a worker is not the client's fault.
+        let began = Instant::now();
         loop {
             let deadline = host
                 .header_timeout
                 .allowed(buffer.bytes().len())
-                .map(|allowed| self.began + allowed);
+                .map(|allowed| began + allowed);
             match buffer.receive(&mut self.client, deadline, self.waiter) {
                 Ok(0) if buffer.bytes().is_empty() => {
                     return Err(End::Gone("closed without a request".to_owned()));
@@ -242,7 +251,7 @@ impl Visit<'_> {
     /// Connects to the backend of `mapping`, with TLS where it wants that.
     fn connect(&mut self, mapping: &Mapping, head: &RequestHead) -> Result<Stream, End> {
         let url = &mapping.url;
-        let Site { host, tls, .. } = self.site;
+        let Site { host, tls, .. } = self.site.as_ref();
         let deadline = Instant::now() + host.connect_timeout(mapping);
         let addresses =
             self.shared
@@ -250,7 +259,10 @@ impl Visit<'_> {
                 .resolve(&url.host, deadline)
                 .map_err(|why| match why {
                     ResolveError::Closed => stopping(),
-                    why => self.backend_failed(Step::Resolve, Resolve, &why),
+                    ResolveError::Deadline => {
+                        self.backend_failed(Step::Resolve, ConnectTimeout, &why)
+                    }
+                    ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
                 })?;
         let tcp = connect(&addresses, url.port, deadline, self.waiter)
             .map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
@@ -281,24 +293,29 @@ impl Visit<'_> {
         mut from_client: Vec<u8>,
         asked: &Asked,
         deadline: Instant,
-    ) -> Result<(ResponseHead, Verdict, Leftovers), End> {
+    ) -> Result<(ResponseHead, Final, Leftovers), End> {
         let mut buffer = Buffer::default();
         let mut interim = 0;
         loop {
             let parsed = ResponseHead::parse(buffer.bytes(), &Limits::default());
             match parsed.map_err(|why| self.backend_failed(Step::Handshake, Garbage, &why))? {
                 Some((used, answer)) => {
+                    self.trace_head("backend", buffer.bytes());
                     let from_backend = buffer.split_off(used);
-                    let verdict = handshake::verdict(&answer, asked);
-                    if !matches!(verdict, Verdict::Interim) {
-                        return Ok((
-                            answer,
-                            verdict,
-                            Leftovers {
-                                from_client,
-                                from_backend,
-                            },
-                        ));
+                    let outcome = match handshake::verdict(&answer, asked) {
+                        Verdict::Switched => Some(Final::Switched),
+                        Verdict::Relay => Some(Final::Relay),
+                        Verdict::Interim => None,
+                        Verdict::Bad(why) => {
+                            return Err(self.backend_failed(Step::Handshake, BadSwitch, &why));
+                        }
+                    };
+                    if let Some(outcome) = outcome {
+                        let leftovers = Leftovers {
+                            from_client,
+                            from_backend,
+                        };
+                        return Ok((answer, outcome, leftovers));
                     }
                     interim += 1;
                     if interim > MOST_INTERIM {
@@ -368,126 +385,48 @@ impl Visit<'_> {
         }
     }
 
-    /// Passes an ordinary answer on, as one framed response after which both connections end. What the client
-    /// has sent behind its request is dropped: no backend sees it as a request (CVE-2019-17567).
-    fn relay(
-        &mut self,
-        request: &RequestHead,
-        answer: &ResponseHead,
-        backend: &mut Stream,
-        leftovers: &Leftovers,
-        timeout: Duration,
-    ) -> End {
-        self.transaction.bytes_in += leftovers.from_client.len() as u64;
-        let framing = match Framing::of_answer(request.method(), answer) {
-            Ok(framing) => framing,
-            Err(why) => return self.backend_failed(Step::Handshake, Garbage, &why),
-        };
-        let (head, relayed) = forward::relayed_head(answer, &framing, request.version);
-        if let Err(end) = self.send(&head) {
-            return end;
-        }
-        self.transaction.status = answer.status;
-        self.transaction.answer = answer.headers.clone();
-        self.log(
-            Level::Info,
-            format_args!("the backend answered {} instead of 101", answer.status),
-        );
-        match self.relay_body(
-            BodyReader::new(framing),
-            relayed,
-            backend,
-            &leftovers.from_backend,
-            timeout,
-        ) {
-            Ok(()) => End::Relayed,
-            Err(end) => end,
-        }
-    }
-
-    /// A body that the backend cuts short is cut short for the client too, who can tell by its framing.
-    fn relay_body(
-        &mut self,
-        mut body: BodyReader,
-        relayed: Relayed,
-        backend: &mut Stream,
-        first: &[u8],
-        timeout: Duration,
-    ) -> Result<(), End> {
-        let (mut part, mut chunked) = (first.to_vec(), Vec::new());
-        let end = match relayed {
-            Relayed::Plain => &[],
-            Relayed::Chunked => forward::LAST_CHUNK,
-        };
-        loop {
-            let mut input = part.as_slice();
-            while !input.is_empty() && !body.is_complete() {
-                let (used, payload) = body.read(input).map_err(|why| {
-                    self.broken_off(format_args!("the body of its answer: {why}"))
-                })?;
-                input = input.get(used..).unwrap_or_default();
-                self.transaction.body_out += payload.len() as u64;
-                match relayed {
-                    Relayed::Plain => self.send(payload)?,
-                    Relayed::Chunked => {
-                        chunked.clear();
-                        forward::chunk(payload, &mut chunked);
-                        self.send(&chunked)?;
-                    }
-                }
-            }
-            if body.is_complete() {
-                return self.send(end);
-            }
-            part.resize(BODY_PART, 0);
-            match backend.receive(&mut part, Some(Instant::now() + timeout), self.waiter) {
-                Ok(0) if body.ended() => return self.send(end),
-                Ok(0) => {
-                    return Err(
-                        self.broken_off(format_args!("closed inside the body of its answer"))
-                    );
-                }
-                Ok(received) => part.truncate(received),
-                Err(why) => {
-                    return Err(self.broken_off(format_args!("the body of its answer: {why}")));
-                }
-            }
-        }
-    }
-
-    /// The tunnel, to its end.
+    /// The tunnel: here to its end, or until the reactor takes it.
     fn tunnel(self, backend: Stream, leftovers: Leftovers, event_loop: &mut EventLoop) {
         self.debug(format_args!("switched"));
         let Self {
+            shared,
             waiter,
             site,
             client,
             transaction,
             began,
-            ..
         } = self;
+        let host = &site.host;
         let limits = TunnelLimits {
-            idle: site.host.idle_timeout,
-            half_close: site.host.half_close_timeout,
+            idle: host.idle_timeout,
+            half_close: host.half_close_timeout,
         };
-        let tunnel = Tunnel::new(client, backend, leftovers, limits, transaction);
-        let (transaction, outcome) = event_loop.run_one(tunnel, &mut waiter.alarm);
-        if let Err(error) = outcome {
-            say(
-                Level::Error,
-                &transaction,
-                format_args!("the tunnel was cut: cannot wait for events: {error}"),
-            );
+        let observer = Arc::<Site>::clone(site);
+        let record = Record {
+            transaction,
+            began,
+            observer,
+        };
+        let mut tunnel = Box::new(Tunnel::new(client, backend, leftovers, limits, record));
+        if host.asynchronous {
+            if !host.async_delay.is_zero() {
+                match event_loop.run_one(tunnel, &mut waiter.alarm, Some(host.async_delay)) {
+                    Ok(Some(quiet)) => tunnel = quiet,
+                    Ok(None) => return,
+                    Err(error) => return cannot_wait(&error),
+                }
+            }
+            match shared.reactors.adopt(tunnel) {
+                Ok(()) => return,
+                Err((refused, why)) => {
+                    warn!("{} stays in its worker: {why}", refused.name());
+                    tunnel = refused;
+                }
+            }
         }
-        if let Some(reason) = &transaction.close {
-            let (up, down) = (transaction.to_backend, transaction.from_backend);
-            say(
-                Level::Debug,
-                &transaction,
-                format_args!("closed: {reason}; {up} bytes up, {down} down"),
-            );
+        if let Err(error) = event_loop.run_one(tunnel, &mut waiter.alarm, None) {
+            cannot_wait(&error);
         }
-        site.log_access(&transaction, began);
     }
 
     /// Answers in place of a backend.
@@ -504,18 +443,21 @@ impl Visit<'_> {
             .unwrap_or_default()
             .as_secs();
         self.transaction.status = refusal.status;
-        let method = self.transaction.request.as_ref().map(RequestHead::method);
-        let (answer, body) = refusal.encode(method, seconds);
+        let is_head = self.transaction.request_line.starts_with(b"HEAD ");
+        let (answer, body) = refusal.encode(is_head, seconds);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.finish_answer(),
-            Err(_) => self.site.log_access(&self.transaction, self.began),
+            Err(_) => self
+                .site
+                .log_access(&self.transaction, self.began.elapsed()),
         }
     }
 
     /// An answer is out after which the connection ends.
     fn finish_answer(self) {
-        self.site.log_access(&self.transaction, self.began);
+        self.site
+            .log_access(&self.transaction, self.began.elapsed());
         self.client.close_lingering(self.waiter);
     }
 
@@ -523,7 +465,8 @@ impl Visit<'_> {
     fn give_up(self, why: &str) {
         self.debug(format_args!("gone: {why}"));
         if !self.transaction.request_line.is_empty() {
-            self.site.log_access(&self.transaction, self.began);
+            self.site
+                .log_access(&self.transaction, self.began.elapsed());
         }
     }
 
@@ -562,37 +505,28 @@ impl Visit<'_> {
         }
     }
 
-    /// The one log line of a backend that failed us, and what the client is told, which names no backend.
+    /// The backend failed us before the client has got anything. What the client is told names no backend.
     fn backend_failed(&self, step: Step, failure: BackendFailure, why: &dyn fmt::Display) -> End {
         let refusal = Refusal::from(failure);
-        let Transaction {
-            mapping, backend, ..
-        } = self.transaction.as_ref();
-        let (mapping, backend) = (
-            mapping.as_deref().unwrap_or("-"),
-            backend.as_deref().unwrap_or("-"),
-        );
-        self.log(
-            Level::Warn,
-            format_args!("{mapping}: {backend}: {step}: {why} ({})", refusal.status),
-        );
+        self.log_failure(step, &format_args!("{why} ({})", refusal.status));
         End::Refused(refusal)
     }
 
-    /// The backend failed when the client already had a part of its answer.
-    fn broken_off(&self, what: fmt::Arguments<'_>) -> End {
-        let Transaction {
-            mapping, backend, ..
-        } = self.transaction.as_ref();
-        let (mapping, backend) = (
-            mapping.as_deref().unwrap_or("-"),
-            backend.as_deref().unwrap_or("-"),
-        );
-        self.log(
-            Level::Warn,
-            format_args!("{mapping}: {backend}: relay: {what}"),
-        );
-        End::Relayed
+    /// The one log line of a backend that failed.
+    fn log_failure(&self, step: Step, why: &dyn fmt::Display) {
+        if let Some(mapping) = &self.transaction.mapping {
+            let backend = &mapping.url;
+            self.log(
+                Level::Warn,
+                format_args!("{mapping}: {backend}: {step}: {why}"),
+            );
+        }
+    }
+
+    /// What was received, as it was: it may hold secrets, which the manual says.
+    fn trace_head(&self, from: &str, bytes: &[u8]) {
+        let head = bytes.escape_ascii();
+        self.log(Level::Trace, format_args!("{from}: {head}"));
     }
 
     fn debug(&self, text: fmt::Arguments<'_>) {
@@ -604,11 +538,29 @@ impl Visit<'_> {
     }
 }
 
+fn cannot_wait(error: &io::Error) {
+    error!("a worker cannot wait for events: {error}; its tunnel was cut");
+}
+
 impl Site {
-    fn log_access(&self, transaction: &Transaction, began: Instant) {
+    fn log_access(&self, transaction: &Transaction, took: Duration) {
         for log in &self.access_logs {
-            log.write(transaction, began.elapsed());
+            log.write(transaction, took);
         }
+    }
+}
+
+impl Observer for Site {
+    fn ended(&self, transaction: &Transaction, took: Duration) {
+        if let Some(reason) = &transaction.close {
+            let (up, down) = (transaction.to_backend, transaction.from_backend);
+            say(
+                Level::Debug,
+                transaction,
+                format_args!("closed: {reason}; {up} bytes up, {down} down"),
+            );
+        }
+        self.log_access(transaction, took);
     }
 }
 
@@ -624,61 +576,4 @@ fn is_momentary(error: &io::Error) -> bool {
 /// What a client is told that waited for a backend when the server stopped.
 fn stopping() -> End {
     Refusal::new(503, "the server is stopping").into()
-}
-
-/// Bytes of a head as they come in. Its bound is the parser's: it refuses a head that is too long.
-#[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    filled: usize,
-}
-
-impl From<Vec<u8>> for Buffer {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self {
-            filled: bytes.len(),
-            bytes,
-        }
-    }
-}
-
-impl Buffer {
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.filled).unwrap_or_default()
-    }
-
-    /// Room for more, where there is none left.
-    fn room(&mut self) -> &mut [u8] {
-        if self.filled == self.bytes.len() {
-            self.bytes.resize((2 * self.filled).max(HEAD), 0);
-        }
-        self.bytes.get_mut(self.filled..).unwrap_or_default()
-    }
-
-    /// As [`Stream::receive`], behind the bytes that are there.
-    fn receive(
-        &mut self,
-        stream: &mut Stream,
-        deadline: Option<Instant>,
-        waiter: &mut Waiter,
-    ) -> Result<usize, Interrupted> {
-        let received = stream.receive(self.room(), deadline, waiter)?;
-        self.filled += received;
-        Ok(received)
-    }
-
-    /// Reads once, without waiting.
-    fn fill(&mut self, stream: &mut Stream) -> io::Result<usize> {
-        let received = stream.read(self.room())?;
-        self.filled += received;
-        Ok(received)
-    }
-
-    /// Takes what is behind the first `used` bytes.
-    fn split_off(&mut self, used: usize) -> Vec<u8> {
-        self.bytes
-            .get(used..self.filled)
-            .unwrap_or_default()
-            .to_vec()
-    }
 }

@@ -13,7 +13,9 @@ use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
 use crate::net::tls::{Connector, Trust};
 use crate::net::wait::Cancel;
+use crate::sys;
 use crate::tunnel::ScratchPool;
+use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
 use log::{error, warn};
 use pool::{Pool, Team};
@@ -32,11 +34,12 @@ const STOP: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    main_site: Site,
-    virtual_sites: Vec<Site>,
+    main_site: Arc<Site>,
+    virtual_sites: Vec<Arc<Site>>,
     resolver: Resolver,
     cancel: Arc<Cancel>,
     scratch: ScratchPool,
+    reactors: Reactors,
 }
 
 /// A virtual host with the devices that it needs.
@@ -50,9 +53,9 @@ struct Site {
 
 impl Shared {
     /// The site that serves what reached `local` for the `Host` that it named, if it did.
-    fn site_for(&self, local: SocketAddr, host: Option<&[u8]>) -> &Site {
+    fn site_for(&self, local: SocketAddr, host: Option<&[u8]>) -> &Arc<Site> {
         let chosen = self.config.host_for(local, host);
-        let is_chosen = |site: &&Site| Arc::ptr_eq(&site.host, chosen);
+        let is_chosen = |site: &&Arc<Site>| Arc::ptr_eq(&site.host, chosen);
         self.virtual_sites
             .iter()
             .find(is_chosen)
@@ -63,38 +66,40 @@ impl Shared {
 /// Serves `config` until a signal ends it. Returns the exit status; what keeps it from starting is said on the
 /// standard error output.
 pub fn run(config: Config) -> ExitCode {
-    match Server::start(config) {
-        Ok(server) => {
-            server.serve();
-            ExitCode::SUCCESS
+    let outcome = LogWriter::start()
+        .map_err(|error| format!("cannot start the log thread: {error}"))
+        .and_then(|logs| {
+            let outcome = Server::start(config, &logs).map(|server| server.serve(&logs));
+            logs.flush();
+            outcome
+        });
+    outcome.unwrap_or_else(|problem| {
+        #[expect(
+            clippy::print_stderr,
+            reason = "the error log may be a file that nobody looks at yet"
+        )]
+        {
+            eprintln!("proxy-wstunnel: {problem}");
         }
-        Err(problem) => {
-            #[expect(
-                clippy::print_stderr,
-                reason = "the error log may be a file that nobody looks at yet"
-            )]
-            {
-                eprintln!("proxy-wstunnel: {problem}");
-            }
-            ExitCode::FAILURE
-        }
-    }
+        ExitCode::FAILURE
+    })
 }
 
 struct Server {
     requests: Requests,
-    logs: LogWriter,
     acceptor: Acceptor,
     team: Team,
     shared: Arc<Shared>,
 }
 
 impl Server {
-    fn start(config: Config) -> Result<Self, String> {
+    fn start(config: Config, logs: &LogWriter) -> Result<Self, String> {
+        // Who is woken does not interrupt who runs: under load that spares switches between threads, up to a third of
+        // a worker's CPU. All threads inherit it. Where a sandbox forbids it, that is lost and nothing else.
+        let _ = sys::run_as_batch();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
-        let logs = LogWriter::start().map_err(|e| format!("cannot start the log thread: {e}"))?;
-        let sink = open_log(&logs, &config.error_log)?;
+        let sink = open_log(logs, &config.error_log)?;
         error_log::start(sink, config.log_level).map_err(|e| e.to_string())?;
         std::panic::set_hook(Box::new(|panic| error!("{panic}")));
         for warning in &config.warnings {
@@ -102,15 +107,19 @@ impl Server {
         }
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-        let main_site = site(&config.main, &logs)?;
+        let main_site = site(&config.main, logs)?;
         let virtual_sites = config
             .virtual_hosts
             .iter()
-            .map(|host| site(host, &logs))
+            .map(|host| site(host, logs))
             .collect::<Result<_, _>>()?;
-        if let Some(path) = &config.pid_file {
-            write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
-        }
+        let scratch = ScratchPool::default();
+        let reactors = if config.hosts().any(|host| host.asynchronous) {
+            Reactors::start(config.reactor_threads, config.reactor_limit, &scratch)
+                .map_err(|e| format!("cannot start the reactor: {e}"))?
+        } else {
+            Reactors::default()
+        };
         let shared = Arc::new(Shared {
             main_site,
             virtual_sites,
@@ -118,9 +127,13 @@ impl Server {
             cancel: Cancel::new()
                 .map(Arc::new)
                 .map_err(|e| format!("cannot make an event descriptor: {e}"))?,
-            scratch: ScratchPool::default(),
+            scratch,
+            reactors,
             config,
         });
+        if let Some(path) = &shared.config.pid_file {
+            write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
+        }
         let (pool, team) = Pool::new(Arc::clone(&shared));
         let acceptor = Acceptor::start(listeners, pool)
             .map_err(|e| format!("cannot start the acceptor: {e}"))?;
@@ -128,7 +141,6 @@ impl Server {
         error_log::notice(&format!("ready: listening on {}", addresses.join(", ")));
         Ok(Self {
             requests,
-            logs,
             acceptor,
             team,
             shared,
@@ -136,21 +148,25 @@ impl Server {
     }
 
     /// Serves until it is told to stop.
-    fn serve(mut self) {
+    fn serve(mut self, logs: &LogWriter) -> ExitCode {
         while self.requests.next() == Request::ReopenLogs {
-            self.logs.reopen();
+            logs.reopen();
             error_log::notice("log files reopened");
         }
-        self.stop();
+        self.stop()
     }
 
-    /// Closes the listeners, ends the tunnels, and writes the logs to their end.
-    fn stop(self) {
+    /// Closes the listeners, and ends the tunnels.
+    fn stop(self) -> ExitCode {
         error_log::notice("stopping");
-        self.acceptor.stop();
+        let was_accepting = self.acceptor.stop();
         self.shared.cancel.cancel();
         self.shared.resolver.close();
         let left = self.team.stop(STOP);
+        let left_async = self.shared.reactors.stop(STOP);
+        if left_async > 0 {
+            warn!("{left_async} asynchronous tunnels did not end within {STOP:?}; they are cut");
+        }
         if left > 0 {
             warn!("{left} workers did not end within {STOP:?}; their connections are cut");
         }
@@ -160,7 +176,11 @@ impl Server {
             warn!("PidFile {}: cannot be removed: {error}", path.display());
         }
         error_log::notice("stopped");
-        self.logs.flush();
+        if was_accepting {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -184,7 +204,7 @@ fn bind(config: &Config) -> Result<Vec<Listener>, String> {
     config.listen.iter().map(bind_one).collect()
 }
 
-fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Site, String> {
+fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> {
     let access_logs = host
         .access_logs
         .iter()
@@ -193,11 +213,11 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Site, String> {
             Ok(AccessLog::new(sink, Arc::clone(&log.format)))
         })
         .collect::<Result<_, String>>()?;
-    Ok(Site {
+    Ok(Arc::new(Site {
         host: Arc::clone(host),
         access_logs,
         tls: connector(host)?,
-    })
+    }))
 }
 
 /// Makes a host's TLS connector, where it has a backend that needs one.

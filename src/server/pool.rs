@@ -63,6 +63,7 @@ struct State {
 /// Where a free worker waits.
 #[derive(Debug)]
 struct Seat {
+    id: u64,
     worker: Thread,
     told: Mutex<Option<Order>>,
 }
@@ -119,8 +120,19 @@ impl Workers {
         }
         match seat.wait() {
             Order::Serve(accepted) => Some(*accepted),
-            Order::Leave => None,
+            Order::Leave => self.leave(seat),
         }
+    }
+
+    /// Takes the worker of `seat` out, unless a connection has come since it was sent home, which may have found
+    /// the pool as large as it may be.
+    fn leave(&self, seat: &Seat) -> Option<Accepted> {
+        let mut state = self.state();
+        let accepted = self.waiting.try_recv().ok();
+        if accepted.is_none() {
+            state.inboxes.remove(&seat.id);
+        }
+        accepted
     }
 }
 
@@ -165,8 +177,11 @@ impl Pool {
             return Ok(());
         }
         let refused = self.queue.try_send(accepted);
+        let all_are_busy = state.inboxes.len() >= self.shared.config.max_request_workers;
         drop(state);
-        if !self.add_worker() && !std::mem::replace(&mut self.is_short, true) {
+        if !all_are_busy {
+            self.add_worker();
+        } else if !std::mem::replace(&mut self.is_short, true) {
             warn!(
                 "all {} workers are busy; new connections wait: raise MaxRequestWorkers",
                 self.shared.config.max_request_workers
@@ -220,21 +235,13 @@ impl Pool {
             && self.workers.state().inboxes.len() < self.shared.config.max_request_workers
     }
 
-    /// Starts a worker for a connection that waits. Says whether there is one more.
-    pub(super) fn add_worker(&mut self) -> bool {
-        if !self.lacks_a_worker() {
-            return false;
-        }
-        match self.start_worker() {
-            Ok(()) => true,
-            Err(error) => {
-                if !std::mem::replace(&mut self.is_short, true) {
-                    warn!(
-                        "cannot start a worker: {error}; new connections wait for the workers there are"
-                    );
-                }
-                false
-            }
+    /// Starts a worker for a connection that waits.
+    pub(super) fn add_worker(&mut self) {
+        if self.lacks_a_worker()
+            && let Err(error) = self.start_worker()
+            && !std::mem::replace(&mut self.is_short, true)
+        {
+            warn!("cannot start a worker: {error}; new connections wait for the workers there are");
         }
     }
 
@@ -260,7 +267,8 @@ impl Team {
             let mut state = self.workers.state();
             state.is_stopping = true;
             for inbox in state.inboxes.values() {
-                inbox.tell(Command::End(CloseReason::Stopping));
+                // Nobody else tells a worker's loop anything: there is room.
+                let _ = inbox.tell(Command::End(CloseReason::Stopping));
             }
             for (seat, _) in state.free.drain(..) {
                 seat.tell(Order::Leave);
@@ -292,6 +300,7 @@ impl Membership {
 
     fn serve(&self, shared: &Shared, mut worker: Worker) {
         let seat = Arc::new(Seat {
+            id: self.id,
             worker: thread::current(),
             told: Mutex::default(),
         });
@@ -306,13 +315,17 @@ impl Membership {
                     "[{id}] {client} the worker panicked, which is a bug: {}",
                     said(panic.as_ref())
                 );
-                match Worker::new(shared) {
-                    Ok(fresh) => {
-                        self.workers.state().inboxes.insert(self.id, fresh.inbox());
-                        worker = fresh;
+                // The descriptors of the lost one are free again.
+                worker = loop {
+                    match Worker::new(shared) {
+                        Ok(fresh) => break fresh,
+                        Err(error) => {
+                            error!("cannot make a worker anew: {error}");
+                            thread::sleep(IDLE_WORKER);
+                        }
                     }
-                    Err(_) => return,
-                }
+                };
+                self.workers.state().inboxes.insert(self.id, worker.inbox());
             }
         }
     }
@@ -331,4 +344,43 @@ fn said(panic: &(dyn Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::listen::{Connection, Listener};
+    use std::net::{Ipv4Addr, TcpStream};
+
+    fn connection() -> Accepted {
+        let listener = Listener::bind(Some(Ipv4Addr::LOCALHOST.into()), 0, 1).unwrap();
+        let stream = TcpStream::connect(listener.address()).unwrap();
+        let local = listener.address();
+        Accepted {
+            id: 7,
+            connection: Connection {
+                stream,
+                client: local,
+                local,
+            },
+            at: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn a_worker_that_is_leaving_serves_who_came_meanwhile() {
+        let (queue, waiting) = bounded(1);
+        let workers = Workers {
+            state: Mutex::default(),
+            waiting,
+        };
+        let seat = Seat {
+            id: 1,
+            worker: thread::current(),
+            told: Mutex::default(),
+        };
+        queue.send(connection()).unwrap();
+        assert_eq!(workers.leave(&seat).map(|accepted| accepted.id), Some(7));
+        assert!(workers.leave(&seat).is_none());
+    }
 }

@@ -35,3 +35,9 @@ impl Requests {
         }
     }
 }
+
+/// As if the operator had asked for it.
+pub(super) fn ask_to_stop() {
+    // It fails for numbers that are no signals only.
+    let _ = signal_hook::low_level::raise(SIGTERM);
+}

@@ -6,13 +6,12 @@
 use super::deadlines::Deadlines;
 use super::{Readiness, ScratchPool, Tunnel, Turn};
 use crate::net::alarm::Alarm;
-use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::error;
 use mio::event::Event;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -189,15 +188,13 @@ impl EventLoop {
 
     fn adopt(&mut self, mut tunnel: Box<Tunnel>) {
         let index = self.vacant.pop().unwrap_or(self.tunnels.len());
-        for (side, stream) in tunnel.legs() {
-            if let Err(error) = register(self.poll.registry(), stream, token(index, side)) {
-                if index < self.tunnels.len() {
-                    self.vacant.push(index);
-                }
-                error!("{}: cannot be watched: {error}", tunnel.name());
-                tunnel.close();
-                return;
+        if let Err(error) = self.watch(&tunnel, index) {
+            if index < self.tunnels.len() {
+                self.vacant.push(index);
             }
+            error!("{} the tunnel cannot be watched: {error}", tunnel.name());
+            tunnel.close();
+            return;
         }
         if let Some(reason) = &self.ending {
             tunnel.end(reason.clone());
@@ -213,6 +210,16 @@ impl EventLoop {
         }
         self.load.fetch_add(1, Ordering::Relaxed);
         self.schedule(index);
+    }
+
+    fn watch(&self, tunnel: &Tunnel, index: usize) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        for (side, stream) in tunnel.legs() {
+            let fd = stream.as_fd().as_raw_fd();
+            let registry = self.poll.registry();
+            registry.register(&mut SourceFd(&fd), token(index, side), interest)?;
+        }
+        Ok(())
     }
 
     /// One wait, and a turn for each tunnel that can move then.
@@ -232,15 +239,11 @@ impl EventLoop {
 
     /// Waits for events, and has the tunnels note them.
     fn hear(&mut self, alarm: &mut Alarm) -> io::Result<Heard> {
-        let timeout = if self.due.is_empty() {
-            if let Some(at) = self.deadlines.earliest() {
-                alarm.ring_by(at)?;
-            }
-            None
-        } else {
-            // Whose budget ran out goes on after the others have been heard.
-            Some(Duration::ZERO)
-        };
+        if let Some(at) = self.deadlines.earliest() {
+            alarm.ring_by(at)?;
+        }
+        // Whose budget ran out goes on after the others have been heard.
+        let timeout = (!self.due.is_empty()).then_some(Duration::ZERO);
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -323,7 +326,7 @@ impl EventLoop {
                 Ok(Turn::Ended) => self.close(index),
                 Err(_) => {
                     error!(
-                        "{}: the tunnel is cut after a panic, which is a bug",
+                        "{} the tunnel is cut after a panic, which is a bug",
                         running.tunnel.name()
                     );
                     self.close(index);
@@ -338,12 +341,9 @@ impl EventLoop {
         let Some(Some(running)) = self.tunnels.get_mut(index) else {
             return;
         };
-        if running.tunnel.can_move() {
-            if !running.is_due {
-                running.is_due = true;
-                self.due.push_back(index);
-            }
-            return;
+        if running.tunnel.can_move() && !running.is_due {
+            running.is_due = true;
+            self.due.push_back(index);
         }
         if let Some(deadline) = running.tunnel.deadline()
             && running.looked_at.is_none_or(|at| deadline < at)
@@ -419,15 +419,10 @@ fn token(index: usize, side: Side) -> Token {
     }
 }
 
-fn register(registry: &Registry, stream: &Stream, token: Token) -> io::Result<()> {
-    let fd = stream.as_fd().as_raw_fd();
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    registry.register(&mut SourceFd(&fd), token, interest)
-}
-
 fn readiness(event: &Event) -> Readiness {
     // An error is an end that is found by reading; a hang-up may be found by writing as well.
-    let ending = event.is_read_closed() || event.is_error();
+    // Behind urgent data a read stops short, too.
+    let ending = event.is_read_closed() || event.is_error() || event.is_priority();
     Readiness {
         readable: event.is_readable() || ending,
         writable: event.is_writable() || event.is_write_closed() || event.is_error(),

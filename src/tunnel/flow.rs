@@ -64,7 +64,7 @@ enum SourceState {
     Quiet,
     /// There is something to be read.
     Ready,
-    /// As `Ready`, and an end waits behind the bytes, for which no further event may come.
+    /// As `Ready`, and behind the bytes is what no further event may tell of: an end, or what follows urgent data.
     Ending,
     Ended,
 }

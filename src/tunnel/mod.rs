@@ -12,6 +12,7 @@ pub use scratch::ScratchPool;
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side, Transaction};
 use flow::{Flow, FlowError, Operation};
+use log::trace;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,7 +67,8 @@ pub trait Observer: fmt::Debug + Send + Sync {
 pub(super) struct Readiness {
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The peer has ended its direction, or the connection has failed: there is an end to be read.
+    /// The peer has ended its direction, or the connection has failed, or there is urgent data: a read that
+    /// stops short has not taken all.
     pub(super) ending: bool,
 }
 
@@ -127,7 +129,7 @@ impl Tunnel {
     }
 
     /// What logs begin their lines with.
-    pub(super) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         let Transaction { id, client, .. } = &self.transaction;
         format!("[{id}] {client}")
     }
@@ -166,6 +168,13 @@ impl Tunnel {
         if self.progress() != before {
             self.moved_at = Instant::now();
         }
+        trace!(
+            "[{}] {} {} bytes up, {} down so far",
+            self.transaction.id,
+            self.transaction.client,
+            self.up.delivered(),
+            self.down.delivered()
+        );
         if self.up.is_done() && self.down.is_done() {
             Turn::Ended
         } else {
@@ -216,23 +225,28 @@ impl Tunnel {
         }
     }
 
+    /// How long the direction that is left may stand still.
+    fn half_closed_limit(&self) -> Duration {
+        let Limits { idle, half_close } = self.limits;
+        idle.map_or(half_close, |idle| idle.min(half_close))
+    }
+
     /// When the tunnel has to be told that time is up, if nothing moves until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let limit = if self.closing {
             Some(CLOSING)
         } else if self.close.is_some() {
-            Some(self.limits.idle.map_or(self.limits.half_close, |idle| {
-                idle.min(self.limits.half_close)
-            }))
+            Some(self.half_closed_limit())
         } else {
             self.limits.idle
         };
         limit.and_then(|limit| self.moved_at.checked_add(limit))
     }
 
-    /// Whether its time is up; not if something has come that may still move.
+    /// Whether its time is up; not if something has come that may still move. What is only discarded does not
+    /// count.
     pub(super) fn is_overdue(&self) -> bool {
-        !self.can_move()
+        (self.closing || !self.can_move())
             && self
                 .deadline()
                 .is_some_and(|deadline| deadline <= Instant::now())
@@ -255,7 +269,7 @@ impl Tunnel {
         }
         let reason = match self.close.take() {
             Some(CloseReason::Closed(side)) => {
-                CloseReason::HalfClosed(side, self.limits.half_close)
+                CloseReason::HalfClosed(side, self.half_closed_limit())
             }
             _ => CloseReason::Idle(self.limits.idle.unwrap_or_default()),
         };

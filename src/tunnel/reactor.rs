@@ -51,6 +51,18 @@ struct Reactor {
     load: Arc<AtomicUsize>,
 }
 
+impl Default for Reactors {
+    /// None, for a server without asynchronous tunnels.
+    fn default() -> Self {
+        let (_, ended) = bounded(0);
+        Self {
+            reactors: Vec::new(),
+            limit: 0,
+            ended,
+        }
+    }
+}
+
 impl Reactors {
     /// Starts `threads` reactors, which run up to `limit` tunnels together. Each takes three descriptors.
     ///

@@ -184,3 +184,18 @@ fn pidfile_holds_the_number_of_the_process_while_it_runs() {
     proxy.stop();
     assert!(!file.exists(), "the PidFile is left behind");
 }
+
+#[test]
+fn what_was_logged_before_a_failed_start_is_written() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let directives = [
+        format!("Listen {}", taken.local_addr().unwrap()),
+        "ProxyPass /a/ ws://127.0.0.1:9".to_owned(),
+    ];
+    let [listen, pass] = &directives;
+    let said = crate::support::proxy::run(&["-c", listen, "-c", pass])
+        .expect_status(1)
+        .stderr;
+    assert!(said.contains("cannot bind"), "{said}");
+    assert!(said.contains("[WARN] -c:2: warning: ProxyPass"), "{said}");
+}

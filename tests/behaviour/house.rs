@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("route", &["http", "handshake"]),
     ("handshake", &["http"]),
     ("forward", &["http", "handshake", "route"]),
-    ("transaction", &["http"]),
+    ("transaction", &["http", "route"]),
     ("access_log::format", &["http", "route", "transaction"]),
     (
         "config",
@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("error_log", &["log_writer"]),
     ("config_files", &["config"]),
+    ("sys", &[]),
     ("net", &[]),
     ("tunnel", &["net", "transaction"]),
     ("cli", &["config", "config_files"]),
@@ -41,6 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "log_writer",
             "error_log",
             "net",
+            "sys",
             "tunnel",
         ],
     ),
@@ -58,6 +60,7 @@ const PACKAGE_ROOMS: &[(&str, &[&str])] = &[
     ),
     ("glob", &["config_files"]),
     ("httparse", &["http"]),
+    ("libc", &["sys"]),
     ("mio", &["tunnel", "server"]),
     ("native_tls", &["net"]),
     ("openssl", &["net"]),
@@ -268,19 +271,17 @@ fn pure_rooms_know_no_sockets_threads_files_or_clock() {
 }
 
 #[test]
-fn there_is_no_unsafe_code_and_no_room_for_everything() {
+fn unsafe_code_has_one_room_and_there_is_no_room_for_everything() {
     for (room, files) in rooms() {
         assert!(!["utils", "util", "common", "types", "helpers", "misc"].contains(&room.as_str()));
         for (file, code) in files {
             let words = code.split(|c: char| !(c.is_alphanumeric() || c == '_'));
             assert!(
-                words.into_iter().all(|word| word != "unsafe"),
+                room == "sys" || words.into_iter().all(|word| word != "unsafe"),
                 "{file} has unsafe code"
             );
         }
     }
-    let lib = std::fs::read_to_string(tree().join("src/lib.rs")).unwrap();
-    assert!(lib.contains("#![forbid(unsafe_code)]"));
 }
 
 #[test]

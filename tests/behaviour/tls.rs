@@ -302,6 +302,35 @@ fn an_answer_until_the_end_comes_through_tls_whole() {
     assert!(text.contains("all of it"), "{text}");
 }
 
+/// Anybody on the way can end a TCP connection; only the backend can say in TLS that it has ended.
+#[test]
+fn an_answer_that_is_cut_inside_tls_is_not_passed_on_as_a_whole_one() {
+    let certs = Certs::new();
+    let identity = certs.server("localhost");
+    let backend = Backend::listen();
+    let proxy = start(&certs, &backend, "");
+    let mut client = Client::asking(&proxy, "/wss/");
+    let mut peer = backend.accept_tls(&identity);
+    peer.head();
+    peer.send("HTTP/1.1 200 OK\r\n\r\nonly a part");
+    peer.tcp().shutdown(std::net::Shutdown::Write).unwrap();
+    let answer = String::from_utf8(client.rest().0).unwrap();
+    assert!(answer.contains("only a part"), "{answer}");
+    assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+    proxy.wait_for_log("relay: ");
+}
+
+/// The least stack that can be configured carries a name look-up, a TLS handshake with verification, and every log line.
+#[test]
+fn the_smallest_stack_is_large_enough() {
+    let certs = Certs::new();
+    let backend = Backend::echo_tls(&certs.server("localhost"));
+    let proxy = start(&certs, &backend, "ThreadStackSize 65536\nLogLevel trace8");
+    for _ in 0..3 {
+        Client::tunnel(&proxy, "/wss/").echo("x");
+    }
+}
+
 #[test]
 fn a_stalled_reader_stalls_a_tls_backend() {
     const CHUNKS: usize = 1024;

@@ -52,6 +52,19 @@ each_mode! {
         });
     }
 
+    /// A read stops short at the urgent byte, whatever waits behind it.
+    fn urgent_data_is_part_of_the_stream_and_holds_nothing_up(mode: Mode) {
+        let backend = Backend::listen();
+        let proxy = start(mode, &backend, "");
+        let (mut client, mut peer) = tunnel(&proxy, &backend);
+        for _ in 0..50 {
+            client.send("before");
+            rustix::net::send(client.tcp(), b"!", rustix::net::SendFlags::OOB).unwrap();
+            client.send("behind");
+            peer.expect("before!behind");
+        }
+    }
+
     /// With Nagle's algorithm against delayed acknowledgements each round would take 40 ms.
     fn a_small_write_is_not_held_back(mode: Mode) {
         let backend = Backend::listen();

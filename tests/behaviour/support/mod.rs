@@ -26,18 +26,24 @@ pub const BOUND: Duration = Duration::from_secs(20);
 pub enum Mode {
     /// A worker thread stays with its tunnel.
     Worker,
+    /// A reactor takes it right after the handshake.
+    Reactor,
+    /// A reactor takes it from its worker in the first pause.
+    HandedOver,
 }
 
 impl Mode {
     /// The directives that choose this mode.
     pub fn directives(self) -> &'static str {
         match self {
-            Self::Worker => "",
+            Self::Worker => "ProxyWebsocketAsync Off",
+            Self::Reactor => "ProxyWebsocketAsync On",
+            Self::HandedOver => "ProxyWebsocketAsync On\nProxyWebsocketAsyncDelay 2ms",
         }
     }
 }
 
-/// Defines tests that have a tunnel, each as `name::in_worker`. A further mode is a line more here.
+/// Defines tests that have a tunnel, each as `name::in_worker`, `name::in_reactor` and `name::handed_over`.
 macro_rules! each_mode {
     ($($(#[$attribute:meta])* fn $name:ident($mode:ident: Mode) $body:block)+) => { $(
         $(#[$attribute])*
@@ -47,6 +53,16 @@ macro_rules! each_mode {
             #[test]
             fn in_worker() {
                 super::$name($crate::support::Mode::Worker);
+            }
+
+            #[test]
+            fn in_reactor() {
+                super::$name($crate::support::Mode::Reactor);
+            }
+
+            #[test]
+            fn handed_over() {
+                super::$name($crate::support::Mode::HandedOver);
             }
         }
     )+ };
