@@ -19,6 +19,7 @@ use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
 use log::{error, warn};
 use pool::{Pool, Team};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
 use std::io;
 use std::net::SocketAddr;
@@ -97,6 +98,7 @@ impl Server {
         // Who is woken does not interrupt who runs: under load that spares switches between threads, up to a third of
         // a worker's CPU. All threads inherit it. Where a sandbox forbids it, that is lost and nothing else.
         let _ = sys::run_as_batch();
+        raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
         let sink = open_log(logs, &config.error_log)?;
@@ -181,6 +183,19 @@ impl Server {
         } else {
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Each tunnel takes two descriptors, and the usual soft limit of 1024 is for programs that use select(2).
+fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        // Where it is forbidden, the lower limit is what there is.
+        let _ = setrlimit(Resource::Nofile, raised);
     }
 }
 

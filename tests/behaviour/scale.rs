@@ -3,37 +3,96 @@
 use crate::support::{BOUND, Backend, Client, Proxy, each_mode, wait_until};
 use std::time::Duration;
 
-each_mode! {
-    /// As many tunnels as there are workers by default, and as many again that wait for them.
-    fn four_hundred_tunnels_echo_and_four_hundred_more_have_their_turn(mode: Mode) {
-        let backend = Backend::echo();
-        let proxy = Proxy::start(format!(
-            "{}\nProxyPass /ws/ {}/",
-            mode.directives(),
-            backend.url()
-        ));
-        let mut first: Vec<_> = (0..400).map(|_| Client::tunnel(&proxy, "/ws/")).collect();
-        for (number, client) in first.iter_mut().enumerate() {
-            client.echo(&format!("number {number}"));
-        }
-        let mut second: Vec<_> = (0..400).map(|_| Client::asking(&proxy, "/ws/")).collect();
-        proxy.wait_for_log("MaxRequestWorkers");
-        assert_eq!(backend.count(), 400, "MaxRequestWorkers is 400 by default");
-        for (number, client) in first.iter_mut().enumerate() {
-            client.echo(&format!("again number {number}"));
-        }
-        // One by one: each that ends lets one in.
-        for (number, client) in second.iter_mut().enumerate() {
-            drop(first.pop());
-            client.switched();
-            client.echo(&format!("later number {number}"));
-        }
-        assert_eq!(proxy.log_lines("MaxRequestWorkers").len(), 1, "one episode");
-        for (number, client) in second.iter_mut().enumerate() {
-            client.echo(&format!("last number {number}"));
-        }
+/// As many tunnels as there are workers by default, and as many again that wait for them.
+#[test]
+fn four_hundred_tunnels_echo_and_four_hundred_more_have_their_turn() {
+    let backend = Backend::echo();
+    let proxy = Proxy::start(format!("ProxyPass /ws/ {}/", backend.url()));
+    let mut first: Vec<_> = (0..400).map(|_| Client::tunnel(&proxy, "/ws/")).collect();
+    for (number, client) in first.iter_mut().enumerate() {
+        client.echo(&format!("number {number}"));
     }
+    let mut second: Vec<_> = (0..400).map(|_| Client::asking(&proxy, "/ws/")).collect();
+    proxy.wait_for_log("MaxRequestWorkers");
+    assert_eq!(backend.count(), 400, "MaxRequestWorkers is 400 by default");
+    for (number, client) in first.iter_mut().enumerate() {
+        client.echo(&format!("again number {number}"));
+    }
+    // One by one: each that ends lets one in.
+    for (number, client) in second.iter_mut().enumerate() {
+        drop(first.pop());
+        client.switched();
+        client.echo(&format!("later number {number}"));
+    }
+    assert_eq!(proxy.log_lines("MaxRequestWorkers").len(), 1, "one episode");
+    for (number, client) in second.iter_mut().enumerate() {
+        client.echo(&format!("last number {number}"));
+    }
+}
 
+#[test]
+fn tunnels_in_the_reactor_hold_no_worker() {
+    let backend = Backend::echo();
+    let proxy = Proxy::start(format!(
+        "MaxRequestWorkers 4\nProxyWebsocketAsync On\nProxyPass /ws/ {}/",
+        backend.url()
+    ));
+    let mut crowd: Vec<_> = (0..400).map(|_| Client::tunnel(&proxy, "/ws/")).collect();
+    for (number, client) in crowd.iter_mut().enumerate() {
+        client.echo(&format!("number {number}"));
+    }
+    // The main thread, the log, the acceptor, the reactor and up to four workers.
+    let threads = proxy.figures().threads;
+    assert!(threads <= 8, "{threads} threads");
+}
+
+#[test]
+fn a_tunnel_that_no_reactor_takes_stays_in_its_worker() {
+    let backend = Backend::echo();
+    let proxy = Proxy::start(format!(
+        "ProxyWebsocketAsync On\nProxyWebsocketAsyncMaxTunnels 2\nProxyPass /ws/ {}/",
+        backend.url()
+    ));
+    let mut crowd = Vec::new();
+    for _ in 0..3 {
+        let mut client = Client::tunnel(&proxy, "/ws/");
+        client.echo("x");
+        crowd.push(client);
+    }
+    let line = proxy.wait_for_log("stays in its worker");
+    assert!(line.contains("the reactor runs 2 tunnels"), "{line}");
+    crowd
+        .iter_mut()
+        .for_each(|client| client.echo("still there"));
+}
+
+#[test]
+fn several_reactors_share_the_tunnels() {
+    let backend = Backend::echo();
+    let proxy = Proxy::start(format!(
+        "ProxyWebsocketAsync On\nProxyWebsocketAsyncThreads 3\nProxyPass /ws/ {}/",
+        backend.url()
+    ));
+    let mut crowd: Vec<_> = (0..30).map(|_| Client::tunnel(&proxy, "/ws/")).collect();
+    for client in &mut crowd {
+        client.echo("x");
+    }
+    let threads = proxy.thread_names();
+    let reactors = threads.iter().filter(|name| name.starts_with("reactor"));
+    assert_eq!(reactors.count(), 3, "{threads:?}");
+}
+
+#[test]
+fn without_asynchronous_tunnels_there_is_no_reactor() {
+    let proxy = Proxy::start("ProxyPass /ws/ ws://127.0.0.1:9/");
+    let threads = proxy.thread_names();
+    assert!(
+        threads.iter().all(|name| !name.starts_with("reactor")),
+        "{threads:?}"
+    );
+}
+
+each_mode! {
     fn five_thousand_tunnels_leave_nothing_behind(mode: Mode) {
         let backend = Backend::echo();
         let proxy = Proxy::start(format!(

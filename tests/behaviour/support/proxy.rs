@@ -180,6 +180,15 @@ impl Proxy {
         assert!(status.success(), "{status}: {:#?}", self.log());
     }
 
+    /// The names of the threads that it has now.
+    pub fn thread_names(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        tasks
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
+            .map(|name| name.trim().to_owned())
+            .collect()
+    }
+
     /// What it takes of the machine at this moment.
     #[track_caller]
     pub fn figures(&self) -> Figures {
