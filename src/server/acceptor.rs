@@ -156,29 +156,31 @@ impl Accepting {
                     }
                 }
             }
-            if !self.alarm.is_set()
-                && let Some(at) = self.pool.send_idle_home()
+            let next_look = match self.pool.patience() {
+                Some(patience) => Some(Instant::now() + patience),
+                None if self.alarm.is_set() => None,
+                None => self.pool.send_idle_home(),
+            };
+            if let Some(at) = next_look
                 && let Err(error) = self.alarm.ring_by(at)
             {
-                debug!("workers that are not needed stay: {error}");
+                debug!("the pool is not looked after: {error}");
             }
-            // Where a worker could not be started, it is tried again.
-            let timeout = self.pool.lacks_a_worker().then_some(PAUSE);
             // Before it sleeps, who else is ready may run: on a busy machine more connections have come by then,
             // and one wake-up serves them all. On an idle one this returns at once.
             thread::yield_now();
-            if let Err(error) = self.poll.poll(&mut events, timeout)
+            if let Err(error) = self.poll.poll(&mut events, None)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 error!("the acceptor cannot wait: {error}");
                 return;
             }
-            if events.is_empty() {
-                self.pool.add_worker();
-            }
             for event in &events {
                 match event.token() {
-                    ALARM => self.alarm.has_rung(),
+                    ALARM => {
+                        self.alarm.has_rung();
+                        self.pool.relieve();
+                    }
                     Token(index) => {
                         if let Some(port) = self.listeners.get_mut(index) {
                             port.ready = true;

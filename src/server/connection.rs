@@ -28,6 +28,7 @@ use log::{Level, error, log, warn};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes that a client may send before it has the 101; then no more is read from it.
@@ -74,11 +75,24 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
         began: at,
     };
     visit.transaction.server_name = Arc::clone(&visit.site.host.server_name);
-    match visit.shake_hands() {
+    shared.handshakes.fetch_add(1, Ordering::Relaxed);
+    let guard = HandshakeGuard(&shared.handshakes);
+    let outcome = visit.shake_hands();
+    drop(guard);
+    match outcome {
         Ok((backend, leftovers)) => visit.tunnel(backend, leftovers, &mut worker.event_loop),
         Err(End::Refused(refusal)) => visit.refuse(&refusal),
         Err(End::Relayed) => visit.finish_answer(),
         Err(End::Gone(why)) => visit.give_up(&why),
+    }
+}
+
+/// Takes a handshake out of the count, however it ends.
+struct HandshakeGuard<'a>(&'a AtomicUsize);
+
+impl Drop for HandshakeGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

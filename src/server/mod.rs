@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
@@ -41,6 +42,8 @@ struct Shared {
     cancel: Arc<Cancel>,
     scratch: ScratchPool,
     reactors: Reactors,
+    /// Workers that are between a connection and its tunnel.
+    handshakes: AtomicUsize,
 }
 
 /// A virtual host with the devices that it needs.
@@ -131,6 +134,7 @@ impl Server {
                 .map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch,
             reactors,
+            handshakes: AtomicUsize::new(0),
             config,
         });
         if let Some(path) = &shared.config.pid_file {

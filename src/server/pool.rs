@@ -15,10 +15,18 @@ use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+/// Handshakes that go on at a time before a further connection waits a moment instead of getting a worker of its
+/// own: most take less than that moment, and a crowd that arrives together does not leave hundreds of threads.
+const HANDSHAKES: usize = 16;
+/// That moment.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// How long to wait before a worker is started again that could not be.
+const RETRY: Duration = Duration::from_secs(1);
 /// How long a worker is free until it is sent home.
 const IDLE_WORKER: Duration = Duration::from_secs(5);
 
@@ -180,7 +188,9 @@ impl Pool {
         let all_are_busy = state.inboxes.len() >= self.shared.config.max_request_workers;
         drop(state);
         if !all_are_busy {
-            self.add_worker();
+            if self.shared.handshakes.load(Ordering::Relaxed) < HANDSHAKES {
+                self.add_worker();
+            }
         } else if !std::mem::replace(&mut self.is_short, true) {
             warn!(
                 "all {} workers are busy; new connections wait: raise MaxRequestWorkers",
@@ -191,6 +201,8 @@ impl Pool {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Stopped),
             Err(TrySendError::Full(accepted)) => {
+                // Whoever waits here cannot look after the pool.
+                self.relieve();
                 select! {
                     send(self.queue, accepted) -> sent => sent.map_err(|_| Stopped)?,
                     recv(stop) -> _ => return Err(Stopped),
@@ -229,14 +241,26 @@ impl Pool {
         (!state.inboxes.is_empty()).then(|| now + IDLE_WORKER)
     }
 
-    /// Whether a connection waits for a worker that may still be started.
-    pub(super) fn lacks_a_worker(&self) -> bool {
+    /// When to [`relieve`](Self::relieve) those who wait for a worker that may still be started.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let patience = if self.is_short { RETRY } else { PATIENCE };
+        self.lacks_a_worker().then_some(patience)
+    }
+
+    /// Starts workers for those who have waited: for half of them, since the others' turn may come meanwhile.
+    pub(super) fn relieve(&mut self) {
+        for _ in 0..self.workers.waiting.len().div_ceil(2) {
+            self.add_worker();
+        }
+    }
+
+    fn lacks_a_worker(&self) -> bool {
         !self.workers.waiting.is_empty()
             && self.workers.state().inboxes.len() < self.shared.config.max_request_workers
     }
 
     /// Starts a worker for a connection that waits.
-    pub(super) fn add_worker(&mut self) {
+    fn add_worker(&mut self) {
         if self.lacks_a_worker()
             && let Err(error) = self.start_worker()
             && !std::mem::replace(&mut self.is_short, true)
