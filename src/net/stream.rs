@@ -116,7 +116,8 @@ impl Stream {
     pub fn close_lingering(mut self, waiter: &mut Waiter) {
         self.finish();
         let deadline = Instant::now() + LINGER;
-        let mut discarded = [0; 2048];
+        // Not on the stack: each worker would pay for it with pages that it never uses again.
+        let mut discarded = vec![0; 2048];
         while Instant::now() < deadline {
             match self.receive(&mut discarded, Some(deadline), waiter) {
                 Ok(received) if received > 0 => {}

@@ -33,6 +33,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes that a client may send before it has the 101; then no more is read from it.
 const EARLY: usize = 16 * 1024;
+/// The most that is taken of them at a time.
+const EARLY_PART: usize = 2048;
 /// Answers with 1xx other than 101 before the final one, as many as httpd takes.
 const MOST_INTERIM: usize = 10;
 
@@ -58,6 +60,8 @@ impl Worker {
 }
 
 /// Serves a connection to its end.
+// Apart from what a worker does between connections, so that its stack is only as deep as a handshake needs.
+#[inline(never)]
 pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
     let Accepted { id, connection, at } = accepted;
     let mut visit = Visit {
@@ -385,15 +389,15 @@ impl Visit<'_> {
     }
 
     fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), End> {
-        let mut part = [0; 2048];
-        match self.client.read(&mut part) {
+        let held = early.len();
+        early.resize(held + EARLY_PART, 0);
+        let outcome = self.client.read(early.get_mut(held..).unwrap_or_default());
+        early.truncate(held + outcome.as_ref().copied().unwrap_or(0));
+        match outcome {
             Ok(0) => Err(End::Gone(
                 "closed before the backend had answered".to_owned(),
             )),
-            Ok(received) => {
-                early.extend_from_slice(part.get(..received).unwrap_or_default());
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(error) if is_momentary(&error) => Ok(()),
             Err(error) => Err(End::Gone(error.to_string())),
         }
