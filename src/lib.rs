@@ -21,6 +21,7 @@
 //! | [`tunnel`] | moves bytes between two legs: one engine |
 //! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen |
 //! | [`config_files`] | reads configuration files for `config` |
+//! | `sys` | system calls that need unsafe code |
 //!
 //! [`server`] is where policy meets devices, and [`cli`] is the way in.
 pub mod access_log;
