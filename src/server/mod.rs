@@ -14,6 +14,7 @@ use crate::net::resolve::Resolver;
 use crate::net::tls::{Connector, Trust};
 use crate::net::wait::Cancel;
 use crate::sys;
+use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
@@ -168,8 +169,9 @@ impl Server {
         let was_accepting = self.acceptor.stop();
         self.shared.cancel.cancel();
         self.shared.resolver.close();
+        self.shared.reactors.end(&CloseReason::Stopping);
         let left = self.team.stop(STOP);
-        let left_async = self.shared.reactors.stop(STOP);
+        let left_async = self.shared.reactors.wait(STOP);
         if left_async > 0 {
             warn!("{left_async} asynchronous tunnels did not end within {STOP:?}; they are cut");
         }

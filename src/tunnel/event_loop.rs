@@ -143,7 +143,8 @@ impl EventLoop {
         self.inbox.clone()
     }
 
-    /// How many tunnels it runs.
+    /// How many tunnels it runs. Who sends one counts it before, so that a limit can be kept; the loop takes each
+    /// out that has left it.
     pub fn load(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.load)
     }
@@ -159,6 +160,7 @@ impl EventLoop {
         alarm: &mut Alarm,
         quiet: Option<Duration>,
     ) -> io::Result<Option<Box<Tunnel>>> {
+        self.load.fetch_add(1, Ordering::Relaxed);
         self.adopt(tunnel);
         while self.is_busy() {
             if let Some(quiet) = quiet
@@ -193,6 +195,7 @@ impl EventLoop {
                 self.vacant.push(index);
             }
             error!("{} the tunnel cannot be watched: {error}", tunnel.name());
+            self.load.fetch_sub(1, Ordering::Relaxed);
             tunnel.close();
             return;
         }
@@ -208,7 +211,6 @@ impl EventLoop {
             Some(place) => *place = Some(running),
             None => self.tunnels.push(Some(running)),
         }
-        self.load.fetch_add(1, Ordering::Relaxed);
         self.schedule(index);
     }
 

@@ -102,34 +102,52 @@ impl Reactors {
     /// # Errors
     /// The tunnel, unharmed, and why nobody takes it.
     pub fn adopt(&self, tunnel: Box<Tunnel>) -> Result<(), (Box<Tunnel>, Refused)> {
-        let load = |reactor: &Reactor| reactor.load.load(Ordering::Relaxed);
-        if self.reactors.iter().map(load).sum::<usize>() >= self.limit {
-            return Err((tunnel, Refused::Limit(self.limit)));
-        }
-        let Some(reactor) = self.reactors.iter().min_by_key(|reactor| load(reactor)) else {
+        let Some(reactor) = self.reactors.iter().min_by_key(|reactor| reactor.load()) else {
             return Err((tunnel, Refused::Inbox));
         };
-        match reactor.inbox.tell(Command::Adopt(tunnel)) {
-            Ok(()) => Ok(()),
-            Err(Command::Adopt(tunnel)) => Err((tunnel, Refused::Inbox)),
-            // What comes back is what was sent.
-            Err(Command::End(_)) => Ok(()),
+        // Counted first: of two that come at once for the last place, at most one gets it.
+        reactor.load.fetch_add(1, Ordering::Relaxed);
+        let outcome = if self.load() > self.limit {
+            Err((tunnel, Refused::Limit(self.limit)))
+        } else {
+            match reactor.inbox.tell(Command::Adopt(tunnel)) {
+                Err(Command::Adopt(tunnel)) => Err((tunnel, Refused::Inbox)),
+                // What comes back is what was sent.
+                Ok(()) | Err(Command::End(_)) => Ok(()),
+            }
+        };
+        if outcome.is_err() {
+            reactor.load.fetch_sub(1, Ordering::Relaxed);
         }
+        outcome
     }
 
-    /// Ends all tunnels in order, and waits for that up to `limit`. Says how many are left.
-    pub fn stop(&self, limit: Duration) -> usize {
+    /// Tells all to end their tunnels in order.
+    pub fn end(&self, reason: &CloseReason) {
         let until = Instant::now() + REACH;
         for reactor in &self.reactors {
-            while let Err(_) = reactor.inbox.tell(Command::End(CloseReason::Stopping))
+            while reactor.inbox.tell(Command::End(reason.clone())).is_err()
                 && Instant::now() < until
             {
                 thread::yield_now();
             }
         }
+    }
+
+    /// Waits until all that were told to end have, up to `limit`. Says how many tunnels are left.
+    pub fn wait(&self, limit: Duration) -> usize {
         // Nobody ever sends: this ends when the last reactor has dropped its end.
         let _ = self.ended.recv_timeout(limit);
-        let load = |reactor: &Reactor| reactor.load.load(Ordering::Relaxed);
-        self.reactors.iter().map(load).sum()
+        self.load()
+    }
+
+    fn load(&self) -> usize {
+        self.reactors.iter().map(Reactor::load).sum()
+    }
+}
+
+impl Reactor {
+    fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
     }
 }
