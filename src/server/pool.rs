@@ -9,7 +9,9 @@ use super::acceptor::Accepted;
 use super::connection::{self, Worker};
 use crate::transaction::CloseReason;
 use crate::tunnel::event_loop::{Command, Inbox};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use crossbeam_channel::{
+    Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded, select,
+};
 use log::{error, warn};
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -40,6 +42,8 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
     /// All workers are busy, and the operator has been told.
     is_short: bool,
+    /// Of those that had to wait, how many had been taken at the last look.
+    taken: usize,
     next_worker: u64,
 }
 
@@ -66,6 +70,8 @@ struct State {
     /// How each worker's loop is told to end.
     inboxes: HashMap<u64, Inbox>,
     is_stopping: bool,
+    /// Connections that had to wait and were taken.
+    taken: usize,
 }
 
 /// Where a free worker waits.
@@ -122,6 +128,7 @@ impl Workers {
                 return None;
             }
             if let Ok(accepted) = self.waiting.try_recv() {
+                state.taken = state.taken.wrapping_add(1);
                 return Some(accepted);
             }
             state.free.push_back((Arc::clone(seat), Instant::now()));
@@ -169,6 +176,7 @@ impl Pool {
                 alive,
                 shared,
                 is_short: false,
+                taken: 0,
                 next_worker: 0,
             },
             team,
@@ -201,15 +209,33 @@ impl Pool {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Stopped),
             Err(TrySendError::Full(accepted)) => {
-                // Whoever waits here cannot look after the pool.
-                self.relieve();
-                select! {
-                    send(self.queue, accepted) -> sent => sent.map_err(|_| Stopped)?,
-                    recv(stop) -> _ => return Err(Stopped),
-                }
+                self.wait_for_room(accepted, stop)?;
                 self.serve_who_waits();
                 Ok(())
             }
+        }
+    }
+
+    /// Waits until the queue has room. Whoever waits here has to look after the pool meanwhile.
+    fn wait_for_room(
+        &mut self,
+        mut accepted: Accepted,
+        stop: &Receiver<()>,
+    ) -> Result<(), Stopped> {
+        while self.has_room() {
+            match self.queue.send_timeout(accepted, PATIENCE) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Disconnected(_)) => return Err(Stopped),
+                Err(SendTimeoutError::Timeout(refused)) => accepted = refused,
+            }
+            if stop.try_recv() == Err(TryRecvError::Disconnected) {
+                return Err(Stopped);
+            }
+            self.relieve();
+        }
+        select! {
+            send(self.queue, accepted) -> sent => sent.map_err(|_| Stopped),
+            recv(stop) -> _ => Err(Stopped),
         }
     }
 
@@ -247,16 +273,23 @@ impl Pool {
         self.lacks_a_worker().then_some(patience)
     }
 
-    /// Starts workers for those who have waited: for half of them, since the others' turn may come meanwhile.
+    /// Starts workers where those who wait do not get on: for half of them, since the others' turn may come meanwhile.
     pub(super) fn relieve(&mut self) {
-        for _ in 0..self.workers.waiting.len().div_ceil(2) {
-            self.add_worker();
+        let taken = self.workers.state().taken;
+        let moved = taken.wrapping_sub(std::mem::replace(&mut self.taken, taken));
+        if moved < HANDSHAKES {
+            for _ in 0..self.workers.waiting.len().div_ceil(2) {
+                self.add_worker();
+            }
         }
     }
 
     fn lacks_a_worker(&self) -> bool {
-        !self.workers.waiting.is_empty()
-            && self.workers.state().inboxes.len() < self.shared.config.max_request_workers
+        !self.workers.waiting.is_empty() && self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.workers.state().inboxes.len() < self.shared.config.max_request_workers
     }
 
     /// Starts a worker for a connection that waits.
