@@ -782,14 +782,14 @@ mod tests {
     #[test]
     fn variables_are_replaced_in_the_raw_line_once() {
         let mut files = Fake::default();
-        for (name, value) in [("HOME", "/root"), ("A", "environment"), ("N", "${A}")] {
+        for (name, value) in [("HOME", "/home/a"), ("A", "environment"), ("N", "${A}")] {
             files.variables.insert(name.into(), value.into());
         }
         let text = "Define A 'two words'\nDefine D Direc\n${D}tive ${A} ${HOME}/x ${N}\n${GIVEN}";
         let (items, findings) = read_with(text.as_bytes(), files);
         assert_eq!(
             items,
-            ["3: Directive two words /root/x ${A}", "4: ${GIVEN} "]
+            ["3: Directive two words /home/a/x ${A}", "4: ${GIVEN} "]
         );
         // A name that was only defined for <IfDefine> has no value.
         assert_eq!(findings.len(), 1, "{findings:?}");
