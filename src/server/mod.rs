@@ -71,6 +71,9 @@ impl Shared {
 /// Serves `config` until a signal ends it. Returns the exit status; what keeps it from starting is said on the
 /// standard error output.
 pub fn run(config: Config) -> ExitCode {
+    // Before the first thread, since all inherit it: who is woken does not interrupt who runs, which spares switches
+    // between threads under load. Where a sandbox forbids it, that is lost and nothing else.
+    let _ = sys::run_as_batch();
     let outcome = LogWriter::start()
         .map_err(|error| format!("cannot start the log thread: {error}"))
         .and_then(|logs| {
@@ -99,9 +102,6 @@ struct Server {
 
 impl Server {
     fn start(config: Config, logs: &LogWriter) -> Result<Self, String> {
-        // Who is woken does not interrupt who runs: under load that spares switches between threads, up to a third of
-        // a worker's CPU. All threads inherit it. Where a sandbox forbids it, that is lost and nothing else.
-        let _ = sys::run_as_batch();
         raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;

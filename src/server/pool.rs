@@ -98,7 +98,7 @@ impl Seat {
     /// Waits for an order. There is no timeout: it would cost a timer for each connection.
     fn wait(&self) -> Order {
         // On a busy machine the next connection is a moment away, and the acceptor may hand it over meanwhile:
-        // that spares a sleep and a wake-up, a fifth of what a handshake costs.
+        // that spares a sleep and a wake-up.
         thread::yield_now();
         loop {
             let told = self
