@@ -1,24 +1,7 @@
 //! `ProxyWebsocketIdleTimeout`: counted over both directions, and nothing else ends a tunnel.
 
-use crate::support::{Backend, Client, Mode, Proxy, Wire, each_mode};
+use crate::support::{Backend, Client, Proxy, both_ends as tunnel, each_mode, logging as start};
 use std::time::{Duration, Instant};
-
-#[track_caller]
-fn start(mode: Mode, backend: &Backend, directives: &str) -> Proxy {
-    Proxy::start(format!(
-        "{}\n{directives}\nProxyPass /ws/ {}/\nCustomLog access.log \"%>s %{{close-reason}}n\"",
-        mode.directives(),
-        backend.url()
-    ))
-}
-
-#[track_caller]
-fn tunnel(proxy: &Proxy, backend: &Backend) -> (Client, Wire) {
-    let mut client = Client::asking(proxy, "/ws/");
-    let peer = backend.accept_tunnel();
-    client.switched();
-    (client, peer)
-}
 
 each_mode! {
     fn a_tunnel_in_which_nothing_moves_ends(mode: Mode) {

@@ -1,27 +1,12 @@
 //! Bytes both ways, half-close, resets, stop.
 
 use crate::support::client::{echoes, frame};
-use crate::support::{Backend, Client, Mode, Proxy, Wire, each_mode, pattern, wait_until};
+use crate::support::{
+    Backend, Client, Mode, Wire, both_ends as tunnel, each_mode, logging as start, pattern,
+    wait_until,
+};
 use std::time::{Duration, Instant};
 use tungstenite::Message;
-
-#[track_caller]
-fn start(mode: Mode, backend: &Backend, directives: &str) -> Proxy {
-    Proxy::start(format!(
-        "{}\n{directives}\nProxyPass /ws/ {}/\nCustomLog access.log \"%>s %{{close-reason}}n\"",
-        mode.directives(),
-        backend.url()
-    ))
-}
-
-/// Both ends of a tunnel.
-#[track_caller]
-fn tunnel(proxy: &Proxy, backend: &Backend) -> (Client, Wire) {
-    let mut client = Client::asking(proxy, "/ws/");
-    let peer = backend.accept_tunnel();
-    client.switched();
-    (client, peer)
-}
 
 each_mode! {
     fn messages_pass_both_ways(mode: Mode) {

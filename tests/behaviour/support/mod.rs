@@ -69,6 +69,25 @@ macro_rules! each_mode {
 }
 pub(crate) use each_mode;
 
+/// A proxy in `mode` that has `/ws/` mapped to `backend` and logs the status and why each tunnel ended.
+#[track_caller]
+pub fn logging(mode: Mode, backend: &Backend, directives: &str) -> Proxy {
+    Proxy::start(format!(
+        "{}\n{directives}\nProxyPass /ws/ {}/\nCustomLog access.log \"%>s %{{close-reason}}n\"",
+        mode.directives(),
+        backend.url()
+    ))
+}
+
+/// A tunnel through `/ws/`: the client's end and the backend's.
+#[track_caller]
+pub fn both_ends(proxy: &Proxy, backend: &Backend) -> (Client, Wire) {
+    let mut client = Client::asking(proxy, "/ws/");
+    let peer = backend.accept_tunnel();
+    client.switched();
+    (client, peer)
+}
+
 /// Waits until `condition` holds, and fails saying `what` was waited for if that takes longer than `bound`.
 #[track_caller]
 pub fn wait_until(what: &str, bound: Duration, mut condition: impl FnMut() -> bool) {
