@@ -55,9 +55,9 @@ impl Alarm {
         Ok(())
     }
 
-    /// Whether it is going to ring.
-    pub fn is_set(&self) -> bool {
-        self.rings_at.is_some()
+    /// When it is going to ring.
+    pub fn rings_at(&self) -> Option<Instant> {
+        self.rings_at
     }
 
     /// Notes that it has rung. It stays readable until it is armed again.

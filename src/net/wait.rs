@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 /// What a socket is waited for.
@@ -126,6 +127,8 @@ impl Waiter {
                     None if i == N => PollFd::new(&self.cancel.flag, PollFlags::IN),
                     None => PollFd::new(&self.alarm, PollFlags::IN),
                 });
+            // On a busy machine the answer is there once the others have run, and nobody has to be woken.
+            thread::yield_now();
             // An alarm that may still be readable from a deadline of the past is not listened to.
             let count = if deadline.is_some() { N + 2 } else { N + 1 };
             match poll(polled.get_mut(..count).unwrap_or_default(), None) {

@@ -158,7 +158,7 @@ impl Accepting {
             }
             let next_look = match self.pool.patience() {
                 Some(patience) => Some(Instant::now() + patience),
-                None if self.alarm.is_set() => None,
+                None if self.alarm.rings_at().is_some() => None,
                 None => self.pool.send_idle_home(),
             };
             if let Some(at) = next_look

@@ -22,7 +22,8 @@ use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
 use crate::route::mapping::Mapping;
 use crate::transaction::Transaction;
-use crate::tunnel::event_loop::{EventLoop, Inbox, Size};
+use crate::tunnel::event_loop::{EventLoop, Size};
+use crate::tunnel::inbox::Inbox;
 use crate::tunnel::{Leftovers, Limits as TunnelLimits, Observer, Record, Tunnel};
 use log::{Level, error, log, warn};
 use std::fmt;
@@ -53,7 +54,7 @@ impl Worker {
         Ok(Self { waiter, event_loop })
     }
 
-    /// Where its tunnels take commands from.
+    /// Where its tunnels are told to end.
     pub(super) fn inbox(&self) -> Inbox {
         self.event_loop.inbox()
     }

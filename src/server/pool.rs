@@ -8,7 +8,7 @@ use super::Shared;
 use super::acceptor::Accepted;
 use super::connection::{self, Worker};
 use crate::transaction::CloseReason;
-use crate::tunnel::event_loop::{Command, Inbox};
+use crate::tunnel::inbox::Inbox;
 use crossbeam_channel::{
     Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded, select,
 };
@@ -324,8 +324,7 @@ impl Team {
             let mut state = self.workers.state();
             state.is_stopping = true;
             for inbox in state.inboxes.values() {
-                // Nobody else tells a worker's loop anything: there is room.
-                let _ = inbox.tell(Command::End(CloseReason::Stopping));
+                inbox.end(CloseReason::Stopping);
             }
             for (seat, _) in state.free.drain(..) {
                 seat.tell(Order::Leave);

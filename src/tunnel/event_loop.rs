@@ -1,81 +1,51 @@
 //! The only file that calls mio's poll for tunnels: for one in a worker's thread, for thousands in a reactor's.
 //!
-//! mio is edge-triggered: an event is said once. Each socket is registered once for both directions, a flow
-//! latches what was said, and forgets it only when an operation would have blocked; so nothing can be missed.
+//! mio is edge-triggered: an event is said once. A flow latches what was said, and forgets it only when an
+//! operation would have blocked; so nothing can be missed.
 
 use super::deadlines::Deadlines;
+use super::inbox::{Door, Inbox, Lobby};
 use super::{Readiness, ScratchPool, Tunnel, Turn};
 use crate::net::alarm::Alarm;
+use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::error;
 use mio::event::Event;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 // Tunnels are counted from 0, and each has two tokens.
 const WAKER: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
 
-/// What a loop can be told from another thread.
-#[derive(Debug)]
-pub enum Command {
-    /// Run this tunnel, too.
-    Adopt(Box<Tunnel>),
-    /// End what runs, and what is still to come.
-    End(CloseReason),
-}
-
-/// Where commands for one loop are put.
-#[derive(Debug, Clone)]
-pub struct Inbox {
-    commands: Sender<Command>,
-    waker: Arc<Waker>,
-}
-
-impl Inbox {
-    /// Tells the loop. It waits for nobody.
-    ///
-    /// # Errors
-    /// The command, when the loop has not taken earlier ones yet, or is gone.
-    pub fn tell(&self, command: Command) -> Result<(), Command> {
-        match self.commands.try_send(command) {
-            Ok(()) => {
-                // A loop that cannot be woken has ended.
-                let _ = self.waker.wake();
-                Ok(())
-            }
-            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => Err(command),
-        }
-    }
-}
-
-/// How much a loop takes at a time.
+/// For how many tunnels a loop is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     /// Events of one wait.
-    pub events: usize,
-    /// Commands that may wait.
-    pub commands: usize,
+    events: usize,
+    /// Lets the other threads run before it sleeps.
+    yields: bool,
 }
 
 impl Size {
-    /// For one tunnel: it has two sockets, and the loop has a waker and an alarm.
+    /// For one tunnel: it has two sockets, and the loop has a waker and an alarm. There are as many such loops as
+    /// tunnels; on a busy machine the next message is there once the others have run, and nobody has to be woken.
     pub const ONE: Self = Self {
         events: 4,
-        commands: 2,
+        yields: true,
     };
     /// For thousands.
     pub const MANY: Self = Self {
         events: 512,
-        commands: 1024,
+        yields: false,
     };
 }
 
@@ -84,16 +54,19 @@ impl Size {
 pub struct EventLoop {
     poll: Poll,
     events: Events,
-    commands: Receiver<Command>,
-    inbox: Inbox,
+    yields: bool,
+    lobby: Arc<Lobby>,
     scratch: ScratchPool,
+    /// By their places.
     tunnels: Vec<Option<Running>>,
-    /// Places in `tunnels` that are free.
-    vacant: Vec<usize>,
+    /// How many of them there are.
+    count: usize,
     /// Tunnels that are to have a turn, each once.
     due: VecDeque<usize>,
     deadlines: Deadlines,
     load: Arc<AtomicUsize>,
+    /// When those outside believe that the loop wakes by itself.
+    wakes_at: Option<Instant>,
     /// Why no further tunnel shall run.
     ending: Option<CloseReason>,
 }
@@ -103,6 +76,8 @@ pub struct EventLoop {
 struct Running {
     tunnel: Box<Tunnel>,
     is_due: bool,
+    /// The legs whose room for bytes is listened for, from the first time that there was none.
+    hears_room: [bool; 2],
     /// Its entry in the deadlines. The deadline itself moves on with each byte; it is looked at again then.
     looked_at: Option<Instant>,
 }
@@ -115,32 +90,38 @@ impl EventLoop {
     /// When the system has no descriptor left.
     pub fn new(scratch: ScratchPool, alarm: &Alarm, size: Size) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let waker = Waker::new(poll.registry(), WAKER)?;
         let alarm = alarm.as_fd().as_raw_fd();
         poll.registry()
             .register(&mut SourceFd(&alarm), ALARM, Interest::READABLE)?;
-        let (sender, commands) = bounded(size.commands);
         Ok(Self {
             poll,
             events: Events::with_capacity(size.events),
-            commands,
-            inbox: Inbox {
-                commands: sender,
-                waker,
-            },
+            yields: size.yields,
+            lobby: Arc::new(Lobby::new(waker)),
             scratch,
             tunnels: Vec::new(),
-            vacant: Vec::new(),
+            count: 0,
             due: VecDeque::new(),
             deadlines: Deadlines::default(),
             load: Arc::default(),
+            wakes_at: None,
             ending: None,
         })
     }
 
-    /// Where this loop takes its commands from.
+    /// Where this loop is told to end.
     pub fn inbox(&self) -> Inbox {
-        self.inbox.clone()
+        Inbox::new(Arc::clone(&self.lobby))
+    }
+
+    /// Where other threads bring tunnels. Takes a descriptor.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn door(&self) -> io::Result<Door> {
+        let registry = self.poll.registry().try_clone()?;
+        Ok(Door::new(Arc::clone(&self.lobby), registry))
     }
 
     /// How many tunnels it runs. Who sends one counts it before, so that a limit can be kept; the loop takes each
@@ -160,9 +141,13 @@ impl EventLoop {
         alarm: &mut Alarm,
         quiet: Option<Duration>,
     ) -> io::Result<Option<Box<Tunnel>>> {
+        if let Err((tunnel, error)) = self.lobby.leave(tunnel, self.poll.registry()) {
+            tunnel.close();
+            return Err(error);
+        }
         self.load.fetch_add(1, Ordering::Relaxed);
-        self.adopt(tunnel);
-        while self.is_busy() {
+        self.take_arrivals();
+        while self.count > 0 {
             if let Some(quiet) = quiet
                 && let Some(tunnel) = self.release_quiet(alarm, quiet)?
             {
@@ -173,64 +158,73 @@ impl EventLoop {
         Ok(None)
     }
 
-    /// Runs what comes into the inbox, until it is told to end and all have.
+    /// Runs what is brought to its door, until it is told to end and all have.
     ///
     /// # Errors
     /// What the system said, when it does not let us wait. All tunnels have then been cut.
     pub fn run_many(&mut self, alarm: &mut Alarm) -> io::Result<()> {
-        while self.ending.is_none() || self.is_busy() {
+        while !self.may_go() {
             self.step(alarm)?;
         }
         Ok(())
     }
 
-    fn is_busy(&self) -> bool {
-        self.tunnels.len() > self.vacant.len()
+    /// Whether it has been told to end and all tunnels have. Then no further is taken.
+    fn may_go(&self) -> bool {
+        if self.ending.is_none() || self.count > 0 {
+            return false;
+        }
+        let mut state = self.lobby.state();
+        state.is_gone = state.arrivals.is_empty();
+        state.is_gone
     }
 
-    fn adopt(&mut self, mut tunnel: Box<Tunnel>) {
-        let index = self.vacant.pop().unwrap_or(self.tunnels.len());
-        if let Err(error) = self.watch(&tunnel, index) {
-            if index < self.tunnels.len() {
-                self.vacant.push(index);
-            }
-            error!("{} the tunnel cannot be watched: {error}", tunnel.name());
-            self.load.fetch_sub(1, Ordering::Relaxed);
-            tunnel.close();
-            return;
-        }
-        if let Some(reason) = &self.ending {
-            tunnel.end(reason.clone());
-        }
-        let running = Running {
-            tunnel,
-            is_due: false,
-            looked_at: None,
+    /// Takes in whom others have brought, and hears whether the loop is to end.
+    fn take_arrivals(&mut self) {
+        let (arrivals, ending) = {
+            let mut state = self.lobby.state();
+            let ending = state.ending.clone().filter(|_| self.ending.is_none());
+            state.wakes_at = self.wakes_at;
+            (std::mem::take(&mut state.arrivals), ending)
         };
-        match self.tunnels.get_mut(index) {
-            Some(place) => *place = Some(running),
-            None => self.tunnels.push(Some(running)),
+        for (index, tunnel) in arrivals {
+            let running = Running {
+                hears_room: tunnel.waits_for_room(),
+                tunnel,
+                is_due: false,
+                looked_at: None,
+            };
+            if index >= self.tunnels.len() {
+                self.tunnels.resize_with(index + 1, || None);
+            }
+            if let Some(place) = self.tunnels.get_mut(index) {
+                *place = Some(running);
+                self.count += 1;
+            }
+            if let Some(reason) = &self.ending {
+                self.end(index, &reason.clone());
+            }
+            self.schedule(index);
         }
-        self.schedule(index);
+        if let Some(reason) = ending {
+            for index in 0..self.tunnels.len() {
+                self.end(index, &reason);
+            }
+            self.ending = Some(reason);
+        }
     }
 
-    fn watch(&self, tunnel: &Tunnel, index: usize) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        for (side, stream) in tunnel.legs() {
-            let fd = stream.as_fd().as_raw_fd();
-            let registry = self.poll.registry();
-            registry.register(&mut SourceFd(&fd), token(index, side), interest)?;
+    fn end(&mut self, index: usize, reason: &CloseReason) {
+        if let Some(Some(running)) = self.tunnels.get_mut(index) {
+            running.tunnel.end(reason.clone());
+            self.schedule(index);
         }
-        Ok(())
     }
 
     /// One wait, and a turn for each tunnel that can move then.
     fn step(&mut self, alarm: &mut Alarm) -> io::Result<()> {
-        let heard = self.hear(alarm).inspect_err(|_| self.cut_all())?;
-        if heard.commands {
-            self.obey();
-        }
-        if heard.alarm {
+        let has_rung = self.hear(alarm).inspect_err(|_| self.cut_all())?;
+        if has_rung {
             self.look_at_deadlines();
         }
         if !self.due.is_empty() {
@@ -239,59 +233,54 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Waits for events, and has the tunnels note them.
-    fn hear(&mut self, alarm: &mut Alarm) -> io::Result<Heard> {
+    /// Waits for events, and has the tunnels note them. Says whether the alarm has rung.
+    fn hear(&mut self, alarm: &mut Alarm) -> io::Result<bool> {
         if let Some(at) = self.deadlines.earliest() {
             alarm.ring_by(at)?;
         }
+        if self.wakes_at != alarm.rings_at() {
+            self.wakes_at = alarm.rings_at();
+            self.lobby.state().wakes_at = self.wakes_at;
+        }
         // Whose budget ran out goes on after the others have been heard.
         let timeout = (!self.due.is_empty()).then_some(Duration::ZERO);
+        if self.yields && timeout.is_none() {
+            thread::yield_now();
+        }
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        let mut heard = Heard::default();
-        for event in &self.events {
+        let mut has_rung = false;
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
             match event.token() {
-                WAKER => heard.commands = true,
+                WAKER => self.take_arrivals(),
                 ALARM => {
                     alarm.has_rung();
-                    heard.alarm = true;
+                    has_rung = true;
+                    // Who came meanwhile has relied upon it.
+                    self.wakes_at = None;
+                    self.take_arrivals();
                 }
-                Token(token) => {
-                    let side = if token % 2 == 0 {
-                        Side::Client
-                    } else {
-                        Side::Backend
-                    };
-                    let index = token / 2;
-                    // Who ended a moment ago may still have an event on the way.
-                    if let Some(Some(running)) = self.tunnels.get_mut(index) {
-                        running.tunnel.ready(side, readiness(event));
-                        if !running.is_due && running.tunnel.can_move() {
-                            running.is_due = true;
-                            self.due.push_back(index);
-                        }
-                    }
-                }
+                token => self.note(token, readiness(event)),
             }
         }
-        Ok(heard)
+        self.events = events;
+        Ok(has_rung)
     }
 
-    fn obey(&mut self) {
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::Adopt(tunnel) => self.adopt(tunnel),
-                Command::End(reason) => {
-                    for index in 0..self.tunnels.len() {
-                        if let Some(Some(running)) = self.tunnels.get_mut(index) {
-                            running.tunnel.end(reason.clone());
-                            self.schedule(index);
-                        }
-                    }
-                    self.ending.get_or_insert(reason);
-                }
+    fn note(&mut self, token: Token, readiness: Readiness) {
+        let (index, side) = whose(token);
+        if !matches!(self.tunnels.get(index), Some(Some(_))) {
+            // It lies where it was left; or has ended a moment ago, with an event still on the way.
+            self.take_arrivals();
+        }
+        if let Some(Some(running)) = self.tunnels.get_mut(index) {
+            running.tunnel.ready(side, readiness);
+            if !running.is_due && running.tunnel.can_move() {
+                running.is_due = true;
+                self.due.push_back(index);
             }
         }
     }
@@ -324,7 +313,10 @@ impl EventLoop {
             // A fault in one tunnel must not take the others with it.
             let turn = catch_unwind(AssertUnwindSafe(|| running.tunnel.turn(&mut scratch)));
             match turn {
-                Ok(Turn::GoesOn) => self.schedule(index),
+                Ok(Turn::GoesOn) => match self.hear_of_room(index) {
+                    Ok(()) => self.schedule(index),
+                    Err(error) => self.cut(index, &error),
+                },
                 Ok(Turn::Ended) => self.close(index),
                 Err(_) => {
                     error!(
@@ -357,16 +349,33 @@ impl EventLoop {
         }
     }
 
+    /// Registers the legs that have refused bytes for what is to be heard of them then. Most never do.
+    fn hear_of_room(&mut self, index: usize) -> io::Result<()> {
+        let Some(Some(running)) = self.tunnels.get_mut(index) else {
+            return Ok(());
+        };
+        let wanted = running.tunnel.waits_for_room();
+        let legs = running.tunnel.legs().into_iter().zip(wanted);
+        for (((side, leg), waits), hears) in legs.zip(&mut running.hears_room) {
+            if waits && !*hears {
+                let fd = leg.as_fd().as_raw_fd();
+                let mut source = SourceFd(&fd);
+                let registry = self.poll.registry();
+                registry.reregister(&mut source, token(index, side), interest(true))?;
+                *hears = true;
+            }
+        }
+        Ok(())
+    }
+
     fn take_out(&mut self, index: usize) -> Option<Box<Tunnel>> {
         let running = self.tunnels.get_mut(index)?.take()?;
         if let Some(at) = running.looked_at {
             self.deadlines.remove(at, index);
         }
-        self.vacant.push(index);
-        if !self.is_busy() {
-            // Nothing is kept of the busiest hour.
+        self.count -= 1;
+        if self.lobby.state().places.give_back(index) {
             self.tunnels = Vec::new();
-            self.vacant = Vec::new();
         }
         self.load.fetch_sub(1, Ordering::Relaxed);
         Some(running.tunnel)
@@ -378,7 +387,18 @@ impl EventLoop {
         }
     }
 
+    fn cut(&mut self, index: usize, error: &io::Error) {
+        if let Some(tunnel) = self.take_out(index) {
+            error!("{} the tunnel cannot be watched: {error}", tunnel.name());
+            tunnel.close();
+        }
+    }
+
+    /// Nobody can be served any more, nor will be.
     fn cut_all(&mut self) {
+        self.take_arrivals();
+        self.lobby.state().is_gone = true;
+        self.take_arrivals();
         for index in 0..self.tunnels.len() {
             self.close(index);
         }
@@ -399,19 +419,41 @@ impl EventLoop {
             }
             return Ok(None);
         }
-        for (_, stream) in running.tunnel.legs() {
-            let fd = stream.as_fd().as_raw_fd();
-            self.poll.registry().deregister(&mut SourceFd(&fd))?;
-        }
+        ignore(self.poll.registry(), running.tunnel.legs());
         Ok(self.take_out(0))
     }
 }
 
-/// What a wait heard beside what the tunnels noted.
-#[derive(Debug, Default)]
-struct Heard {
-    commands: bool,
-    alarm: bool,
+/// Listens for what comes from both legs of `tunnel`, under the tokens of its place.
+pub(super) fn watch(registry: &Registry, tunnel: &Tunnel, index: usize) -> io::Result<()> {
+    let legs = tunnel.legs();
+    for ((side, leg), waits_for_room) in legs.into_iter().zip(tunnel.waits_for_room()) {
+        let fd = leg.as_fd().as_raw_fd();
+        let mut source = SourceFd(&fd);
+        registry
+            .register(&mut source, token(index, side), interest(waits_for_room))
+            .inspect_err(|_| ignore(registry, legs))?;
+    }
+    Ok(())
+}
+
+/// What is listened for. Behind urgent data a read stops short, so it is heard of as well.
+fn interest(room: bool) -> Interest {
+    let input = Interest::READABLE | Interest::PRIORITY;
+    if room {
+        input | Interest::WRITABLE
+    } else {
+        input
+    }
+}
+
+/// No longer listens for `legs`, as far as it did.
+fn ignore(registry: &Registry, legs: [(Side, &Stream); 2]) {
+    for (_, leg) in legs {
+        let fd = leg.as_fd().as_raw_fd();
+        // Who is not registered need not be taken out.
+        let _ = registry.deregister(&mut SourceFd(&fd));
+    }
 }
 
 fn token(index: usize, side: Side) -> Token {
@@ -419,6 +461,15 @@ fn token(index: usize, side: Side) -> Token {
         Side::Client => Token(2 * index),
         Side::Backend => Token(2 * index + 1),
     }
+}
+
+fn whose(Token(token): Token) -> (usize, Side) {
+    let side = if token % 2 == 0 {
+        Side::Client
+    } else {
+        Side::Backend
+    };
+    (token / 2, side)
 }
 
 fn readiness(event: &Event) -> Readiness {

@@ -151,6 +151,11 @@ impl Flow {
         self.source == SourceState::Ended
     }
 
+    /// The sink has refused bytes.
+    pub(super) fn sink_is_full(&self) -> bool {
+        self.sink == SinkState::Full
+    }
+
     /// The source has ended, and the sink knows or is gone.
     pub(super) fn is_done(&self) -> bool {
         self.source_has_ended() && matches!(self.sink, SinkState::Finished | SinkState::Broken)

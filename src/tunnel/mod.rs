@@ -4,6 +4,7 @@
 mod deadlines;
 pub mod event_loop;
 mod flow;
+pub mod inbox;
 pub mod reactor;
 mod scratch;
 
@@ -136,6 +137,15 @@ impl Tunnel {
 
     pub(super) fn legs(&self) -> [(Side, &Stream); 2] {
         [(Side::Client, &self.client), (Side::Backend, &self.backend)]
+    }
+
+    /// Of which of the [`legs`](Self::legs) it has to hear when there is room for bytes.
+    pub(super) fn waits_for_room(&self) -> [bool; 2] {
+        // A TLS read may wait for room to write.
+        [
+            self.down.sink_is_full() || !self.client.is_plain(),
+            self.up.sink_is_full() || !self.backend.is_plain(),
+        ]
     }
 
     /// Notes what an event said.

@@ -1,6 +1,7 @@
-//! The shared threads that run tunnels with `ProxyWebsocketAsync On`: an inbox and a waker around an event loop.
+//! The shared threads that run tunnels with `ProxyWebsocketAsync On`.
 
-use super::event_loop::{Command, EventLoop, Inbox, Size};
+use super::event_loop::{EventLoop, Size};
+use super::inbox::{Door, Inbox};
 use super::{ScratchPool, Tunnel};
 use crate::net::alarm::Alarm;
 use crate::transaction::CloseReason;
@@ -11,27 +12,25 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The stack of a reactor: it only moves bytes.
 const STACK: usize = 256 * 1024;
-/// How long a stopping server tries to reach a reactor whose inbox is full.
-const REACH: Duration = Duration::from_millis(500);
 
 /// Why no reactor takes a tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Refused {
     /// They run as many as they may.
     Limit(usize),
-    /// The one whose turn it is has not taken the last ones yet, or is gone.
-    Inbox,
+    /// The one whose turn it is cannot.
+    Failed(io::Error),
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Limit(limit) => write!(f, "the reactor runs {limit} tunnels, as many as it may"),
-            Self::Inbox => f.write_str("the reactor does not keep up"),
+            Self::Failed(error) => write!(f, "the reactor cannot take it: {error}"),
         }
     }
 }
@@ -47,6 +46,7 @@ pub struct Reactors {
 
 #[derive(Debug)]
 struct Reactor {
+    door: Door,
     inbox: Inbox,
     load: Arc<AtomicUsize>,
 }
@@ -64,7 +64,7 @@ impl Default for Reactors {
 }
 
 impl Reactors {
-    /// Starts `threads` reactors, which run up to `limit` tunnels together. Each takes three descriptors.
+    /// Starts `threads` reactors, which run up to `limit` tunnels together. Each takes four descriptors.
     ///
     /// # Errors
     /// When the system has no thread or no descriptor left.
@@ -74,6 +74,7 @@ impl Reactors {
             let mut alarm = Alarm::new()?;
             let mut event_loop = EventLoop::new(scratch.clone(), &alarm, Size::MANY)?;
             let reactor = Reactor {
+                door: event_loop.door()?,
                 inbox: event_loop.inbox(),
                 load: event_loop.load(),
             };
@@ -103,18 +104,15 @@ impl Reactors {
     /// The tunnel, unharmed, and why nobody takes it.
     pub fn adopt(&self, tunnel: Box<Tunnel>) -> Result<(), (Box<Tunnel>, Refused)> {
         let Some(reactor) = self.reactors.iter().min_by_key(|reactor| reactor.load()) else {
-            return Err((tunnel, Refused::Inbox));
+            return Err((tunnel, Refused::Limit(0)));
         };
         // Counted first: of two that come at once for the last place, at most one gets it.
         reactor.load.fetch_add(1, Ordering::Relaxed);
         let outcome = if self.load() > self.limit {
             Err((tunnel, Refused::Limit(self.limit)))
         } else {
-            match reactor.inbox.tell(Command::Adopt(tunnel)) {
-                Err(Command::Adopt(tunnel)) => Err((tunnel, Refused::Inbox)),
-                // What comes back is what was sent.
-                Ok(()) | Err(Command::End(_)) => Ok(()),
-            }
+            let outcome = reactor.door.adopt(tunnel);
+            outcome.map_err(|(tunnel, error)| (tunnel, Refused::Failed(error)))
         };
         if outcome.is_err() {
             reactor.load.fetch_sub(1, Ordering::Relaxed);
@@ -124,13 +122,8 @@ impl Reactors {
 
     /// Tells all to end their tunnels in order.
     pub fn end(&self, reason: &CloseReason) {
-        let until = Instant::now() + REACH;
         for reactor in &self.reactors {
-            while reactor.inbox.tell(Command::End(reason.clone())).is_err()
-                && Instant::now() < until
-            {
-                thread::yield_now();
-            }
+            reactor.inbox.end(reason.clone());
         }
     }
 
