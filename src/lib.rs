@@ -10,6 +10,7 @@
 //! | [`route`] | which mapping a request meets, and the URL the backend is asked for |
 //! | [`handshake`] | what a client must ask, what a backend must answer |
 //! | [`forward`] | the heads as the other side shall see them |
+//! | [`frame`] | where WebSocket frames begin and end |
 //! | [`transaction`] | all that is known of one request, and why its tunnel ended |
 //! | [`config`] | text to a resolved, immutable configuration; the directive table |
 //!
@@ -30,6 +31,7 @@ pub mod config;
 pub mod config_files;
 pub mod error_log;
 pub mod forward;
+pub mod frame;
 pub mod handshake;
 pub mod http;
 pub mod log_writer;

@@ -25,6 +25,14 @@ impl Stream {
         matches!(self, Self::Tcp(_))
     }
 
+    /// The socket, where its bytes are the stream's bytes.
+    pub fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(tcp) => Some(tcp.as_fd()),
+            Self::Tls(_) => None,
+        }
+    }
+
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(tcp) => tcp,

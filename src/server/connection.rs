@@ -331,6 +331,7 @@ impl Visit<'_> {
                     };
                     if let Some(outcome) = outcome {
                         let leftovers = Leftovers {
+                            is_websocket: asked.is_websocket(),
                             from_client,
                             from_backend,
                         };

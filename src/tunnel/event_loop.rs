@@ -301,7 +301,8 @@ impl EventLoop {
 
     /// A turn for each that is due now; who can go on then is due again.
     fn give_turns(&mut self) {
-        let mut scratch = self.scratch.take();
+        let pool = self.scratch.clone();
+        let mut scratch = pool.take();
         for _ in 0..self.due.len() {
             let Some(index) = self.due.pop_front() else {
                 break;
@@ -327,7 +328,7 @@ impl EventLoop {
                 }
             }
         }
-        self.scratch.give_back(scratch);
+        pool.give_back(scratch.buffer);
     }
 
     /// Sees to it that the tunnel gets its next turn, or is looked at when its time is up.

@@ -1,10 +1,24 @@
 //! One direction of a tunnel: bytes from a source to a sink, neither of which is waited for.
 //!
 //! A flow owns bytes only while its sink refuses them, and then reads no more: a slow reader slows its writer,
-//! and an idle tunnel holds no buffer.
+//! and an idle tunnel holds no buffer. What it accepts it follows frame by frame, whichever way it goes.
 
+use super::pipe::Pipe;
+use super::scratch::Scratch;
+use super::trial::{Trial, Way};
+use crate::frame::FrameTracker;
 use crate::net::stream::Stream;
+use rustix::time::{ClockId, clock_gettime};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// Reads in a row that filled the buffer, after which a stream is taken for bulk.
+const BULK: u8 = 2;
+/// What a pipe has to be filled with at the least, for the stream to be bulk still.
+const STILL_BULK: usize = 16 * 1024;
+/// Frames of less than this many bytes are small.
+const SMALL_FRAMES: usize = 8 * 1024;
 
 /// Where a flow's bytes come from.
 pub(super) trait Source {
@@ -13,12 +27,18 @@ pub(super) trait Source {
 
     /// Whether a read that fills only a part of the buffer has taken all there is.
     fn short_read_drains(&self) -> bool;
+
+    /// The socket, where its bytes are the flow's bytes and may be spliced.
+    fn plain_fd(&self) -> Option<BorrowedFd<'_>>;
 }
 
 /// Where a flow's bytes go.
 pub(super) trait Sink {
     /// As [`Write::write`], of something non-blocking.
     fn put(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// As [`Source::plain_fd`].
+    fn plain_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// Says that nothing more comes: the half-close.
     fn finish(&mut self);
@@ -32,11 +52,19 @@ impl Source for Stream {
     fn short_read_drains(&self) -> bool {
         self.is_plain()
     }
+
+    fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
+        Self::plain_fd(self)
+    }
 }
 
 impl Sink for Stream {
     fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write(bytes)
+    }
+
+    fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
+        Self::plain_fd(self)
     }
 
     fn finish(&mut self) {
@@ -72,7 +100,7 @@ enum SourceState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SinkState {
     Open,
-    /// It would block, until an event says otherwise. Only beside a residue.
+    /// It would block, until an event says otherwise. Only beside bytes that are held.
     Full,
     /// It has been told that nothing more comes.
     Finished,
@@ -86,6 +114,16 @@ pub(super) struct Flow {
     /// Bytes that the sink refused; the first `sent` of them it has taken since.
     residue: Vec<u8>,
     sent: usize,
+    /// Where bulk goes through. Between turns only with bytes in it that the sink refused, and then nothing is in
+    /// `residue`.
+    pipe: Option<Box<Pipe>>,
+    /// Full reads that are still to come in a row before the stream is taken for bulk; nothing where that is of no
+    /// use.
+    until_bulk: Option<u8>,
+    /// How bulk goes; nothing before there was any.
+    trial: Option<Box<Trial>>,
+    /// Follows what is accepted.
+    frames: FrameTracker,
     source: SourceState,
     sink: SinkState,
     /// What is still read is dropped.
@@ -98,12 +136,17 @@ pub(super) struct Flow {
 
 impl Flow {
     /// A flow that is to deliver `leftover` first. `ask_first`: whether the source may hold bytes of which no
-    /// event will tell.
-    pub(super) fn new(leftover: Vec<u8>, ask_first: bool) -> Self {
+    /// event will tell. `frames` stands where the leftover begins.
+    pub(super) fn new(leftover: Vec<u8>, ask_first: bool, mut frames: FrameTracker) -> Self {
+        frames.pass(&leftover);
         Self {
             accepted: leftover.len() as u64,
             residue: leftover,
             sent: 0,
+            pipe: None,
+            until_bulk: Some(BULK),
+            trial: None,
+            frames,
             source: if ask_first {
                 SourceState::Ready
             } else {
@@ -141,6 +184,7 @@ impl Flow {
     pub(super) fn break_sink(&mut self) {
         self.residue = Vec::new();
         self.sent = 0;
+        self.pipe = None;
         self.discards = true;
         if self.sink != SinkState::Finished {
             self.sink = SinkState::Broken;
@@ -172,7 +216,7 @@ impl Flow {
     }
 
     fn holds_bytes(&self) -> bool {
-        !self.residue.is_empty()
+        !self.residue.is_empty() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
     }
 
     /// Whether pumping would do something without a further event.
@@ -201,63 +245,192 @@ impl Flow {
         &mut self,
         from: &mut impl Source,
         to: &mut impl Sink,
-        scratch: &mut [u8],
+        scratch: &mut Scratch<'_>,
         budget: usize,
     ) -> Result<(), FlowError> {
-        let mut read = 0;
+        let before = self.accepted;
+        let watch = self
+            .trial
+            .as_ref()
+            .and_then(|trial| trial.is_measured().then(Stopwatch::start));
+        let outcome = self.move_bytes(from, to, scratch, budget);
+        if let Some(trial) = &mut self.trial {
+            let spent = watch.map(Stopwatch::spent).unwrap_or_default();
+            trial.note(self.accepted - before, spent);
+        }
+        // A pipe is borrowed only for as long as something is in it.
+        if let Some(pipe) = self.pipe.take_if(|pipe| pipe.held() == 0) {
+            scratch.pipes.give_back(pipe);
+        }
+        outcome
+    }
+
+    fn move_bytes(
+        &mut self,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+        scratch: &mut Scratch<'_>,
+        budget: usize,
+    ) -> Result<(), FlowError> {
+        let mut moved = 0;
         loop {
-            self.deliver_residue(to)?;
+            self.deliver_held(to)?;
             if self.is_to_finish() {
                 to.finish();
                 self.sink = SinkState::Finished;
             }
-            if !self.can_read() || read >= budget {
+            if !self.can_read() || moved >= budget {
                 // What could still move without an event has only run out of its budget.
                 debug_assert!(
-                    !self.can_move() || read >= budget,
+                    !self.can_move() || moved >= budget,
                     "a flow would stall: {self:?}"
                 );
                 return Ok(());
             }
-            match from.take(scratch) {
-                Ok(0) => self.source = SourceState::Ended,
-                Ok(taken) => {
-                    read += taken;
-                    let is_short = taken < scratch.len() && self.source == SourceState::Ready;
-                    if is_short && from.short_read_drains() {
-                        self.source = SourceState::Quiet;
-                    }
-                    if !self.discards {
-                        self.accepted += taken as u64;
-                        self.deliver(scratch.get(..taken).unwrap_or_default(), to)?;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.source = SourceState::Quiet;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => {
-                    self.source = SourceState::Ended;
-                    return Err(FlowError {
-                        operation: Operation::Read,
-                        source,
-                    });
-                }
-            }
+            moved += match from.plain_fd() {
+                Some(source) if self.is_spliced(to, scratch) => self.fill_pipe(source, scratch)?,
+                _ => self.read(from, to, &mut scratch.buffer)?,
+            };
         }
     }
 
-    fn deliver_residue(&mut self, to: &mut impl Sink) -> Result<(), FlowError> {
-        if !self.holds_bytes() || self.sink != SinkState::Open {
+    /// Whether what comes next goes through a pipe, which is then there.
+    fn is_spliced(&mut self, to: &impl Sink, scratch: &Scratch<'_>) -> bool {
+        // What ends is read: a pipe may stop short of it.
+        let is_bulk = self.until_bulk == Some(0) && self.source == SourceState::Ready;
+        if !is_bulk || self.discards || to.plain_fd().is_none() {
+            return false;
+        }
+        let trial = self.trial.get_or_insert_default();
+        if trial.way() == Way::Splice && self.pipe.is_none() {
+            self.pipe = scratch.pipes.take();
+            if self.pipe.is_none() {
+                trial.copy_for_a_while();
+            }
+        }
+        trial.way() == Way::Splice
+    }
+
+    /// Reads once and passes it on. Says how much that was.
+    fn read(
+        &mut self,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+        buffer: &mut [u8],
+    ) -> Result<usize, FlowError> {
+        let Some(taken) = self.note_taken(from.take(buffer))? else {
+            return Ok(0);
+        };
+        let is_full = taken == buffer.len();
+        self.until_bulk = self.until_bulk.map(|left| {
+            if is_full {
+                left.saturating_sub(1)
+            } else {
+                left.max(BULK)
+            }
+        });
+        if !is_full && self.source == SourceState::Ready && from.short_read_drains() {
+            self.source = SourceState::Quiet;
+        }
+        if !self.discards {
+            let bytes = buffer.get(..taken).unwrap_or_default();
+            self.accepted += taken as u64;
+            self.frames.pass(bytes);
+            self.deliver(bytes, to)?;
+        }
+        Ok(taken)
+    }
+
+    /// Fills the pipe, to be delivered next. Says with how much.
+    fn fill_pipe(
+        &mut self,
+        from: BorrowedFd<'_>,
+        scratch: &mut Scratch<'_>,
+    ) -> Result<usize, FlowError> {
+        let Some(mut pipe) = self.pipe.take() else {
+            return Ok(0);
+        };
+        let outcome = pipe.fill(from);
+        if let Err(error) = &outcome
+            && error.kind() == ErrorKind::InvalidInput
+        {
+            // Splicing is not to be had here.
+            self.until_bulk = None;
+            return Ok(0);
+        }
+        let Some(filled) = self.note_taken(outcome)? else {
+            self.pipe = Some(pipe);
+            return Ok(0);
+        };
+        self.accepted += filled as u64;
+        let mut frames = self.frames.clone();
+        match pipe.follow(&mut frames, &mut scratch.buffer) {
+            Ok(reads) => {
+                self.frames = frames;
+                self.pipe = Some(pipe);
+                if filled < STILL_BULK {
+                    self.until_bulk = Some(BULK);
+                } else if reads > 1 + filled / SMALL_FRAMES
+                    && let Some(trial) = &mut self.trial
+                {
+                    trial.copy_for_a_while();
+                }
+            }
+            Err(_) => {
+                self.until_bulk = None;
+                self.residue = pipe
+                    .into_bytes()
+                    .map_err(|source| self.read_failed(source))?;
+                self.frames.pass(&self.residue);
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Takes note of how taking bytes went. Says how many came, if any.
+    fn note_taken(&mut self, outcome: io::Result<usize>) -> Result<Option<usize>, FlowError> {
+        match outcome {
+            Ok(0) => self.source = SourceState::Ended,
+            Ok(taken) => return Ok(Some(taken)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.source = SourceState::Quiet;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(self.read_failed(error)),
+        }
+        Ok(None)
+    }
+
+    fn read_failed(&mut self, source: io::Error) -> FlowError {
+        self.source = SourceState::Ended;
+        FlowError {
+            operation: Operation::Read,
+            source,
+        }
+    }
+
+    fn deliver_held(&mut self, to: &mut impl Sink) -> Result<(), FlowError> {
+        if self.sink != SinkState::Open {
             return Ok(());
         }
-        let residue = std::mem::take(&mut self.residue);
-        let sent = self.offer(residue.get(self.sent..).unwrap_or_default(), to)?;
-        self.sent += sent;
-        if self.sent < residue.len() {
-            self.residue = residue;
-        } else {
-            self.sent = 0;
+        if !self.residue.is_empty() {
+            let residue = std::mem::take(&mut self.residue);
+            self.sent += self.offer(residue.get(self.sent..).unwrap_or_default(), to)?;
+            if self.sent < residue.len() {
+                self.residue = residue;
+            } else {
+                self.sent = 0;
+            }
+        }
+        if let Some(mut pipe) = self.pipe.take() {
+            while pipe.held() > 0 && self.sink == SinkState::Open {
+                let outcome = match to.plain_fd() {
+                    Some(sink) => pipe.drain(sink),
+                    None => Err(ErrorKind::Unsupported.into()),
+                };
+                self.note_put(outcome)?;
+            }
+            self.pipe = Some(pipe);
         }
         Ok(())
     }
@@ -276,34 +449,63 @@ impl Flow {
     fn offer(&mut self, bytes: &[u8], to: &mut impl Sink) -> Result<usize, FlowError> {
         let mut taken = 0;
         while let Some(left @ [_, ..]) = bytes.get(taken..) {
-            let failure = match to.put(left) {
-                Ok(0) => ErrorKind::WriteZero.into(),
-                Ok(written) => {
-                    taken += written;
-                    self.delivered += written as u64;
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.sink = SinkState::Full;
-                    break;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => error,
-            };
-            self.break_sink();
-            return Err(FlowError {
-                operation: Operation::Write,
-                source: failure,
-            });
+            taken += self.note_put(to.put(left))?;
+            if self.sink != SinkState::Open {
+                break;
+            }
         }
         Ok(taken)
     }
+
+    /// Takes note of how putting bytes went. Says how many were taken.
+    fn note_put(&mut self, outcome: io::Result<usize>) -> Result<usize, FlowError> {
+        let failure = match outcome {
+            Ok(0) => ErrorKind::WriteZero.into(),
+            Ok(written) => {
+                self.delivered += written as u64;
+                return Ok(written);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.sink = SinkState::Full;
+                return Ok(0);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(0),
+            Err(error) => error,
+        };
+        self.break_sink();
+        Err(FlowError {
+            operation: Operation::Write,
+            source: failure,
+        })
+    }
+}
+
+/// Measures the processor time of this thread.
+struct Stopwatch(Duration);
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self(processor_time())
+    }
+
+    fn spent(self) -> Duration {
+        processor_time().saturating_sub(self.0)
+    }
+}
+
+fn processor_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(now).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Sender;
+    use crate::tunnel::pipe::Pipes;
     use std::collections::VecDeque;
+    use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+    use std::os::fd::AsFd;
 
     /// What a scripted end does at each call, in turn.
     #[derive(Debug, Clone)]
@@ -351,6 +553,10 @@ mod tests {
         fn short_read_drains(&self) -> bool {
             self.plain
         }
+
+        fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
     }
 
     /// Takes as many bytes as its next allowance says; 0 refuses.
@@ -386,15 +592,34 @@ mod tests {
             }
         }
 
+        fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
         fn finish(&mut self) {
             self.finished += 1;
         }
     }
 
     fn ready_flow() -> Flow {
-        let mut flow = Flow::new(Vec::new(), false);
+        let mut flow = Flow::new(Vec::new(), false, FrameTracker::unfollowed());
         flow.source_is_ready(false);
         flow
+    }
+
+    fn pump(
+        flow: &mut Flow,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+        buffer: usize,
+        budget: usize,
+    ) -> Result<(), FlowError> {
+        let pipes = Pipes::default();
+        let mut scratch = Scratch {
+            buffer: vec![0; buffer].into(),
+            pipes: &pipes,
+        };
+        flow.pump(from, to, &mut scratch, budget)
     }
 
     fn bytes(text: &str) -> Step {
@@ -405,7 +630,7 @@ mod tests {
     fn a_message_that_fits_takes_one_read_and_leaves_no_buffer() {
         let (mut from, mut to, mut flow) =
             (Script::new([bytes("hello")]), Slow::default(), ready_flow());
-        flow.pump(&mut from, &mut to, &mut [0; 64], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 64, 1024).unwrap();
         assert_eq!((to.taken.as_slice(), from.calls), (&b"hello"[..], 1));
         assert_eq!(flow.residue.capacity(), 0);
         assert!(!flow.can_move());
@@ -418,9 +643,12 @@ mod tests {
                 plain,
                 ..Script::new([bytes("a"), bytes("b"), Step::Ends])
             };
-            let (mut to, mut flow) = (Slow::default(), Flow::new(Vec::new(), false));
+            let (mut to, mut flow) = (
+                Slow::default(),
+                Flow::new(Vec::new(), false, FrameTracker::unfollowed()),
+            );
             flow.source_is_ready(ending);
-            flow.pump(&mut from, &mut to, &mut [0; 64], 1024).unwrap();
+            pump(&mut flow, &mut from, &mut to, 64, 1024).unwrap();
             assert_eq!(to.taken, b"ab");
             assert!(flow.is_done());
         }
@@ -429,9 +657,9 @@ mod tests {
     #[test]
     fn a_leftover_goes_first() {
         let (mut from, mut to) = (Script::new([bytes("second")]), Slow::default());
-        let mut flow = Flow::new(b"first ".to_vec(), true);
+        let mut flow = Flow::new(b"first ".to_vec(), true, FrameTracker::unfollowed());
         assert!(flow.can_move());
-        flow.pump(&mut from, &mut to, &mut [0; 64], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 64, 1024).unwrap();
         assert_eq!(to.taken, b"first second");
         assert_eq!((flow.accepted(), flow.delivered()), (12, 12));
     }
@@ -444,11 +672,11 @@ mod tests {
         );
         let mut flow = ready_flow();
         flow.source_is_ready(true);
-        flow.pump(&mut from, &mut to, &mut [0; 6], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 6, 1024).unwrap();
         assert_eq!((to.taken.as_slice(), from.calls), (&b"ab"[..], 1));
         assert!(!flow.can_move());
         flow.sink_is_ready();
-        flow.pump(&mut from, &mut to, &mut [0; 6], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 6, 1024).unwrap();
         assert_eq!(to.taken, b"abcdeflater");
         assert_eq!(flow.residue.capacity(), 0, "the buffer is given back");
     }
@@ -458,14 +686,14 @@ mod tests {
         let (mut from, mut to) = (Script::new([bytes("abc"), Step::Ends]), Slow::new([1, 0]));
         let mut flow = ready_flow();
         flow.source_is_ready(true);
-        flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 8, 1024).unwrap();
         assert_eq!(
             (to.taken.as_slice(), to.finished, flow.is_done()),
             (&b"a"[..], 0, false)
         );
         flow.sink_is_ready();
         for _ in 0..2 {
-            flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
+            pump(&mut flow, &mut from, &mut to, 8, 1024).unwrap();
         }
         assert_eq!(
             (to.taken.as_slice(), to.finished, flow.is_done()),
@@ -480,7 +708,7 @@ mod tests {
             Slow::default(),
             ready_flow(),
         );
-        flow.pump(&mut from, &mut to, &mut [0; 10], 30).unwrap();
+        pump(&mut flow, &mut from, &mut to, 10, 30).unwrap();
         assert_eq!(to.taken.len(), 30);
         assert!(flow.can_move());
     }
@@ -494,14 +722,12 @@ mod tests {
         to.fails = Some(ErrorKind::BrokenPipe);
         let mut flow = ready_flow();
         flow.source_is_ready(true);
-        let error = flow
-            .pump(&mut from, &mut to, &mut [0; 8], 1024)
-            .unwrap_err();
+        let error = pump(&mut flow, &mut from, &mut to, 8, 1024).unwrap_err();
         assert_eq!(
             (error.operation, error.source.kind()),
             (Operation::Write, ErrorKind::BrokenPipe)
         );
-        flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 8, 1024).unwrap();
         assert!(flow.is_done());
         assert_eq!((flow.accepted(), flow.delivered(), to.finished), (4, 0, 0));
     }
@@ -514,13 +740,11 @@ mod tests {
         );
         let mut flow = ready_flow();
         flow.source_is_ready(true);
-        flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 8, 1024).unwrap();
         flow.sink_is_ready();
-        let error = flow
-            .pump(&mut from, &mut to, &mut [0; 8], 1024)
-            .unwrap_err();
+        let error = pump(&mut flow, &mut from, &mut to, 8, 1024).unwrap_err();
         assert_eq!(error.operation, Operation::Read);
-        flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 8, 1024).unwrap();
         assert_eq!(
             (to.taken.as_slice(), to.finished, flow.is_done()),
             (&b"last"[..], 1, true)
@@ -535,10 +759,10 @@ mod tests {
         );
         let mut flow = ready_flow();
         flow.source_is_ready(true);
-        flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 8, 1024).unwrap();
         flow.discard();
         flow.sink_is_ready();
-        flow.pump(&mut from, &mut to, &mut [0; 8], 1024).unwrap();
+        pump(&mut flow, &mut from, &mut to, 8, 1024).unwrap();
         assert_eq!(
             (to.taken.as_slice(), to.finished, flow.is_done()),
             (&b"held"[..], 1, true)
@@ -580,13 +804,13 @@ mod tests {
                 ..Script::new(steps)
             };
             let mut to = Slow::new((0..200).map(|_| random.below(7)));
-            let mut flow = Flow::new(Vec::new(), false);
-            let mut scratch = vec![0; random.below(20) + 1];
+            let mut flow = Flow::new(Vec::new(), false, FrameTracker::unfollowed());
+            let size = random.below(20) + 1;
             for _ in 0..2_000 {
                 // An end that is near is reported with the event, as an edge-triggered poll does.
                 flow.source_is_ready(from.steps.len() <= 2);
                 flow.sink_is_ready();
-                flow.pump(&mut from, &mut to, &mut scratch, 50).unwrap();
+                pump(&mut flow, &mut from, &mut to, size, 50).unwrap();
                 if flow.is_done() {
                     break;
                 }
@@ -594,5 +818,148 @@ mod tests {
             assert_eq!(to.taken, sent, "seed {seed}");
             assert_eq!((to.finished, flow.is_done()), (1, true), "seed {seed}");
         }
+    }
+
+    /// Two ends of a connection, neither of which is waited for.
+    fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = listener.accept().unwrap().0;
+        for end in [&near, &far] {
+            end.set_nonblocking(true).unwrap();
+        }
+        (near, far)
+    }
+
+    /// Frames of a server, of sizes below `below`.
+    fn frames(random: &mut Random, count: usize, below: usize) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for _ in 0..count {
+            let size = random.below(below);
+            match size {
+                0..126 => stream.extend([0x82, u8::try_from(size).unwrap()]),
+                126..0x1_0000 => {
+                    stream.extend([0x82, 126]);
+                    stream.extend(u16::try_from(size).unwrap().to_be_bytes());
+                }
+                _ => {
+                    stream.extend([0x82, 127]);
+                    stream.extend((size as u64).to_be_bytes());
+                }
+            }
+            stream.extend((0..size).map(|i| u8::try_from(i % 251).unwrap()));
+        }
+        stream
+    }
+
+    /// A flow of bulk for which splicing has turned out to be cheaper.
+    fn spliced_flow() -> Flow {
+        let mut trial = Trial::default();
+        trial.note(1 << 30, Duration::from_secs(9));
+        trial.note(1 << 30, Duration::ZERO);
+        assert_eq!(trial.way(), Way::Splice);
+        Flow {
+            trial: Some(Box::new(trial)),
+            until_bulk: Some(0),
+            ..Flow::new(Vec::new(), true, FrameTracker::new(Sender::Server))
+        }
+    }
+
+    /// Runs `stream` through `flow` from socket to socket, in unequal steps, with an end behind it.
+    fn run(flow: &mut Flow, stream: &[u8], pipes: &Pipes, random: &mut Random) {
+        let ((mut writer, from), (to, mut reader)) = (connection(), connection());
+        let (mut from, mut to) = (Stream::Tcp(from), Stream::Tcp(to));
+        let mut scratch = Scratch {
+            buffer: vec![0; 64 * 1024].into(),
+            pipes,
+        };
+        let (mut sent, mut received) = (0, Vec::new());
+        let mut part = vec![0; 300_000];
+        for _ in 0..1_000_000 {
+            let upto = (sent + random.below(300_000)).min(stream.len());
+            sent += writer.write(&stream[sent..upto]).unwrap_or(0);
+            let is_over = sent == stream.len();
+            if is_over {
+                writer.shutdown(Shutdown::Write).unwrap();
+            }
+            // Towards the end, what comes is announced together with the end.
+            flow.source_is_ready(is_over && random.below(4) == 0);
+            flow.sink_is_ready();
+            flow.pump(&mut from, &mut to, &mut scratch, 256 * 1024)
+                .unwrap();
+            let wanted = random.below(part.len());
+            let count = reader.read(&mut part[..wanted]).unwrap_or(0);
+            received.extend_from_slice(&part[..count]);
+            if received.len() == stream.len() && flow.is_done() {
+                break;
+            }
+        }
+        assert_eq!(
+            (flow.accepted(), flow.delivered()),
+            (stream.len() as u64, stream.len() as u64)
+        );
+        assert!(received == stream, "the bytes out are not the bytes in");
+    }
+
+    #[test]
+    fn bulk_through_a_pipe_arrives_whole_and_its_frames_are_followed() {
+        for seed in 1..9 {
+            let mut random = Random(seed * 0x9E37_79B9);
+            let mut stream = frames(&mut random, 80, 300_000);
+            // It ends inside of the last frame.
+            stream.extend([0x82, 127, 0, 0, 0, 0, 0, 9, 0, 0]);
+            stream.resize(stream.len() + 100_000, 7);
+            let (pipes, mut flow) = (Pipes::default(), spliced_flow());
+            run(&mut flow, &stream, &pipes, &mut random);
+            assert!(pipes.were_used(), "seed {seed}");
+            assert_eq!(flow.frames.unseen(), 9 * 0x1_0000 - 100_000, "seed {seed}");
+            assert!(flow.pipe.is_none(), "the pipe is given back");
+        }
+    }
+
+    #[test]
+    fn frames_that_cannot_be_copied_out_of_the_pipe_are_read_and_followed() {
+        let mut random = Random(7);
+        let stream = frames(&mut random, 40, 300_000);
+        let pipes = Pipes::default();
+        let blocked = pipes.take().unwrap();
+        blocked.block_copy();
+        pipes.give_back(blocked);
+        let mut flow = spliced_flow();
+        run(&mut flow, &stream, &pipes, &mut random);
+        assert_eq!(flow.until_bulk, None, "and are not tried again");
+        assert!(flow.frames.is_at_boundary());
+    }
+
+    #[test]
+    fn a_stream_of_small_frames_goes_back_to_being_copied() {
+        let mut random = Random(7);
+        let stream = frames(&mut random, 40_000, 200);
+        let (pipes, mut flow) = (Pipes::default(), spliced_flow());
+        run(&mut flow, &stream, &pipes, &mut random);
+        assert_eq!(flow.trial.unwrap().way(), Way::Copy);
+        assert!(flow.frames.is_at_boundary());
+    }
+
+    #[test]
+    fn what_a_pipe_holds_is_dropped_with_its_sink() {
+        let ((mut writer, from), (to, reader)) = (connection(), connection());
+        let (mut from, mut to) = (Stream::Tcp(from), Stream::Tcp(to));
+        let (pipes, mut flow) = (Pipes::default(), spliced_flow());
+        writer.write_all(&[0; 1000]).unwrap();
+        let mut pipe = pipes.take().unwrap();
+        while pipe.fill(from.as_fd()).is_err() {}
+        flow.pipe = Some(pipe);
+        drop(reader);
+        let mut scratch = Scratch {
+            buffer: vec![0; 64 * 1024].into(),
+            pipes: &pipes,
+        };
+        to.finish();
+        let error = flow
+            .pump(&mut from, &mut to, &mut scratch, 1024)
+            .unwrap_err();
+        assert_eq!(error.operation, Operation::Write);
+        assert!(flow.pipe.is_none() && flow.delivered() == 0);
     }
 }

@@ -5,15 +5,19 @@ mod deadlines;
 pub mod event_loop;
 mod flow;
 pub mod inbox;
+mod pipe;
 pub mod reactor;
 mod scratch;
+mod trial;
 
 pub use scratch::ScratchPool;
 
+use crate::frame::{FrameTracker, Sender};
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side, Transaction};
 use flow::{Flow, FlowError, Operation};
 use log::trace;
+use scratch::Scratch;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,9 +96,11 @@ pub struct Record {
     pub observer: Arc<dyn Observer>,
 }
 
-/// Bytes that arrived behind the handshake, and go first.
+/// What the handshake leaves behind. The bytes arrived behind it, and go first.
 #[derive(Debug, Default)]
 pub struct Leftovers {
+    /// Whether what follows is made of WebSocket frames.
+    pub is_websocket: bool,
     /// What the client sent behind its request.
     pub from_client: Vec<u8>,
     /// What the backend sent behind its 101.
@@ -110,9 +116,17 @@ impl Tunnel {
         limits: Limits,
         record: Record,
     ) -> Self {
+        let frames = |sender| {
+            if leftovers.is_websocket {
+                FrameTracker::new(sender)
+            } else {
+                FrameTracker::unfollowed()
+            }
+        };
+        let [from_client, from_server] = [Sender::Client, Sender::Server].map(frames);
         // What TLS has already decrypted raises no event, so it has to be asked once.
-        let up = Flow::new(leftovers.from_client, !client.is_plain());
-        let down = Flow::new(leftovers.from_backend, !backend.is_plain());
+        let up = Flow::new(leftovers.from_client, !client.is_plain(), from_client);
+        let down = Flow::new(leftovers.from_backend, !backend.is_plain(), from_server);
         let moved_at = Instant::now();
         Self {
             client,
@@ -165,7 +179,7 @@ impl Tunnel {
     }
 
     /// Moves what can be moved.
-    pub(super) fn turn(&mut self, scratch: &mut [u8]) -> Turn {
+    fn turn(&mut self, scratch: &mut Scratch<'_>) -> Turn {
         let before = self.progress();
         let up = self
             .up

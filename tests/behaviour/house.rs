@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("route", &["http", "handshake"]),
     ("handshake", &["http"]),
     ("forward", &["http", "handshake", "route"]),
+    ("frame", &[]),
     ("transaction", &["http", "route"]),
     ("access_log::format", &["http", "route", "transaction"]),
     (
@@ -26,7 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config_files", &["config"]),
     ("sys", &[]),
     ("net", &[]),
-    ("tunnel", &["net", "transaction"]),
+    ("tunnel", &["net", "frame", "transaction"]),
     ("cli", &["config", "config_files"]),
     (
         "server",
@@ -79,6 +80,7 @@ const PURE: &[&str] = &[
     "route",
     "handshake",
     "forward",
+    "frame",
     "transaction",
     "access_log::format",
     "config",

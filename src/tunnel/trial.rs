@@ -1,0 +1,137 @@
+//! Which way bulk takes, found by trying. Pure: what it cost is told by the caller.
+//!
+//! Copying touches each byte twice, splicing handles each page instead. Which is cheaper depends upon the machine's
+//! memory, its kernel, and on how warm the caches are for this very stream; so both are tried on it.
+
+use std::time::Duration;
+
+/// Bytes for which a way is tried.
+const TRIED: u64 = 8 * 1024 * 1024;
+/// Bytes for which the result holds.
+const SETTLED: u64 = 1024 * 1024 * 1024;
+
+/// How bytes get from a socket to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Through a buffer of ours.
+    Copy,
+    /// Through a pipe in the kernel.
+    Splice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The way is tried, and its cost measured.
+    Trying(Way),
+    Settled(Way),
+}
+
+/// One stream's trial of both ways.
+#[derive(Debug)]
+pub(super) struct Trial {
+    phase: Phase,
+    /// Bytes moved in this phase.
+    moved: u64,
+    /// Processor time of this phase.
+    spent: Duration,
+    /// What copying cost when it was last tried.
+    copying: Duration,
+}
+
+impl Default for Trial {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Trying(Way::Copy),
+            moved: 0,
+            spent: Duration::ZERO,
+            copying: Duration::MAX,
+        }
+    }
+}
+
+impl Trial {
+    /// The way to take now.
+    pub(super) fn way(&self) -> Way {
+        match self.phase {
+            Phase::Trying(way) | Phase::Settled(way) => way,
+        }
+    }
+
+    /// Whether [`note`](Self::note) has to be told the processor time.
+    pub(super) fn is_measured(&self) -> bool {
+        matches!(self.phase, Phase::Trying(_))
+    }
+
+    /// Takes note of `bytes` that went this [`way`](Self::way), and of what that cost.
+    pub(super) fn note(&mut self, bytes: u64, spent: Duration) {
+        self.moved += bytes;
+        self.spent += spent;
+        match self.phase {
+            Phase::Trying(Way::Copy) if self.moved >= TRIED => {
+                self.copying = self.cost();
+                self.enter(Phase::Trying(Way::Splice));
+            }
+            Phase::Trying(Way::Splice) if self.moved >= TRIED => {
+                let is_cheaper = self.cost() < self.copying;
+                let way = if is_cheaper { Way::Splice } else { Way::Copy };
+                self.enter(Phase::Settled(way));
+            }
+            Phase::Settled(_) if self.moved >= SETTLED => self.enter(Phase::Trying(Way::Copy)),
+            _ => {}
+        }
+    }
+
+    /// Splicing does not suit this stream: its frames are too small.
+    pub(super) fn copy_for_a_while(&mut self) {
+        self.enter(Phase::Settled(Way::Copy));
+    }
+
+    /// Processor time of as many bytes as are tried.
+    fn cost(&self) -> Duration {
+        self.spent.mul_f64(TRIED as f64 / self.moved as f64)
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.moved = 0;
+        self.spent = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Moves bulk until the trial has settled. Each way costs as much for a MiB, in microseconds.
+    fn settle(trial: &mut Trial, copying: u64, splicing: u64) -> Way {
+        while trial.is_measured() {
+            let cost = match trial.way() {
+                Way::Copy => copying,
+                Way::Splice => splicing,
+            };
+            trial.note(1024 * 1024, Duration::from_micros(cost));
+        }
+        trial.way()
+    }
+
+    #[test]
+    fn the_way_that_was_cheaper_is_kept_and_tried_again_later() {
+        let mut trial = Trial::default();
+        assert_eq!(trial.way(), Way::Copy, "a short stream never needs a pipe");
+        assert_eq!(settle(&mut trial, 300, 200), Way::Splice);
+        trial.note(SETTLED - 1, Duration::ZERO);
+        assert!(!trial.is_measured());
+        trial.note(1, Duration::ZERO);
+        assert_eq!(settle(&mut trial, 200, 300), Way::Copy);
+    }
+
+    #[test]
+    fn a_stream_of_small_frames_is_copied_until_the_next_trial() {
+        let mut trial = Trial::default();
+        settle(&mut trial, 300, 200);
+        trial.copy_for_a_while();
+        assert_eq!((trial.way(), trial.is_measured()), (Way::Copy, false));
+        trial.note(SETTLED, Duration::ZERO);
+        assert_eq!(settle(&mut trial, 300, 200), Way::Splice);
+    }
+}
