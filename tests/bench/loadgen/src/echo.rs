@@ -8,7 +8,6 @@ use crate::stream::Beside;
 use crate::sys;
 use crate::window::Window;
 use std::io;
-use std::time::Instant;
 
 /// `beside`: what one further tunnel asks for, which streams meanwhile in a thread of its own.
 pub fn run(target: &Target, conns: usize, size: usize, beside: Option<&str>) -> io::Result<()> {
@@ -30,7 +29,7 @@ pub fn run(target: &Target, conns: usize, size: usize, beside: Option<&str>) -> 
     }
     while !window.is_over() {
         let count = pool.wait(&mut events, TICK)?;
-        if window.step() {
+        if window.step(histogram.total()) {
             streamed_before = streamed();
         }
         for event in &events[..count] {
@@ -41,9 +40,8 @@ pub fn run(target: &Target, conns: usize, size: usize, beside: Option<&str>) -> 
             let result = match pingpong.receive(index, conn, &mut buffer) {
                 Ok(Pong::Waiting) => Ok(()),
                 Ok(Pong::Complete(sent)) => {
-                    let now = Instant::now();
-                    if window.holds(now) {
-                        histogram.record(now - sent);
+                    if window.is_open() {
+                        histogram.record(sent.elapsed());
                     }
                     pingpong.send(index, conn)
                 }
@@ -54,7 +52,7 @@ pub fn run(target: &Target, conns: usize, size: usize, beside: Option<&str>) -> 
             }
         }
     }
-    let seconds = target.window.as_secs_f64();
+    let seconds = window.seconds();
     let mut result = Object::default()
         .with("units", histogram.total())
         .with("rate", histogram.total() as f64 / seconds)

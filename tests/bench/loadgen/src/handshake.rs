@@ -49,7 +49,7 @@ pub fn run(target: &Target, slots: usize, size: usize) -> io::Result<()> {
     }
     while !window.is_over() && load.pool.faults.total() < HOPELESS {
         let count = load.pool.wait(&mut events, TICK)?;
-        window.step();
+        window.step(histogram.total());
         for event in &events[..count] {
             let index = event.u64 as usize;
             let Some(conn) = &mut load.pool.conns[index] else {
@@ -59,7 +59,7 @@ pub fn run(target: &Target, slots: usize, size: usize) -> io::Result<()> {
             match shake(stage, &mut load.pingpong, index, conn, &mut buffer) {
                 Ok(Shake::Waiting) => {}
                 Ok(Shake::Served) => {
-                    if window.holds(Instant::now()) {
+                    if window.is_open() {
                         histogram.record(conn.started.elapsed());
                     }
                 }
@@ -77,10 +77,7 @@ pub fn run(target: &Target, slots: usize, size: usize) -> io::Result<()> {
     }
     let result = Object::default()
         .with("units", histogram.total())
-        .with(
-            "rate",
-            histogram.total() as f64 / target.window.as_secs_f64(),
-        )
+        .with("rate", histogram.total() as f64 / window.seconds())
         .latency(&histogram)
         .with("cpu", window.cpu())
         .with("faults", load.pool.faults.json());

@@ -18,16 +18,15 @@ const BURST: usize = 4;
 pub fn run(target: &Target, conns: usize, size: usize) -> io::Result<()> {
     let mut streams = Streams::open(target, conns, size)?;
     let mut window = Window::new(target);
-    let (mut before, mut elapsed) = (0, Duration::ZERO);
+    let mut before = 0;
     while !window.is_over() && streams.pool.open() > 0 {
         streams.step()?;
-        if window.step() {
+        if window.step(streams.moved() - before) {
             before = streams.moved();
         }
-        elapsed = window.elapsed();
     }
     let moved = streams.moved() - before;
-    let rate = moved as f64 / elapsed.as_secs_f64() / f64::from(1 << 20);
+    let rate = moved as f64 / window.seconds() / f64::from(1 << 20);
     let result = Object::default()
         .with("units", moved)
         .with("rate", rate)
