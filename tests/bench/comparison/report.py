@@ -51,7 +51,7 @@ class Report:
         versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
         lines = [
             f"{versions}; {about['cores']} cores, {about['memory_gib']} GiB, Linux {about['kernel']}; {about['date']}.",
-            f"{about['rounds']} rounds of {about['seconds']} s.",
+            f"Rounds: {about['rounds']}, of {about['seconds']} s each.",
             *(f"Skipped: {what}." for what in about["skipped"]),
             *(["The run was ended early."] if self.ended_early else []),
         ]
@@ -100,7 +100,8 @@ class Report:
             rows.append([
                 name, number(rate), percent(self.run.spread(*place, RATE.get)), *(ratio(rate, base) for base in rates),
                 *([number(self.run.median(*place, metric.get)) for metric in (P50, P99, P999)] if is_timed else []),
-                number(cost), percent(self.run.spread(*place, CPU.get)), ratio(cost, peer_cost), ratio(cost, relay_cost),
+                number(cost), percent(self.run.spread(*place, CPU.get)),
+                ratio(cost, peer_cost), ratio(cost, relay_cost),
                 number(self.run.median(*place, others)), faults(self.run.cells(*place)),
             ])
         return markdown(head, rows)

@@ -16,11 +16,14 @@ from comparison import processes
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "peers"
 CORES = len(os.sched_getaffinity(0))
-FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+# Open files of a process: as many as it may have, but no more than any workload needs. Some proxies take memory for each
+# that they might open.
+_HARD_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+FILES = 100_000 if _HARD_LIMIT == resource.RLIM_INFINITY else min(_HARD_LIMIT, 100_000)
 # Seconds that a proxy may take until it listens.
 STARTING = 15
 # Where distributions put httpd's modules.
-HTTPD_MODULES = ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/libexec/apache2", "/usr/lib/httpd/modules"]
+HTTPD_MODULES = ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules"]
 
 HTTPD = "@HTTPD@ -DFOREGROUND -d @DIR@ -f {httpd.conf}"
 NGINX = "nginx -p @DIR@ -c {nginx.conf}"
