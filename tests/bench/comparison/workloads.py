@@ -1,0 +1,41 @@
+"""The workloads: what the load generator does, and what is counted."""
+
+from dataclasses import dataclass
+
+SIZES = {"32B": 32, "1K": 1024, "16K": 16 * 1024}
+FRAME = 64 * 1024
+STREAMS = {"down": f"source?size={FRAME}", "up": "sink", "both": f"both?size={FRAME}"}
+UNITS = {"handshake": "handshakes/s", "echo": "messages/s", "stream": "MiB/s"}
+COSTS = {"handshake": "CPU µs/handshake", "echo": "CPU µs/message", "stream": "CPU s/GiB"}
+
+
+@dataclass(frozen=True)
+class Workload:
+    name: str
+    # What the load generator is asked for; `mixed` is two echoes, and `idle` is steered.
+    mode: str
+    conns: int
+    size: int = 32
+    path: str = "echo"
+
+    @property
+    def unit(self):
+        return UNITS[self.mode]
+
+    @property
+    def cost_unit(self):
+        return COSTS[self.mode]
+
+
+ALL = [
+    *(Workload(f"handshake-c{conns}", "handshake", conns) for conns in (1, 64)),
+    *(Workload(f"echo-{name}-c{conns}", "echo", conns, size)
+      for name, size in SIZES.items() for conns in (1, 100, 1000)),
+    *(Workload(f"stream-{way}-c{conns}", "stream", conns, FRAME, path)
+      for conns in (1, 16) for way, path in STREAMS.items()),
+    Workload("mixed", "mixed", 1000),
+    *(Workload(f"idle-{conns}", "idle", conns) for conns in (1000, 5000, 9500)),
+]
+QUICK = ["handshake-c64", "echo-32B-c1", "echo-1K-c100", "stream-down-c1", "idle-1000"]
+# Where the system calls of a unit of work say the most.
+COUNTED = ["handshake-c64", "echo-32B-c1", "echo-32B-c100", "echo-16K-c100", "stream-down-c1", "stream-up-c1"]

@@ -1,0 +1,148 @@
+//! Both ends of the tunnels that a comparison of proxies runs through them, and a bare relay to compare with.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `backend` | the server behind the proxies |
+//! | `handshake`, `echo`, `stream`, `idle` | a kind of load each, as the client before the proxies |
+//! | `client`, `pingpong`, `window` | what the loads share: connections, messages, the measured time |
+//! | `relay` | a forwarder that knows nothing but bytes |
+//! | `ws` | the protocol, as far as both ends need it |
+//! | `cpu`, `histogram`, `json` | what is measured, and how it is told |
+//! | `sys` | system calls: the only unsafe code |
+
+mod backend;
+mod client;
+mod cpu;
+mod echo;
+mod handshake;
+mod histogram;
+mod idle;
+mod json;
+mod pingpong;
+mod relay;
+mod stream;
+mod sys;
+mod window;
+mod ws;
+
+use client::Target;
+use cpu::Watch;
+use std::collections::HashMap;
+use std::net::SocketAddrV4;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+const USAGE: &str = "\
+usage: loadgen backend --listen ADDR [--listen ADDR]...
+       loadgen relay --listen ADDR --to ADDR [--threads N]
+       loadgen handshake|echo|stream|idle --to ADDR [options]
+options:
+  --path PATH       what to ask for                               [/echo]
+  --conns N         tunnels (handshake: in flight at a time)      [1]
+  --size BYTES      payload of a message or frame                 [32]
+  --seconds S       length of the window (idle: limit of opening) [2]
+  --warmup S        time before the window                        [0.3]
+  --beside PATH     echo: one tunnel to PATH streams meanwhile
+  --watch NAME=PID  measure the CPU time of this process tree";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let mut arguments = std::env::args().skip(1);
+    let mode = arguments.next().ok_or(USAGE)?;
+    let options = Options::parse(arguments)?;
+    sys::raise_limit_of_files();
+    if mode == "backend" {
+        return backend::run(&options.addresses("--listen")?);
+    }
+    let to = options.address("--to")?;
+    if mode == "relay" {
+        return relay::run(
+            options.address("--listen")?,
+            to,
+            options.number("--threads", 1)?,
+        );
+    }
+    let seconds = |name, default| options.number(name, default).map(Duration::from_secs_f64);
+    let target = Target {
+        addr: to,
+        path: options.last("--path").unwrap_or("/echo").to_owned(),
+        watches: options
+            .all("--watch")
+            .map(Watch::parse)
+            .collect::<Result<_, _>>()?,
+        warmup: seconds("--warmup", 0.3)?,
+        window: seconds("--seconds", 2.0)?,
+    };
+    let conns = options.number("--conns", 1)?;
+    let size = options.number("--size", 32)?;
+    let done = match mode.as_str() {
+        "handshake" => handshake::run(&target, conns, size),
+        "echo" => echo::run(&target, conns, size, options.last("--beside")),
+        "stream" => stream::run(&target, conns, size),
+        "idle" => idle::run(&target, conns, size),
+        _ => return Err(USAGE.to_owned()),
+    };
+    done.map_err(|error| format!("{mode}: {error}"))
+}
+
+/// The command line behind the mode: each option has a value, and may be repeated.
+struct Options(HashMap<String, Vec<String>>);
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut values: HashMap<_, Vec<_>> = HashMap::new();
+        while let Some(name) = arguments.next() {
+            let value = arguments
+                .next()
+                .ok_or_else(|| format!("{name} needs a value"))?;
+            values.entry(name).or_default().push(value);
+        }
+        Ok(Self(values))
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.get(name).into_iter().flatten().map(String::as_str)
+    }
+
+    fn last(&self, name: &str) -> Option<&str> {
+        self.all(name).last()
+    }
+
+    fn number<T: FromStr>(&self, name: &str, default: T) -> Result<T, String> {
+        match self.last(name) {
+            Some(text) => text
+                .parse()
+                .map_err(|_| format!("{name}: not a number: {text}")),
+            None => Ok(default),
+        }
+    }
+
+    fn address(&self, name: &str) -> Result<SocketAddrV4, String> {
+        loopback(self.last(name).ok_or(USAGE)?)
+    }
+
+    fn addresses(&self, name: &str) -> Result<Vec<SocketAddrV4>, String> {
+        self.all(name).map(loopback).collect()
+    }
+}
+
+/// Only loopback addresses are ever listened on or connected to.
+fn loopback(text: &str) -> Result<SocketAddrV4, String> {
+    let addr: SocketAddrV4 = text
+        .parse()
+        .map_err(|_| format!("not an address: {text}"))?;
+    if !addr.ip().is_loopback() {
+        return Err(format!("not a loopback address: {text}"));
+    }
+    Ok(addr)
+}
