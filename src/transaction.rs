@@ -28,7 +28,8 @@ pub struct Transaction {
     pub request: Option<RequestHead>,
     /// The status that we sent; 0 if nothing was answered.
     pub status: u16,
-    /// The header fields of the backend's answer, as they came; none for an answer of our own.
+    /// The header fields of the backend's answer, as they came, where the log format needs them
+    /// (`LogFormat::needs_answer`); none for an answer of our own.
     pub answer: Headers,
     /// The mapping that the request met.
     pub mapping: Option<Arc<Mapping>>,

@@ -87,14 +87,24 @@ impl LogFormat {
 
     /// Whether [`Transaction::request`] is looked at, and so has to be kept until the end.
     pub fn needs_request(&self) -> bool {
-        self.parts.iter().any(|part| {
+        self.fields().any(|field| {
             matches!(
-                part,
-                Part::Field {
-                    field: Field::RequestHeader(_) | Field::Cookie(_) | Field::HostName,
-                    ..
-                }
+                field,
+                Field::RequestHeader(_) | Field::Cookie(_) | Field::HostName
             )
+        })
+    }
+
+    /// As [`needs_request`](Self::needs_request), for [`Transaction::answer`].
+    pub fn needs_answer(&self) -> bool {
+        self.fields()
+            .any(|field| matches!(field, Field::AnswerHeader(_)))
+    }
+
+    fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Field { field, .. } => Some(field),
+            Part::Text(_) => None,
         })
     }
 
@@ -817,15 +827,20 @@ mod tests {
     }
 
     #[test]
-    fn only_some_formats_need_the_request() {
-        for (format, needed) in [
-            ("%h %l %u %t \"%r\" %>s %b %m %U %q %H %v %{X}o", false),
-            ("%{Referer}i", true),
-            ("%!200{a}C", true),
-            ("%V", true),
+    fn only_some_formats_need_the_request_or_the_answer() {
+        for (text, request, answer) in [
+            ("%h %l %u %t \"%r\" %>s %b %m %U %q %H %v", false, false),
+            ("%{X}o", false, true),
+            ("%{Referer}i", true, false),
+            ("%!200{a}C", true, false),
+            ("%V", true, false),
         ] {
-            let format_needs = LogFormat::parse(format).unwrap().needs_request();
-            assert_eq!(format_needs, needed, "{format}");
+            let format = LogFormat::parse(text).unwrap();
+            assert_eq!(
+                (format.needs_request(), format.needs_answer()),
+                (request, answer),
+                "{text}"
+            );
         }
     }
 

@@ -26,6 +26,11 @@ impl AccessLog {
         self.format.needs_request()
     }
 
+    /// Whether its lines tell of the answer's header fields.
+    pub fn needs_answer(&self) -> bool {
+        self.format.needs_answer()
+    }
+
     /// Writes the line of a transaction that has taken `took`.
     pub fn write(&self, transaction: &Transaction, took: Duration) {
         let mut line = Vec::with_capacity(160);

@@ -214,7 +214,9 @@ impl Visit<'_> {
         let switched = forward::switched_head(&answer);
         self.send(&switched)?;
         self.transaction.status = answer.status;
-        self.transaction.answer = answer.headers;
+        if self.site.access_logs.iter().any(AccessLog::needs_answer) {
+            self.transaction.answer = answer.headers;
+        }
         Ok((backend, leftovers))
     }
 

@@ -13,9 +13,12 @@ use crossbeam_channel::{
     Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded, select,
 };
 use log::{error, warn};
+use rustix::time::{ClockId, clock_gettime};
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,10 +30,16 @@ use std::time::{Duration, Instant};
 const HANDSHAKES: usize = 16;
 /// That moment.
 const PATIENCE: Duration = Duration::from_millis(2);
+/// In how many such moments all who wait have to be served at the present pace, or more workers are started.
+const LOOKS: usize = 50;
 /// How long to wait before a worker is started again that could not be.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a worker is free until it is sent home.
 const IDLE_WORKER: Duration = Duration::from_secs(5);
+/// Free workers that are enough: who becomes free beside so many goes home after [`SURPLUS_WORKER`].
+const SPARE: usize = HANDSHAKES;
+/// How long a worker more than enough is free. A crowd that was served in a moment leaves no threads behind.
+const SURPLUS_WORKER: Duration = Duration::from_millis(100);
 
 /// The acceptor's side: connections go in here.
 #[derive(Debug)]
@@ -44,6 +53,9 @@ pub(super) struct Pool {
     is_short: bool,
     /// Of those that had to wait, how many had been taken at the last look.
     taken: usize,
+    /// None had been taken then.
+    is_stuck: bool,
+    load: Load,
     next_worker: u64,
 }
 
@@ -69,9 +81,47 @@ struct State {
     free: VecDeque<(Arc<Seat>, Instant)>,
     /// How each worker's loop is told to end.
     inboxes: HashMap<u64, Inbox>,
+    /// Workers that have been started and do not run yet.
+    starting: usize,
     is_stopping: bool,
     /// Connections that had to wait and were taken.
     taken: usize,
+}
+
+/// How much of the processors' time this process gets.
+#[derive(Debug)]
+struct Load {
+    processors: usize,
+    looked_at: Instant,
+    /// Processor time of the process until then.
+    used: Duration,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            processors: thread::available_parallelism().map_or(1, NonZero::get),
+            looked_at: Instant::now(),
+            used: processor_time(),
+        }
+    }
+}
+
+impl Load {
+    /// Whether since the last look so many threads have rather computed than waited, as far as there are processors
+    /// for them. A quarter of the time is enough: whoever is on the other side, on this machine, needs some as well.
+    /// A look that is long past says nothing; then it is taken for high, and the next will tell.
+    fn is_high(&mut self, threads: usize) -> bool {
+        let (now, used) = (Instant::now(), processor_time());
+        let passed = now - std::mem::replace(&mut self.looked_at, now);
+        let spent = used.saturating_sub(std::mem::replace(&mut self.used, used));
+        let at_once = u32::try_from(threads.min(self.processors)).unwrap_or(u32::MAX);
+        passed > 4 * PATIENCE || spent > passed.saturating_mul(at_once) / 4
+    }
+}
+
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
 /// Where a free worker waits.
@@ -95,8 +145,9 @@ impl Seat {
         self.worker.unpark();
     }
 
-    /// Waits for an order. There is no timeout: it would cost a timer for each connection.
-    fn wait(&self) -> Order {
+    /// Waits for an order, up to `limit` if there is one: it costs a timer, so most wait without.
+    fn wait(&self, limit: Option<Duration>) -> Option<Order> {
+        let until = limit.map(|limit| Instant::now() + limit);
         // On a busy machine the next connection is a moment away, and the acceptor may hand it over meanwhile:
         // that spares a sleep and a wake-up.
         thread::yield_now();
@@ -106,9 +157,13 @@ impl Seat {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take();
-            match told {
-                Some(order) => return order,
+            if told.is_some() {
+                return told;
+            }
+            match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 None => thread::park(),
+                Some(Duration::ZERO) => return None,
+                Some(left) => thread::park_timeout(left),
             }
         }
     }
@@ -122,7 +177,7 @@ impl Workers {
 
     /// The next connection for the worker of `seat`, or nothing when it is to end.
     fn next(&self, seat: &Arc<Seat>) -> Option<Accepted> {
-        {
+        let is_surplus = {
             let mut state = self.state();
             if state.is_stopping {
                 return None;
@@ -131,12 +186,26 @@ impl Workers {
                 state.taken = state.taken.wrapping_add(1);
                 return Some(accepted);
             }
+            let is_surplus = state.free.len() >= SPARE;
             state.free.push_back((Arc::clone(seat), Instant::now()));
+            is_surplus
+        };
+        let told = seat
+            .wait(is_surplus.then_some(SURPLUS_WORKER))
+            // Who has just been found has been told as well.
+            .or_else(|| self.take_off(seat).then_some(Order::Leave))
+            .or_else(|| seat.wait(None));
+        match told {
+            Some(Order::Serve(accepted)) => Some(*accepted),
+            Some(Order::Leave) | None => self.leave(seat),
         }
-        match seat.wait() {
-            Order::Serve(accepted) => Some(*accepted),
-            Order::Leave => self.leave(seat),
-        }
+    }
+
+    /// Takes the worker of `seat` off the list of those who are free. Says whether it was on it.
+    fn take_off(&self, seat: &Seat) -> bool {
+        let mut state = self.state();
+        let place = state.free.iter().position(|(free, _)| free.id == seat.id);
+        place.and_then(|place| state.free.remove(place)).is_some()
     }
 
     /// Takes the worker of `seat` out, unless a connection has come since it was sent home, which may have found
@@ -177,6 +246,8 @@ impl Pool {
                 shared,
                 is_short: false,
                 taken: 0,
+                is_stuck: false,
+                load: Load::default(),
                 next_worker: 0,
             },
             team,
@@ -194,9 +265,10 @@ impl Pool {
         }
         let refused = self.queue.try_send(accepted);
         let all_are_busy = state.inboxes.len() >= self.shared.config.max_request_workers;
+        let starting = state.starting;
         drop(state);
         if !all_are_busy {
-            if self.shared.handshakes.load(Ordering::Relaxed) < HANDSHAKES {
+            if self.shared.handshakes.load(Ordering::Relaxed) + starting < HANDSHAKES {
                 self.add_worker();
             }
         } else if !std::mem::replace(&mut self.is_short, true) {
@@ -273,12 +345,21 @@ impl Pool {
         self.lacks_a_worker().then_some(patience)
     }
 
-    /// Starts workers where those who wait do not get on: for half of them, since the others' turn may come meanwhile.
+    /// Starts workers where those who wait do not get on, and not for lack of processors, which more workers would
+    /// not mend: for half of them, since the others' turn may come meanwhile, and no more than there are already.
     pub(super) fn relieve(&mut self) {
-        let taken = self.workers.state().taken;
+        let (taken, workers) = {
+            let state = self.workers.state();
+            (state.taken, state.inboxes.len())
+        };
         let moved = taken.wrapping_sub(std::mem::replace(&mut self.taken, taken));
-        if moved < HANDSHAKES {
-            for _ in 0..self.workers.waiting.len().div_ceil(2) {
+        let handshakes = self.shared.handshakes.load(Ordering::Relaxed);
+        let is_computing = self.load.is_high(handshakes);
+        let waiting = self.workers.waiting.len();
+        let was_stuck = std::mem::replace(&mut self.is_stuck, moved == 0);
+        let lacks_workers = !is_computing || moved == 0 && was_stuck;
+        if moved * LOOKS < waiting && lacks_workers {
+            for _ in 0..waiting.div_ceil(2).min(workers.max(1)) {
                 self.add_worker();
             }
         }
@@ -340,21 +421,34 @@ impl Team {
 struct Membership {
     id: u64,
     workers: Arc<Workers>,
+    is_starting: Cell<bool>,
     /// Dropped last: who waits for it then finds the counts up to date.
     _alive: Sender<()>,
 }
 
 impl Membership {
     fn new(id: u64, workers: &Arc<Workers>, inbox: Inbox, alive: Sender<()>) -> Self {
-        workers.state().inboxes.insert(id, inbox);
+        let mut state = workers.state();
+        state.inboxes.insert(id, inbox);
+        state.starting += 1;
+        drop(state);
         Self {
             id,
             workers: Arc::clone(workers),
+            is_starting: Cell::new(true),
             _alive: alive,
         }
     }
 
+    /// Takes the worker out of those that do not run yet.
+    fn has_started(&self) {
+        if self.is_starting.replace(false) {
+            self.workers.state().starting -= 1;
+        }
+    }
+
     fn serve(&self, shared: &Shared, mut worker: Worker) {
+        self.has_started();
         let seat = Arc::new(Seat {
             id: self.id,
             worker: thread::current(),
@@ -389,6 +483,8 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        // Not every one has ever run: the system may refuse a thread.
+        self.has_started();
         self.workers.state().inboxes.remove(&self.id);
     }
 }
