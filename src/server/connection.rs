@@ -50,7 +50,7 @@ impl Worker {
     /// Takes three descriptors.
     pub(super) fn new(shared: &Shared) -> io::Result<Self> {
         let waiter = Waiter::new(Arc::clone(&shared.cancel))?;
-        let event_loop = EventLoop::new(shared.scratch.clone(), &waiter.alarm, Size::ONE)?;
+        let event_loop = EventLoop::new(Arc::clone(&shared.scratch), &waiter.alarm, Size::ONE)?;
         Ok(Self { waiter, event_loop })
     }
 

@@ -41,7 +41,7 @@ struct Shared {
     virtual_sites: Vec<Arc<Site>>,
     resolver: Resolver,
     cancel: Arc<Cancel>,
-    scratch: ScratchPool,
+    scratch: Arc<ScratchPool>,
     reactors: Reactors,
     /// Workers that are between a connection and its tunnel.
     handshakes: AtomicUsize,
@@ -119,7 +119,7 @@ impl Server {
             .iter()
             .map(|host| site(host, logs))
             .collect::<Result<_, _>>()?;
-        let scratch = ScratchPool::default();
+        let scratch = Arc::<ScratchPool>::default();
         let reactors = if config.hosts().any(|host| host.asynchronous) {
             Reactors::start(config.reactor_threads, config.reactor_limit, &scratch)
                 .map_err(|e| format!("cannot start the reactor: {e}"))?

@@ -56,7 +56,7 @@ pub struct EventLoop {
     events: Events,
     yields: bool,
     lobby: Arc<Lobby>,
-    scratch: ScratchPool,
+    scratch: Arc<ScratchPool>,
     /// By their places.
     tunnels: Vec<Option<Running>>,
     /// How many of them there are.
@@ -88,7 +88,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// When the system has no descriptor left.
-    pub fn new(scratch: ScratchPool, alarm: &Alarm, size: Size) -> io::Result<Self> {
+    pub fn new(scratch: Arc<ScratchPool>, alarm: &Alarm, size: Size) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let alarm = alarm.as_fd().as_raw_fd();
@@ -273,7 +273,7 @@ impl EventLoop {
     fn note(&mut self, token: Token, readiness: Readiness) {
         let (index, side) = whose(token);
         if !matches!(self.tunnels.get(index), Some(Some(_))) {
-            // It lies where it was left; or has ended a moment ago, with an event still on the way.
+            // It lies where it was left.
             self.take_arrivals();
         }
         if let Some(Some(running)) = self.tunnels.get_mut(index) {
@@ -292,7 +292,8 @@ impl EventLoop {
                 running.looked_at = None;
                 if running.tunnel.is_overdue() && running.tunnel.expire() {
                     self.close(index);
-                } else {
+                } else if !running.is_due {
+                    // Who is due has its turn first, and then another deadline.
                     self.schedule(index);
                 }
             }
@@ -301,7 +302,7 @@ impl EventLoop {
 
     /// A turn for each that is due now; who can go on then is due again.
     fn give_turns(&mut self) {
-        let pool = self.scratch.clone();
+        let pool = Arc::clone(&self.scratch);
         let mut scratch = pool.take();
         for _ in 0..self.due.len() {
             let Some(index) = self.due.pop_front() else {
@@ -397,7 +398,6 @@ impl EventLoop {
 
     /// Nobody can be served any more, nor will be.
     fn cut_all(&mut self) {
-        self.take_arrivals();
         self.lobby.state().is_gone = true;
         self.take_arrivals();
         for index in 0..self.tunnels.len() {
@@ -436,6 +436,15 @@ pub(super) fn watch(registry: &Registry, tunnel: &Tunnel, index: usize) -> io::R
             .inspect_err(|_| ignore(registry, legs))?;
     }
     Ok(())
+}
+
+impl Drop for EventLoop {
+    /// However the loop has come to its end, nobody is to leave a tunnel any more.
+    fn drop(&mut self) {
+        let mut state = self.lobby.state();
+        state.is_gone = true;
+        state.arrivals.clear();
+    }
 }
 
 /// What is listened for. Behind urgent data a read stops short, so it is heard of as well.
@@ -481,5 +490,118 @@ fn readiness(event: &Event) -> Readiness {
         readable: event.is_readable() || ending,
         writable: event.is_writable() || event.is_write_closed() || event.is_error(),
         ending,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transaction::Transaction;
+    use crate::tunnel::{Leftovers, Limits, Observer, Record};
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::sync::Mutex;
+    use std::time::SystemTime;
+
+    /// Keeps why tunnels ended.
+    #[derive(Debug, Default)]
+    struct Ends(Mutex<Vec<CloseReason>>);
+
+    impl Observer for Ends {
+        fn ended(&self, transaction: &Transaction, _: Duration) {
+            self.0.lock().unwrap().extend(transaction.close.clone());
+        }
+    }
+
+    fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let near = listener.accept().unwrap().0;
+        near.set_nonblocking(true).unwrap();
+        (near, far)
+    }
+
+    /// A tunnel with its client and its backend.
+    fn tunnel(idle: Duration, ends: &Arc<Ends>) -> (Box<Tunnel>, TcpStream, TcpStream) {
+        let ((near_client, client), (near_backend, backend)) = (connection(), connection());
+        let address = client.local_addr().unwrap();
+        let limits = Limits {
+            idle: Some(idle),
+            half_close: idle,
+        };
+        let record = Record {
+            transaction: Transaction::new(1, address, address, SystemTime::now()),
+            began: Instant::now(),
+            observer: Arc::<Ends>::clone(ends),
+        };
+        let tunnel = Tunnel::new(
+            Stream::Tcp(near_client),
+            Stream::Tcp(near_backend),
+            Leftovers::default(),
+            limits,
+            record,
+        );
+        (Box::new(tunnel), client, backend)
+    }
+
+    fn event_loop() -> (EventLoop, Alarm) {
+        let alarm = Alarm::new().unwrap();
+        let event_loop = EventLoop::new(Arc::default(), &alarm, Size::ONE).unwrap();
+        (event_loop, alarm)
+    }
+
+    #[test]
+    fn bytes_that_come_together_with_the_idle_deadline_are_delivered() {
+        let idle = Duration::from_millis(20);
+        let ends = Arc::default();
+        let (tunnel, mut client, mut backend) = tunnel(idle, &ends);
+        client.write_all(b"in time").unwrap();
+        // The loop begins to look only when the deadline has passed.
+        while tunnel.moved_at.elapsed() <= idle {
+            thread::yield_now();
+        }
+        let (mut event_loop, mut alarm) = event_loop();
+        drop(client);
+        let reader = thread::spawn(move || {
+            let mut received = Vec::new();
+            backend.read_to_end(&mut received).unwrap();
+            received
+        });
+        event_loop.run_one(tunnel, &mut alarm, None).unwrap();
+        assert_eq!(reader.join().unwrap(), b"in time");
+    }
+
+    #[test]
+    fn a_tunnel_that_nobody_woke_the_loop_for_ends_at_its_deadline() {
+        let ends = Arc::<Ends>::default();
+        let (mut event_loop, mut alarm) = event_loop();
+        let (door, inbox) = (event_loop.door().unwrap(), event_loop.inbox());
+        let runs = thread::spawn(move || event_loop.run_many(&mut alarm));
+        // The second has the later deadline, so that it lies there until the first alarm.
+        let idle = Duration::from_millis(5);
+        let (first, client, backend) = tunnel(idle, &ends);
+        let (second, client_2, backend_2) = tunnel(2 * idle, &ends);
+        door.adopt(first).unwrap();
+        door.adopt(second).unwrap();
+        for mut end in [client, backend, client_2, backend_2] {
+            assert_eq!(end.read(&mut [0]).unwrap(), 0);
+        }
+        inbox.end(CloseReason::Stopping);
+        runs.join().unwrap().unwrap();
+        let ends = ends.0.lock().unwrap();
+        assert_eq!(
+            *ends,
+            [CloseReason::Idle(idle), CloseReason::Idle(2 * idle)]
+        );
+    }
+
+    #[test]
+    fn a_loop_that_is_gone_takes_no_tunnel() {
+        let ends = Arc::default();
+        let (event_loop, _alarm) = event_loop();
+        let door = event_loop.door().unwrap();
+        drop(event_loop);
+        let (tunnel, _client, _backend) = tunnel(Duration::from_secs(60), &ends);
+        assert!(door.adopt(tunnel).is_err());
     }
 }

@@ -248,13 +248,14 @@ impl Flow {
         scratch: &mut Scratch<'_>,
         budget: usize,
     ) -> Result<(), FlowError> {
+        // Only what is bulk from the beginning of the turn is told to the trial: chat costs no clock.
         let before = self.accepted;
-        let watch = self
-            .trial
-            .as_ref()
-            .and_then(|trial| trial.is_measured().then(Stopwatch::start));
+        let trial = self.trial.as_ref().filter(|_| self.until_bulk == Some(0));
+        let watch = trial.map(|trial| trial.is_measured().then(Stopwatch::start));
         let outcome = self.move_bytes(from, to, scratch, budget);
-        if let Some(trial) = &mut self.trial {
+        if let Some(watch) = watch
+            && let Some(trial) = &mut self.trial
+        {
             let spent = watch.map(Stopwatch::spent).unwrap_or_default();
             trial.note(self.accepted - before, spent);
         }
@@ -326,7 +327,7 @@ impl Flow {
             if is_full {
                 left.saturating_sub(1)
             } else {
-                left.max(BULK)
+                BULK
             }
         });
         if !is_full && self.source == SourceState::Ready && from.short_read_drains() {
@@ -351,12 +352,19 @@ impl Flow {
             return Ok(0);
         };
         let outcome = pipe.fill(from);
-        if let Err(error) = &outcome
-            && error.kind() == ErrorKind::InvalidInput
-        {
-            // Splicing is not to be had here.
-            self.until_bulk = None;
-            return Ok(0);
+        match &outcome {
+            // It may be an end, or urgent data in front of one: reading tells.
+            Ok(0) => {
+                self.source = SourceState::Ending;
+                self.pipe = Some(pipe);
+                return Ok(0);
+            }
+            // Splicing is not to be had here. Other errors are the socket's, and told only once.
+            Err(error) if is_refusal(error) => {
+                self.until_bulk = None;
+                return Ok(0);
+            }
+            _ => {}
         }
         let Some(filled) = self.note_taken(outcome)? else {
             self.pipe = Some(pipe);
@@ -480,6 +488,12 @@ impl Flow {
     }
 }
 
+/// The system call was refused as such, by the kernel or by a filter of system calls.
+fn is_refusal(error: &io::Error) -> bool {
+    use ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
+}
+
 /// Measures the processor time of this thread.
 struct Stopwatch(Duration);
 
@@ -503,6 +517,8 @@ mod tests {
     use super::*;
     use crate::frame::Sender;
     use crate::tunnel::pipe::Pipes;
+    use rustix::net::sockopt::set_socket_oobinline;
+    use rustix::net::{SendFlags, send};
     use std::collections::VecDeque;
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
     use std::os::fd::AsFd;
@@ -939,6 +955,34 @@ mod tests {
         run(&mut flow, &stream, &pipes, &mut random);
         assert_eq!(flow.trial.unwrap().way(), Way::Copy);
         assert!(flow.frames.is_at_boundary());
+    }
+
+    #[test]
+    fn bytes_behind_urgent_data_and_in_front_of_the_end_are_not_lost_in_bulk() {
+        let ((mut writer, from), (to, mut reader)) = (connection(), connection());
+        set_socket_oobinline(&from, true).unwrap();
+        let (mut from, mut to) = (Stream::Tcp(from), Stream::Tcp(to));
+        writer.write_all(&[1; 40_000]).unwrap();
+        assert_eq!(send(&writer, &[2], SendFlags::OOB).unwrap(), 1);
+        writer.write_all(&[3; 1000]).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+        let (pipes, mut flow) = (Pipes::default(), spliced_flow());
+        let mut scratch = Scratch {
+            buffer: vec![0; 64 * 1024].into(),
+            pipes: &pipes,
+        };
+        while !flow.is_done() {
+            flow.source_is_ready(false);
+            flow.sink_is_ready();
+            flow.pump(&mut from, &mut to, &mut scratch, 1024 * 1024)
+                .unwrap();
+        }
+        drop(to);
+        reader.set_nonblocking(false).unwrap();
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).unwrap();
+        assert_eq!(received.len(), 41_001);
+        assert!(pipes.were_used());
     }
 
     #[test]

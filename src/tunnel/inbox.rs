@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) is_gone: bool,
 }
 
-/// Numbers of tunnels, as small as can be, since the loop keeps a list by them.
+/// Numbers of tunnels, all below the most there have been at a time, since the loop keeps a list by them.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     vacant: Vec<usize>,

@@ -13,17 +13,18 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// Most pipes at a time: streams beyond them are copied. Each takes five descriptors.
+/// Most pipes at a time: streams beyond them are copied. Each takes five descriptors. A reader that has stopped keeps
+/// its pipe, so that many of them leave none for others, which then cost what they would cost without.
 const MOST: usize = 32;
 /// Payload in a row that is worth a system call of its own to be skipped; what is shorter is read.
 const SKIPPED: u64 = 8 * 1024;
 
 /// Where flows of bulk borrow their pipes. It waits for nobody.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Pipes {
     put: Sender<Box<Pipe>>,
     take: Receiver<Box<Pipe>>,
-    /// As many as there are pipes.
+    /// Copied into each pipe, and so counted by its own count.
     permits: Arc<()>,
 }
 
@@ -233,5 +234,21 @@ impl Pipe {
             }
         }
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_only_so_many_pipes_and_those_given_back_are_used_again() {
+        let pipes = Pipes::default();
+        let mut taken: Vec<_> = std::iter::from_fn(|| pipes.take()).collect();
+        assert_eq!(taken.len(), MOST);
+        pipes.give_back(taken.pop().unwrap());
+        assert!(pipes.take().is_some());
+        taken.clear();
+        assert!(pipes.take().is_some(), "what was dropped may be made anew");
     }
 }

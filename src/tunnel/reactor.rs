@@ -68,11 +68,11 @@ impl Reactors {
     ///
     /// # Errors
     /// When the system has no thread or no descriptor left.
-    pub fn start(threads: usize, limit: usize, scratch: &ScratchPool) -> io::Result<Self> {
+    pub fn start(threads: usize, limit: usize, scratch: &Arc<ScratchPool>) -> io::Result<Self> {
         let (alive, ended) = bounded(0);
         let start_one = |number| {
             let mut alarm = Alarm::new()?;
-            let mut event_loop = EventLoop::new(scratch.clone(), &alarm, Size::MANY)?;
+            let mut event_loop = EventLoop::new(Arc::clone(scratch), &alarm, Size::MANY)?;
             let reactor = Reactor {
                 door: event_loop.door()?,
                 inbox: event_loop.inbox(),

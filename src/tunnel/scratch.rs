@@ -11,7 +11,7 @@ pub(super) const SCRATCH: usize = 64 * 1024 - 64;
 const KEPT: usize = 4;
 
 /// A pool of buffers of nearly 64 KiB each, and of pipes. It waits for nobody: when it is empty, a buffer is made.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ScratchPool {
     put: Sender<Box<[u8]>>,
     take: Receiver<Box<[u8]>>,

@@ -81,7 +81,7 @@ impl Trial {
         }
     }
 
-    /// Splicing does not suit this stream: its frames are too small.
+    /// Splicing does not suit this stream now: its frames are too small, or no pipe is to be had.
     pub(super) fn copy_for_a_while(&mut self) {
         self.enter(Phase::Settled(Way::Copy));
     }

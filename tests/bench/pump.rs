@@ -74,7 +74,7 @@ fn stream(bencher: Bencher<'_, '_>) {
 /// Runs a tunnel to its end, with `play` at both ends of it.
 fn measure(bencher: Bencher<'_, '_>, play: impl Fn(Ends) + Copy + Send + Sync + 'static) {
     let mut alarm = Alarm::new().unwrap();
-    let mut event_loop = EventLoop::new(ScratchPool::default(), &alarm, Size::ONE).unwrap();
+    let mut event_loop = EventLoop::new(Arc::<ScratchPool>::default(), &alarm, Size::ONE).unwrap();
     bencher
         .with_inputs(|| Staged::new(play))
         .bench_local_values(|staged| {
