@@ -1,7 +1,7 @@
 //! A timer that is a descriptor, and is waited for beside the sockets.
 //!
-//! A wait with a timeout arms a timer of the kernel each time, for each message anew. This one is armed again only when it has rung, or for something earlier; so where deadlines move
-//! on with each message, nothing is armed at all.
+//! A wait with a timeout arms a timer of the kernel each time, for each message anew. This one is armed again only
+//! when it has rung, or for something earlier; so where deadlines move on with each message, nothing is armed at all.
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,

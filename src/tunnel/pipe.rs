@@ -3,7 +3,7 @@
 //! The headers of its frames have to be seen all the same. They are found in a copy of the pipe, which tee(2) makes
 //! without copying a byte; what is payload there is thrown away unread.
 
-use super::scratch::SCRATCH;
+use super::scratch::SEGMENT;
 use crate::frame::{FrameTracker, LONGEST_HEADER};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::io::Errno;
@@ -103,10 +103,10 @@ impl Pipe {
         self.held
     }
 
-    /// Moves what there is from a socket into the pipe, which is empty; as much as a read would take at the most.
+    /// Moves what there is from a socket into the pipe, which is empty.
     pub(super) fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        let filled = splice(from, None, &self.into, None, SCRATCH, flags)?;
+        let filled = splice(from, None, &self.into, None, SEGMENT, flags)?;
         self.held += filled;
         Ok(filled)
     }

@@ -3,14 +3,15 @@
 use super::pipe::Pipes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+/// What leaves as one segment over loopback, whose segments hold 65,483 bytes: a small second one would double what
+/// TCP spends.
+pub(super) const SEGMENT: usize = 64 * 1024 - 64;
 /// Bytes in one buffer: what one read takes at the most, and so what a tunnel holds at the most for a slow reader.
-/// A little less than 64 KiB, so that a full one leaves as one segment over loopback, whose segments hold 65,483
-/// bytes: a second small one doubles what TCP spends.
-pub(super) const SCRATCH: usize = 64 * 1024 - 64;
+const SCRATCH: usize = 2 * SEGMENT;
 /// Buffers that are kept while nobody needs them.
 const KEPT: usize = 4;
 
-/// A pool of buffers of nearly 64 KiB each, and of pipes. It waits for nobody: when it is empty, a buffer is made.
+/// A pool of buffers of nearly 128 KiB each, and of pipes. It waits for nobody: when it is empty, a buffer is made.
 #[derive(Debug)]
 pub struct ScratchPool {
     put: Sender<Box<[u8]>>,

@@ -1,11 +1,39 @@
 //! Many tunnels, and nothing left behind.
 
-use crate::support::{BOUND, Backend, Client, Proxy, each_mode, wait_until};
+use crate::support::cgroup::MemoryLimit;
+use crate::support::{
+    BOUND, Backend, Client, Proxy, TempDir, each_mode, raise_limit_of_files, wait_until,
+};
 use std::time::Duration;
+
+/// A small box: the limit holds for the kernel's part of the sockets as well.
+#[test]
+fn three_thousand_idle_tunnels_fit_into_48_mib_and_each_still_echoes() {
+    let Some(limit) = MemoryLimit::of(48 << 20) else {
+        println!("skipped: no cgroup with a limit of memory can be made here");
+        return;
+    };
+    raise_limit_of_files();
+    let backend = Backend::echo();
+    let proxy = Proxy::start_in(
+        TempDir::new(),
+        format!("ProxyWebsocketAsync On\nProxyPass /ws/ {}/", backend.url()),
+        &limit.entering(),
+    );
+    let mut clients: Vec<_> = (0..3000).map(|_| Client::tunnel(&proxy, "/ws/")).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.echo(&format!("number {number}"));
+    }
+    let peak = limit.peak();
+    drop(proxy);
+    println!("at most {peak:?} bytes were in use");
+    assert!(peak.is_none_or(|peak| peak <= 48 << 20));
+}
 
 /// As many tunnels as there are workers by default, and as many again that wait for them.
 #[test]
 fn four_hundred_tunnels_echo_and_four_hundred_more_have_their_turn() {
+    raise_limit_of_files();
     let backend = Backend::echo();
     let proxy = Proxy::start(format!("ProxyPass /ws/ {}/", backend.url()));
     let mut first: Vec<_> = (0..400).map(|_| Client::tunnel(&proxy, "/ws/")).collect();

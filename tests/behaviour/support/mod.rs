@@ -3,6 +3,7 @@
 pub mod backend;
 #[cfg(feature = "tls")]
 pub mod certs;
+pub mod cgroup;
 pub mod client;
 pub mod proxy;
 pub mod wire;
@@ -14,6 +15,7 @@ pub use client::Client;
 pub use proxy::Proxy;
 pub use wire::Wire;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -96,6 +98,16 @@ pub fn wait_until(what: &str, bound: Duration, mut condition: impl FnMut() -> bo
         assert!(begun.elapsed() < bound, "waited {bound:?} for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Lets this process open as many files as it may: a shell starts it with less.
+pub fn raise_limit_of_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).expect("a process may raise its limit to the hard one");
 }
 
 /// A directory of its own for one test, removed at its end.
