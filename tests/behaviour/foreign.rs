@@ -317,7 +317,8 @@ struct Browser {
 }
 
 impl Browser {
-    fn start() -> Self {
+    /// The driver and its port; nothing where it has ended without one.
+    fn start_driver() -> Option<(Guard, u16)> {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -325,23 +326,28 @@ impl Browser {
             .spawn()
             .expect("to start chromedriver");
         let mut output = BufReader::new(driver.stdout.take().unwrap());
+        let driver = Guard(driver);
         let mut line = String::new();
-        let port = loop {
-            line.clear();
-            assert_ne!(
-                output.read_line(&mut line).unwrap(),
-                0,
-                "no port of chromedriver"
-            );
+        while output.read_line(&mut line).unwrap() > 0 {
             if let Some((_, rest)) = line.split_once("started successfully on port ") {
-                break rest.trim().trim_end_matches('.').parse().expect("a port");
+                let port = rest.trim().trim_end_matches('.').parse().expect("a port");
+                // What it says later shall not block it.
+                std::thread::spawn(move || drop(output.read_to_end(&mut Vec::new())));
+                return Some((driver, port));
             }
-        };
-        // What it says later shall not block it.
-        std::thread::spawn(move || drop(output.read_to_end(&mut Vec::new())));
+            line.clear();
+        }
+        None
+    }
+
+    fn start() -> Self {
+        // It chooses a port for IPv4 and gives up where the same is taken for IPv6.
+        let (driver, port) = (0..10)
+            .find_map(|_| Self::start_driver())
+            .expect("chromedriver to find a port");
         let profile = TempDir::new();
         let mut browser = Self {
-            _driver: Guard(driver),
+            _driver: driver,
             port,
             session: String::new(),
             _profile: profile,
