@@ -65,6 +65,10 @@ impl Worker {
 #[inline(never)]
 pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
     let Accepted { id, connection, at } = accepted;
+    let _busy = Counted::new(&shared.busy);
+    let is_crowded = shared.busy.load(Ordering::Relaxed) > shared.processors;
+    worker.waiter.yields = is_crowded;
+    worker.event_loop.yields = is_crowded;
     let mut visit = Visit {
         shared,
         waiter: &mut worker.waiter,
@@ -80,10 +84,9 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
         began: at,
     };
     visit.transaction.server_name = Arc::clone(&visit.site.host.server_name);
-    shared.handshakes.fetch_add(1, Ordering::Relaxed);
-    let guard = HandshakeGuard(&shared.handshakes);
+    let handshake = Counted::new(&shared.handshakes);
     let outcome = visit.shake_hands();
-    drop(guard);
+    drop(handshake);
     match outcome {
         Ok((backend, leftovers)) => visit.tunnel(backend, leftovers, &mut worker.event_loop),
         Err(End::Refused(refusal)) => visit.refuse(&refusal),
@@ -92,10 +95,17 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
     }
 }
 
-/// Takes a handshake out of the count, however it ends.
-struct HandshakeGuard<'a>(&'a AtomicUsize);
+/// One of those that are counted, for as long as this lives, however it ends.
+struct Counted<'a>(&'a AtomicUsize);
 
-impl Drop for HandshakeGuard<'_> {
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -24,10 +24,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::thread;
 use std::time::Duration;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
@@ -45,6 +47,10 @@ struct Shared {
     reactors: Reactors,
     /// Workers that are between a connection and its tunnel.
     handshakes: AtomicUsize,
+    /// Workers that have a connection.
+    busy: AtomicUsize,
+    /// How many threads can run at a time.
+    processors: usize,
 }
 
 /// A virtual host with the devices that it needs.
@@ -136,6 +142,8 @@ impl Server {
             scratch,
             reactors,
             handshakes: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            processors: thread::available_parallelism().map_or(1, NonZero::get),
             config,
         });
         if let Some(path) = &shared.config.pid_file {

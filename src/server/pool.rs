@@ -18,7 +18,6 @@ use std::any::Any;
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,7 +90,6 @@ struct State {
 /// How much of the processors' time this process gets.
 #[derive(Debug)]
 struct Load {
-    processors: usize,
     looked_at: Instant,
     /// Processor time of the process until then.
     used: Duration,
@@ -100,7 +98,6 @@ struct Load {
 impl Default for Load {
     fn default() -> Self {
         Self {
-            processors: thread::available_parallelism().map_or(1, NonZero::get),
             looked_at: Instant::now(),
             used: processor_time(),
         }
@@ -111,11 +108,11 @@ impl Load {
     /// Whether since the last look so many threads have rather computed than waited, as far as there are processors
     /// for them. A quarter of the time is enough: whoever is on the other side, on this machine, needs some as well.
     /// A look that is long past says nothing; then it is taken for high, and the next will tell.
-    fn is_high(&mut self, threads: usize) -> bool {
+    fn is_high(&mut self, threads: usize, processors: usize) -> bool {
         let (now, used) = (Instant::now(), processor_time());
         let passed = now - std::mem::replace(&mut self.looked_at, now);
         let spent = used.saturating_sub(std::mem::replace(&mut self.used, used));
-        let at_once = u32::try_from(threads.min(self.processors)).unwrap_or(u32::MAX);
+        let at_once = u32::try_from(threads.clamp(1, processors)).unwrap_or(u32::MAX);
         passed > 4 * PATIENCE || spent > passed.saturating_mul(at_once) / 4
     }
 }
@@ -354,7 +351,7 @@ impl Pool {
         };
         let moved = taken.wrapping_sub(std::mem::replace(&mut self.taken, taken));
         let handshakes = self.shared.handshakes.load(Ordering::Relaxed);
-        let is_computing = self.load.is_high(handshakes);
+        let is_computing = self.load.is_high(handshakes, self.shared.processors);
         let waiting = self.workers.waiting.len();
         let was_stuck = std::mem::replace(&mut self.is_stuck, moved == 0);
         let lacks_workers = !is_computing || moved == 0 && was_stuck;

@@ -31,22 +31,13 @@ const ALARM: Token = Token(usize::MAX - 1);
 pub struct Size {
     /// Events of one wait.
     events: usize,
-    /// Lets the other threads run before it sleeps.
-    yields: bool,
 }
 
 impl Size {
-    /// For one tunnel: it has two sockets, and the loop has a waker and an alarm. There are as many such loops as
-    /// tunnels; on a busy machine the next message is there once the others have run, and nobody has to be woken.
-    pub const ONE: Self = Self {
-        events: 4,
-        yields: true,
-    };
+    /// For one tunnel: it has two sockets, and the loop has a waker and an alarm.
+    pub const ONE: Self = Self { events: 4 };
     /// For thousands.
-    pub const MANY: Self = Self {
-        events: 512,
-        yields: false,
-    };
+    pub const MANY: Self = Self { events: 512 };
 }
 
 /// Runs tunnels in one thread.
@@ -54,7 +45,8 @@ impl Size {
 pub struct EventLoop {
     poll: Poll,
     events: Events,
-    yields: bool,
+    /// Lets other threads run before it sleeps: see [`Waiter::yields`](crate::net::wait::Waiter::yields).
+    pub yields: bool,
     lobby: Arc<Lobby>,
     scratch: Arc<ScratchPool>,
     /// By their places.
@@ -97,7 +89,7 @@ impl EventLoop {
         Ok(Self {
             poll,
             events: Events::with_capacity(size.events),
-            yields: size.yields,
+            yields: false,
             lobby: Arc::new(Lobby::new(waker)),
             scratch,
             tunnels: Vec::new(),

@@ -1,6 +1,7 @@
 //! Many tunnels, and nothing left behind.
 
 use crate::support::cgroup::MemoryLimit;
+use crate::support::client::switch;
 use crate::support::{
     BOUND, Backend, Client, Proxy, TempDir, each_mode, raise_limit_of_files, wait_until,
 };
@@ -72,6 +73,33 @@ fn tunnels_in_the_reactor_hold_no_worker() {
     // The main thread, the log, the acceptor, the reactor and up to four workers.
     let threads = proxy.figures().threads;
     assert!(threads <= 8, "{threads} threads");
+}
+
+/// A backend that takes its time needs a worker for each who waits for it; afterwards they are of no use. Those who are
+/// enough stay for 5 seconds.
+#[test]
+fn a_crowd_that_waited_for_a_slow_backend_leaves_few_workers_behind() {
+    const CROWD: usize = 60;
+    let backend = Backend::listen();
+    let proxy = Proxy::start(format!(
+        "ProxyWebsocketAsync On\nProxyPass /ws/ {}/",
+        backend.url()
+    ));
+    let mut clients: Vec<_> = (0..CROWD).map(|_| Client::asking(&proxy, "/ws/")).collect();
+    let mut peers: Vec<_> = (0..CROWD).map(|_| backend.accept()).collect();
+    assert!(proxy.figures().threads > CROWD, "each has a worker");
+    for peer in &mut peers {
+        peer.head();
+        peer.send(switch());
+    }
+    for client in &mut clients {
+        client.switched();
+    }
+    wait_until(
+        "those who are more than enough to go home",
+        Duration::from_secs(4),
+        || proxy.figures().threads <= 24,
+    );
 }
 
 #[test]
