@@ -74,6 +74,15 @@ struct Running {
     looked_at: Option<Instant>,
 }
 
+impl Running {
+    /// Whether from now on it is to have a turn, and was not before.
+    fn becomes_due(&mut self) -> bool {
+        let becomes = !self.is_due && self.tunnel.can_move();
+        self.is_due |= becomes;
+        becomes
+    }
+}
+
 impl EventLoop {
     /// A loop that borrows its buffers from `scratch`, and is woken for its deadlines by `alarm`, which each call
     /// below has to be given. Takes two descriptors.
@@ -270,8 +279,7 @@ impl EventLoop {
         }
         if let Some(Some(running)) = self.tunnels.get_mut(index) {
             running.tunnel.ready(side, readiness);
-            if !running.is_due && running.tunnel.can_move() {
-                running.is_due = true;
+            if running.becomes_due() {
                 self.due.push_back(index);
             }
         }
@@ -329,8 +337,7 @@ impl EventLoop {
         let Some(Some(running)) = self.tunnels.get_mut(index) else {
             return;
         };
-        if running.tunnel.can_move() && !running.is_due {
-            running.is_due = true;
+        if running.becomes_due() {
             self.due.push_back(index);
         }
         if let Some(deadline) = running.tunnel.deadline()
@@ -417,6 +424,15 @@ impl EventLoop {
     }
 }
 
+impl Drop for EventLoop {
+    /// However the loop has come to its end, nobody is to leave a tunnel any more.
+    fn drop(&mut self) {
+        let mut state = self.lobby.state();
+        state.is_gone = true;
+        state.arrivals.clear();
+    }
+}
+
 /// Listens for what comes from both legs of `tunnel`, under the tokens of its place.
 pub(super) fn watch(registry: &Registry, tunnel: &Tunnel, index: usize) -> io::Result<()> {
     let legs = tunnel.legs();
@@ -428,15 +444,6 @@ pub(super) fn watch(registry: &Registry, tunnel: &Tunnel, index: usize) -> io::R
             .inspect_err(|_| ignore(registry, legs))?;
     }
     Ok(())
-}
-
-impl Drop for EventLoop {
-    /// However the loop has come to its end, nobody is to leave a tunnel any more.
-    fn drop(&mut self) {
-        let mut state = self.lobby.state();
-        state.is_gone = true;
-        state.arrivals.clear();
-    }
 }
 
 /// What is listened for. Behind urgent data a read stops short, so it is heard of as well.
