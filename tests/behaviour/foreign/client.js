@@ -84,8 +84,8 @@ const parts = {
     await closed;
     socket = await open();
     const answer = receive(socket);
-    socket.send('last close');
-    assert.strictEqual(await answer, '4001 from the client');
+    socket.send('reason 4001');
+    assert.strictEqual(await answer, 'from the client');
     await close(socket);
     for (const code of [1000, 1011, 4002]) {
       socket = await open();

@@ -55,9 +55,9 @@ async def close_codes():
     connection = await open_connection()
     await connection.close(4001, "from the client")
     async with open_connection() as connection:
-        await connection.send("last close")
-        told = await connection.recv()
-        assert told == "4001 from the client", told
+        await connection.send("reason 4001")
+        told = await asyncio.wait_for(connection.recv(), 20)
+        assert told == "from the client", told
     for code in (1000, 1011, 4002):
         connection = await open_connection()
         await connection.send(f"close {code}")

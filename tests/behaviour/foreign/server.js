@@ -1,9 +1,12 @@
 // A WebSocket server by the npm package `ws`. Prints its port, and serves until its input ends.
 // What it answers is described in server.py.
 'use strict';
+const { EventEmitter, once } = require('events');
 const { WebSocketServer } = require('ws');
 
-let lastClose = 'none';
+// A client sees its connection end before its server does: what it asks of the end has to wait for it.
+const reasons = new Map();
+const ends = new EventEmitter();
 const server = new WebSocketServer({
   host: '127.0.0.1',
   port: 0,
@@ -14,7 +17,7 @@ const server = new WebSocketServer({
 
 server.on('connection', (socket) => {
   let closing = false;
-  socket.on('message', (data, isBinary) => {
+  socket.on('message', async (data, isBinary) => {
     const [word, argument] = isBinary || data.length > 100 ? [] : data.toString().split(' ');
     if (word === 'fragments') {
       for (let part = 0; part < Number(argument); part += 1) {
@@ -26,8 +29,9 @@ server.on('connection', (socket) => {
     } else if (word === 'close') {
       closing = true;
       socket.close(Number(argument), 'from the server');
-    } else if (word === 'last') {
-      socket.send(lastClose);
+    } else if (word === 'reason') {
+      while (!reasons.has(Number(argument))) await once(ends, 'one');
+      socket.send(reasons.get(Number(argument)));
     } else if (word === 'subprotocol') {
       socket.send(socket.protocol);
     } else {
@@ -35,7 +39,9 @@ server.on('connection', (socket) => {
     }
   });
   socket.on('close', (code, reason) => {
-    if (!closing) lastClose = `${code} ${reason}`;
+    if (closing) return;
+    reasons.set(code, reason.toString());
+    ends.emit('one');
   });
 });
 server.on('listening', () => console.log(server.address().port));

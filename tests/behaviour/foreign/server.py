@@ -4,7 +4,7 @@ It sends every message back, but for those that ask for something:
   fragments N   sends a message of N fragments
   ping          pings, waits for the pong, and says so
   close CODE    closes with this code and the reason "from the server"
-  last close    says with which code and reason the previous connection was closed
+  reason CODE   waits until a client has closed some connection with this code, and says for which reason
 """
 
 import asyncio
@@ -13,11 +13,12 @@ import sys
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
-last_close = "none"
+# A client sees its connection end before its server does: what it asks of the end has to wait for it.
+reasons = {}
+end_of_one = asyncio.Condition()
 
 
 async def handle(connection):
-    global last_close
     try:
         async for message in connection:
             if not isinstance(message, str):
@@ -30,8 +31,11 @@ async def handle(connection):
                 await connection.send("ponged")
             elif message.startswith("close "):
                 await connection.close(int(message.split()[1]), "from the server")
-            elif message == "last close":
-                await connection.send(last_close)
+            elif message.startswith("reason "):
+                code = int(message.split()[1])
+                async with end_of_one:
+                    await asyncio.wait_for(end_of_one.wait_for(lambda: code in reasons), 20)
+                await connection.send(reasons[code])
             elif message == "subprotocol":
                 await connection.send(str(connection.subprotocol))
             else:
@@ -40,7 +44,9 @@ async def handle(connection):
         pass
     closed = connection.protocol.close_rcvd
     if closed is not None and connection.protocol.close_rcvd_then_sent:
-        last_close = f"{closed.code} {closed.reason}"
+        async with end_of_one:
+            reasons[closed.code] = closed.reason
+            end_of_one.notify_all()
 
 
 def select(connection, offered):
