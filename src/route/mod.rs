@@ -1,6 +1,8 @@
 //! Which mapping a request meets, and what its backend is asked for.
 #![deny(clippy::indexing_slicing)]
 
+pub mod backend;
+pub mod facts;
 pub mod mapping;
 pub mod url;
 
