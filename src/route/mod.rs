@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod facts;
 pub mod mapping;
+pub mod pattern;
 pub mod url;
 
 use crate::http::answer::Refusal;
