@@ -7,6 +7,7 @@ pub mod body;
 pub mod date;
 pub mod head;
 pub mod headers;
+pub mod network;
 
 /// Seeded noise for the `never_panics` tests of the pure rooms.
 #[cfg(test)]
