@@ -16,7 +16,7 @@ use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
 use crate::net::buffer::Buffer;
-use crate::net::connect::connect;
+use crate::net::connect::{Options, connect};
 use crate::net::resolve::ResolveError;
 use crate::net::stream::Stream;
 use crate::net::tls::TlsError;
@@ -81,7 +81,7 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
         waiter: &mut worker.waiter,
         site,
         settings: Cow::Borrowed(&site.host.router.settings),
-        client: Stream::Tcp(connection.stream),
+        client: connection.stream.into(),
         turn: None,
         transaction: Transaction::new(
             id,
@@ -343,10 +343,14 @@ impl Visit<'_> {
                     }
                     ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
                 })?;
-        let tcp = connect(&addresses, url.port, deadline, self.waiter)
+        let options = Options {
+            keepalive: backend.parameters.keepalive.unwrap_or(true),
+            receive_buffer: backend.parameters.receive_buffer,
+        };
+        let tcp = connect(&addresses, url.port, options, deadline, self.waiter)
             .map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
         if !url.tls {
-            return Ok(Stream::Tcp(tcp));
+            return Ok(tcp.into());
         }
         let Some(connector) = tls else {
             return Err(self.backend_failed(Step::Tls, Tls, &"this host has no TLS"));
@@ -358,7 +362,7 @@ impl Visit<'_> {
         let name = authority.map_or(url.host.as_str(), |authority| authority.host);
         let deadline = Instant::now() + host.backend_timeout(backend);
         connector
-            .connect(name, tcp, deadline, self.waiter)
+            .connect(name, tcp.into(), deadline, self.waiter)
             .map_err(|why| match why {
                 TlsError::Interrupted(why) => self.step_failed(Step::Tls, TlsTimeout, Tls, &why),
                 TlsError::Handshake(why) => self.backend_failed(Step::Tls, Tls, &why),
