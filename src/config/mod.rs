@@ -18,6 +18,7 @@ mod syntax;
 pub mod value;
 
 pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
+pub(crate) use summary::limit;
 pub use syntax::Files;
 
 use crate::access_log::format::LogFormat;

@@ -210,7 +210,7 @@ fn on_off(on: bool) -> &'static str {
 }
 
 /// A duration in the largest unit that shows it whole; zero and none are no limit.
-fn limit(duration: Option<Duration>) -> String {
+pub(crate) fn limit(duration: Option<Duration>) -> String {
     match duration {
         None | Some(Duration::ZERO) => "unlimited".to_owned(),
         Some(duration) if duration.subsec_millis() > 0 => format!("{}ms", duration.as_millis()),
