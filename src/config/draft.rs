@@ -86,7 +86,7 @@ pub(super) struct Scope<'a> {
     /// Its name as the table spells it.
     pub(super) directive: &'static str,
     pub(super) files: &'a dyn Files,
-    server_root: &'a Path,
+    pub(super) server_root: &'a Path,
     findings: &'a mut Findings,
 }
 

@@ -6,6 +6,7 @@ use super::value::{self, Unit::Seconds};
 use crate::handshake::Upgrade;
 use crate::route::mapping::Mapping;
 use crate::route::url::BackendUrl;
+use std::path::Path;
 use std::sync::Arc;
 
 /// `ProxyPass path url [key=value ...]`. Reports every problem of the line.
@@ -28,7 +29,7 @@ pub(super) fn apply(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String>
     if !prefix.starts_with('/') {
         scope.error(format!("the path \"{prefix}\" does not begin with \"/\""));
     }
-    let url = backend(url);
+    let url = backend(url, scope.server_root);
     let parameters = parameters
         .iter()
         .fold(Parameters::default(), |mut parameters, word| {
@@ -53,14 +54,14 @@ pub(super) fn apply(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String>
     Ok(())
 }
 
-fn backend(text: &str) -> Result<BackendUrl, String> {
+fn backend(text: &str, server_root: &Path) -> Result<BackendUrl, String> {
     if text == "!" {
         return Err(
             "exclusions (\"!\") are not supported by this version; map only the paths that shall be tunnelled"
                 .to_owned(),
         );
     }
-    let url = BackendUrl::parse(text)?;
+    let url = BackendUrl::configured(text, server_root)?;
     if url.tls && !cfg!(feature = "tls") {
         return Err(format!(
             "\"{text}\": this program was built without TLS (feature \"tls\"); only ws:// can be used"

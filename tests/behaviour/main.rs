@@ -6,6 +6,7 @@
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
 //! | `routing` | which request meets which backend URL |
 //! | `headers` | the heads as the other side sees them, to the byte |
+//! | `unix_backends` | backends at Unix sockets |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
@@ -53,3 +54,4 @@ mod support;
 #[cfg(feature = "tls")]
 mod tls;
 mod tunnel;
+mod unix_backends;
