@@ -93,7 +93,9 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
         .is_some_and(|section| section.takes_parameters());
     let (url, words) = match words {
         words if inside => (None, words),
-        [url, words @ ..] if !url.contains('=') => (Some(BackendUrl::parse(url)?), words),
+        [url, words @ ..] if !url.contains('=') => {
+            (Some(BackendUrl::configured(url, scope.server_root)?), words)
+        }
         _ => {
             return Err(
                 "expected the URL of a backend and parameters, such as ProxySet \"ws://localhost:9000/\" timeout=5"

@@ -16,9 +16,9 @@ use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
 use crate::net::buffer::Buffer;
-use crate::net::connect::{Options, connect};
-use crate::net::resolve::ResolveError;
-use crate::net::stream::Stream;
+use crate::net::connect::{Options, connect, connect_unix};
+use crate::net::resolve::{Addresses, ResolveError};
+use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
 use crate::route::Route;
@@ -332,25 +332,21 @@ impl Visit<'_> {
         let url = &backend.url;
         let Site { host, tls, .. } = self.site.as_ref();
         let deadline = Instant::now() + host.connect_timeout(backend);
-        let addresses =
-            self.shared
-                .resolver
-                .resolve(&url.host, deadline)
-                .map_err(|why| match why {
-                    ResolveError::Closed => stopping(),
-                    ResolveError::Deadline => {
-                        self.backend_failed(Step::Resolve, ConnectTimeout, &why)
-                    }
-                    ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
-                })?;
-        let options = Options {
-            keepalive: backend.parameters.keepalive.unwrap_or(true),
-            receive_buffer: backend.parameters.receive_buffer,
+        let socket = match &url.socket {
+            Some(path) => connect_unix(path, deadline, self.waiter).map(Socket::from),
+            None => {
+                let addresses = self.resolve(&url.host, deadline)?;
+                let options = Options {
+                    keepalive: backend.parameters.keepalive.unwrap_or(true),
+                    receive_buffer: backend.parameters.receive_buffer,
+                };
+                connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
+            }
         };
-        let tcp = connect(&addresses, url.port, options, deadline, self.waiter)
-            .map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
+        let socket =
+            socket.map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
         if !url.tls {
-            return Ok(tcp.into());
+            return Ok(socket.into());
         }
         let Some(connector) = tls else {
             return Err(self.backend_failed(Step::Tls, Tls, &"this host has no TLS"));
@@ -362,11 +358,20 @@ impl Visit<'_> {
         let name = authority.map_or(url.host.as_str(), |authority| authority.host);
         let deadline = Instant::now() + host.backend_timeout(backend);
         connector
-            .connect(name, tcp.into(), deadline, self.waiter)
+            .connect(name, socket, deadline, self.waiter)
             .map_err(|why| match why {
                 TlsError::Interrupted(why) => self.step_failed(Step::Tls, TlsTimeout, Tls, &why),
                 TlsError::Handshake(why) => self.backend_failed(Step::Tls, Tls, &why),
             })
+    }
+
+    fn resolve(&self, name: &str, deadline: Instant) -> Result<Addresses, End> {
+        let resolved = self.shared.resolver.resolve(name, deadline);
+        resolved.map_err(|why| match why {
+            ResolveError::Closed => stopping(),
+            ResolveError::Deadline => self.backend_failed(Step::Resolve, ConnectTimeout, &why),
+            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
+        })
     }
 
     /// Reads the backend's final answer head, or its 101. Meanwhile what the client sends early is kept, and a

@@ -7,6 +7,7 @@
 //! | `routing` | which request meets which backend URL |
 //! | `backend_parameters` | what is set for single backends |
 //! | `headers` | the heads as the other side sees them, to the byte |
+//! | `unix_backends` | backends at Unix sockets |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
@@ -55,3 +56,4 @@ mod support;
 #[cfg(feature = "tls")]
 mod tls;
 mod tunnel;
+mod unix_backends;
