@@ -5,6 +5,7 @@ pub mod backend;
 pub mod environment;
 pub mod facts;
 pub mod mapping;
+pub mod pattern;
 pub mod url;
 
 use crate::http::answer::Refusal;

@@ -65,6 +65,7 @@ const PACKAGE_ROOMS: &[(&str, &[&str])] = &[
     ("mio", &["tunnel", "server"]),
     ("native_tls", &["net"]),
     ("openssl", &["net"]),
+    ("regex_lite", &["route"]),
     (
         "rustix",
         &["net", "tunnel", "server", "config_files", "log_writer"],
