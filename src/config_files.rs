@@ -112,14 +112,14 @@ fn collect(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Sources};
+    use crate::config::{self, Sources, Weight};
 
     fn data() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config")
     }
 
     /// Loads each file of a folder and compares what was found with what its comments expect.
-    fn walk(folder: &str, kind: &str) {
+    fn walk(folder: &str, is_accepted: bool) {
         let root = data();
         let mut files = Vec::new();
         collect(&root.join(folder), 0, &mut files).unwrap();
@@ -127,18 +127,21 @@ mod tests {
         let mut wrong = Vec::new();
         for path in files {
             let text = String::from_utf8_lossy(&Machine.read(&path).unwrap()).into_owned();
-            let comments = |key: &str| -> Vec<String> {
-                let start = format!("# {key}: ");
-                let found = text
+            let comments = |keys: &[&str]| -> Vec<String> {
+                let comments = text
                     .lines()
-                    .filter_map(|line| line.trim().strip_prefix(&start));
-                found.map(str::to_owned).collect()
+                    .filter_map(|line| line.trim().strip_prefix("# "));
+                let wanted = |line: &&str| {
+                    let key = line.split_once(": ").map(|(key, _)| key);
+                    key.is_some_and(|key| keys.contains(&key))
+                };
+                comments.filter(wanted).map(str::to_owned).collect()
             };
-            let needs = comments("needs");
+            let needs = comments(&["needs"]);
             let built = if cfg!(feature = "tls") {
-                "tls"
+                "needs: tls"
             } else {
-                "no tls"
+                "needs: no tls"
             };
             if needs.iter().any(|needed| needed != built) {
                 continue;
@@ -149,28 +152,30 @@ mod tests {
                 ..Sources::default()
             };
             let own = path.display().to_string();
-            let plain = |finding: String| {
+            // The comment begins with what kind of finding it is.
+            let plain = |finding: String, kind: &str| {
                 let finding = finding
                     .replace(&own, "@")
                     .replace(&root.display().to_string(), "%");
-                finding.replacen(": warning", "", 1)
+                format!("{kind}: {}", finding.replacen(&format!(": {kind}"), "", 1))
             };
-            let (found_kind, found) = match config::load(&sources, &Machine) {
-                Ok(config) => (
-                    "warning",
-                    config.warnings.iter().map(ToString::to_string).collect(),
-                ),
-                Err(errors) => (
-                    "error",
-                    errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                ),
-            };
-            let found: Vec<String> = found.into_iter().map(plain).collect();
-            if found_kind != kind || found != comments(kind) {
-                let found: Vec<String> = found
+            let loaded = config::load(&sources, &Machine);
+            let found: Vec<String> = match &loaded {
+                Ok(config) => config
+                    .warnings
                     .iter()
-                    .map(|finding| format!("# {found_kind}: {finding}"))
-                    .collect();
+                    .map(|warning| match warning.weight {
+                        Weight::Note => plain(warning.to_string(), "note"),
+                        Weight::Warning => plain(warning.to_string(), "warning"),
+                    })
+                    .collect(),
+                Err(errors) => errors
+                    .iter()
+                    .map(|error| plain(error.to_string(), "error"))
+                    .collect(),
+            };
+            if loaded.is_ok() != is_accepted || found != comments(&["error", "warning", "note"]) {
+                let found: Vec<String> = found.iter().map(|found| format!("# {found}")).collect();
                 wrong.push(format!("{}\n{}", path.display(), found.join("\n")));
             }
         }
@@ -230,11 +235,11 @@ mod tests {
 
     #[test]
     fn accepted_files_give_the_warnings_that_they_name() {
-        walk("accepted", "warning");
+        walk("accepted", true);
     }
 
     #[test]
     fn refused_files_give_the_errors_that_they_name() {
-        walk("refused", "error");
+        walk("refused", false);
     }
 }

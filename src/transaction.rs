@@ -2,7 +2,7 @@
 
 use crate::http::head::RequestHead;
 use crate::http::headers::Headers;
-use crate::route::mapping::Mapping;
+use crate::route::backend::Backend;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,8 +31,10 @@ pub struct Transaction {
     /// The header fields of the backend's answer, as they came, where the log format needs them
     /// (`LogFormat::needs_answer`); none for an answer of our own.
     pub answer: Headers,
-    /// The mapping that the request met.
-    pub mapping: Option<Arc<Mapping>>,
+    /// The line of the configuration that the request met, as logs name it: `ProxyPass "/ws2/"`.
+    pub mapping: Option<Arc<str>>,
+    /// The backend that it leads to.
+    pub backend: Option<Arc<Backend>>,
     /// Bytes from the client, its head included.
     pub bytes_in: u64,
     /// Bytes to the client, our head included.
@@ -61,6 +63,7 @@ impl Transaction {
             status: 0,
             answer: Headers::default(),
             mapping: None,
+            backend: None,
             bytes_in: 0,
             bytes_out: 0,
             body_out: 0,

@@ -6,7 +6,7 @@
 use crate::http::authority::Authority;
 use crate::http::date::{self, Date};
 use crate::http::headers::is_token;
-use crate::route::url::canonical_path;
+use crate::route::url::{Slashes, canonical_path};
 use crate::transaction::{CloseReason, Side, Transaction};
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -411,7 +411,7 @@ impl Field {
             Self::RequestLine => escape(&t.request_line, out),
             Self::Method => escape_or_dash(word(t, 0), out),
             Self::Path => match path_and_query(t) {
-                Some((path, _)) => match canonical_path(path) {
+                Some((path, _)) => match canonical_path(path, Slashes::Refused) {
                     Ok(path) => escape(&path, out),
                     Err(_) => escape(path.as_bytes(), out),
                 },
@@ -465,7 +465,7 @@ impl Field {
 impl Note {
     fn render(self, t: &Transaction, out: &mut Vec<u8>) {
         let text = match self {
-            Self::Backend => t.mapping.as_ref().map(|mapping| mapping.url.to_string()),
+            Self::Backend => t.backend.as_ref().map(|backend| backend.url.to_string()),
             Self::Mapping => t.mapping.as_ref().map(ToString::to_string),
             Self::CloseReason => t.close.as_ref().map(ToString::to_string),
             Self::BytesFromBackend => Some(t.from_backend.to_string()),
@@ -640,10 +640,9 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handshake::Upgrade;
     use crate::http::head::{Limits, RequestHead};
     use crate::http::noise::Noise;
-    use crate::route::mapping::Mapping;
+    use crate::route::backend::{Backend, Parameters};
     use crate::route::url::BackendUrl;
     use std::sync::Arc;
 
@@ -663,13 +662,10 @@ mod tests {
         t.server_name = Arc::from("www.example");
         t.status = 101;
         t.answer.push("Upgrade", b"websocket");
-        t.mapping = Some(Arc::new(Mapping {
-            prefix: "/ws".to_owned(),
+        t.mapping = Some(Arc::from("ProxyPass \"/ws\""));
+        t.backend = Some(Arc::new(Backend {
             url: BackendUrl::parse("ws://b/").unwrap(),
-            connect_timeout: None,
-            timeout: None,
-            upgrade: Upgrade::default(),
-            origin: "test:1".to_owned(),
+            parameters: Parameters::default(),
         }));
         t.bytes_in = 1000;
         t.bytes_out = 2000;

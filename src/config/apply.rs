@@ -1,9 +1,12 @@
 //! What obeys the directives that need more than a line: each takes the words behind the name.
 
 use super::draft::{FormatDraft, LogDraft, Scope};
+use super::sections::ProxySection;
 use super::value::{self, Unit::Seconds};
-use super::{HeaderTimeout, Listen, LogTarget, Origin, syntax};
+use super::{HeaderTimeout, Listen, LogTarget, Origin, parameters, syntax};
 use crate::access_log::format::LogFormat;
+use crate::route::backend::Parameters;
+use crate::route::url::BackendUrl;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -68,6 +71,57 @@ pub(super) fn fallback_to_proxy_http(_: &mut Scope<'_>, on: bool) -> Result<(), 
              %{HTTP:Upgrade} and RewriteRule [P] in the server in front, and remove this line"
                 .to_owned(),
         );
+    }
+    Ok(())
+}
+
+/// httpd: a forward proxy goes where its clients say; this program goes where it is told.
+pub(super) fn proxy_requests(_: &mut Scope<'_>, on: bool) -> Result<(), String> {
+    if on {
+        return Err(
+            "On is not supported: this program is no forward proxy; remove the line".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// `ProxySet [url] key=value ...`: inside of `<Proxy>` without the URL. Reports every problem of the line.
+pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    let inside = scope
+        .section
+        .as_ref()
+        .is_some_and(|section| section.takes_parameters());
+    let (url, words) = match words {
+        words if inside => (None, words),
+        [url, words @ ..] if !url.contains('=') => (Some(BackendUrl::parse(url)?), words),
+        _ => {
+            return Err(
+                "expected the URL of a backend and parameters, such as ProxySet \"ws://localhost:9000/\" timeout=5"
+                    .to_owned(),
+            );
+        }
+    };
+    let mut parameters = Parameters::default();
+    for word in words {
+        match parameters::take(&mut parameters, word) {
+            Ok(Some(note)) => scope.note(note),
+            Ok(None) => {}
+            Err(problem) => scope.error(problem),
+        }
+    }
+    if let Some(text) = parameters::doubts(&parameters) {
+        scope.warn(text);
+    }
+    match (url, &mut scope.section) {
+        (None, Some(section)) => {
+            section.parameters = parameters.over(&section.parameters);
+        }
+        (Some(url), _) => {
+            scope.host.proxy_sets.push((url.clone(), scope.at.clone()));
+            let section = ProxySection::of_backend(url, parameters);
+            scope.host.proxies.push(Arc::new(section));
+        }
+        (None, None) => {}
     }
     Ok(())
 }

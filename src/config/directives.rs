@@ -3,8 +3,11 @@
 //! directives there are.
 
 use super::draft::{FormatDraft, Scope};
+use super::sections::Kind;
 use super::{DEFAULT_SERVER_ROOT, apply, proxy_pass, value};
 use crate::http::head::MAX_HEAD;
+use crate::route::settings::Change;
+use crate::route::url::Slashes;
 use std::fmt;
 use value::Unit::Seconds;
 
@@ -15,6 +18,10 @@ pub enum Context {
     Server,
     /// Inside `<VirtualHost>`.
     VirtualHost,
+    /// Inside `<Location>` or `<LocationMatch>`.
+    Location,
+    /// Inside `<Proxy>` or `<ProxyMatch>`.
+    Proxy,
 }
 
 impl fmt::Display for Context {
@@ -22,6 +29,8 @@ impl fmt::Display for Context {
         f.write_str(match self {
             Self::Server => "server config",
             Self::VirtualHost => "virtual host",
+            Self::Location => "<Location>",
+            Self::Proxy => "<Proxy>",
         })
     }
 }
@@ -54,7 +63,20 @@ pub(super) enum Action {
     /// Obeyed while reading, by `config/syntax.rs`.
     Reader,
     /// A section that `config/draft.rs` walks into.
-    Section,
+    Section(SectionKind),
+    /// Any words; they change nothing, and a note says why.
+    Noted(&'static str),
+}
+
+/// What a section is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SectionKind {
+    /// A host of its own.
+    Host,
+    /// A part of the paths, or some backends.
+    Place(Kind),
+    /// It is about files, and changes nothing; a note says so.
+    Files,
 }
 
 impl Entry {
@@ -85,7 +107,11 @@ impl Entry {
                 expected(&format!("at most {most} words"))
             }
             (Action::UpTo(_, apply), words) => apply(scope, words),
-            (Action::Reader | Action::Section, _) => Ok(()),
+            (Action::Noted(why), _) => {
+                scope.note(why);
+                Ok(())
+            }
+            (Action::Reader | Action::Section(_), _) => Ok(()),
         }
     }
 }
@@ -101,6 +127,13 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 const SERVER: &[Context] = &[Context::Server];
 const HOST: &[Context] = &[Context::VirtualHost];
 const BOTH: &[Context] = &[Context::Server, Context::VirtualHost];
+const MAPPED: &[Context] = &[Context::Server, Context::VirtualHost, Context::Location];
+const ALL: &[Context] = &[
+    Context::Server,
+    Context::VirtualHost,
+    Context::Location,
+    Context::Proxy,
+];
 
 /// No bound on the number of words.
 const MANY: usize = usize::MAX;
@@ -110,20 +143,92 @@ pub const TABLE: &[Entry] = &[
     // ---- mapping -----------------------------------------------------------------------------------------------
     Entry {
         name: "ProxyPass",
-        syntax: "path url [connectiontimeout=duration] [timeout=duration] [upgrade=protocol|ANY|NONE]",
+        syntax: "[path] !|url [nocanon] [noquery] [key=value ...]",
+        default: None,
+        contexts: MAPPED,
+        help: "tunnels what is below a path to a ws:// or wss:// backend; the first match counts; !: nothing is mapped there",
+        action: Action::UpTo(MANY, proxy_pass::proxy_pass),
+    },
+    Entry {
+        name: "ProxyPassMatch",
+        syntax: "[pattern] !|url [nocanon] [noquery] [key=value ...]",
+        default: None,
+        contexts: MAPPED,
+        help: "as ProxyPass, for paths in which a pattern is found; $1 to $9 in the URL are what it captured",
+        action: Action::UpTo(MANY, proxy_pass::proxy_pass_match),
+    },
+    Entry {
+        name: "ProxySet",
+        syntax: "[url] key=value ...",
+        default: None,
+        contexts: ALL,
+        help: "parameters of a backend, in its <Proxy> or with its URL",
+        action: Action::UpTo(MANY, apply::proxy_set),
+    },
+    Entry {
+        name: "ProxyRequests",
+        syntax: "Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "Off is what this program does: it is no forward proxy; On is refused",
+        action: Action::Flag(apply::proxy_requests),
+    },
+    Entry {
+        name: "AllowEncodedSlashes",
+        syntax: "On|Off|NoDecode",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "whether %2F in a path is refused with 404, a slash, or kept as it is",
+        action: Action::One(|scope, text| {
+            scope.host.slashes = match text.to_ascii_lowercase().as_str() {
+                "off" => Slashes::Refused,
+                "on" => Slashes::Decoded,
+                "nodecode" => Slashes::Kept,
+                _ => return Err(format!("expected On, Off or NoDecode, found \"{text}\"")),
+            };
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "<Location>",
+        syntax: "path",
         default: None,
         contexts: BOTH,
-        help: "tunnels what is below a path to a ws:// or wss:// backend; the first match counts",
-        action: Action::UpTo(MANY, proxy_pass::apply),
+        help: "settings, and perhaps a ProxyPass, for a path and all below it; * ? and [...] are wildcards",
+        action: Action::Section(SectionKind::Place(Kind::Location)),
+    },
+    Entry {
+        name: "<LocationMatch>",
+        syntax: "pattern",
+        default: None,
+        contexts: BOTH,
+        help: "as <Location>, for paths in which a pattern is found",
+        action: Action::Section(SectionKind::Place(Kind::LocationMatch)),
+    },
+    Entry {
+        name: "<Proxy>",
+        syntax: "url [key=value ...]",
+        default: None,
+        contexts: BOTH,
+        help: "settings and parameters of the backends whose URL begins so; * stands for all",
+        action: Action::Section(SectionKind::Place(Kind::Proxy)),
+    },
+    Entry {
+        name: "<ProxyMatch>",
+        syntax: "pattern",
+        default: None,
+        contexts: BOTH,
+        help: "as <Proxy>, for backends in whose URL a pattern is found",
+        action: Action::Section(SectionKind::Place(Kind::ProxyMatch)),
     },
     Entry {
         name: "ProxyPreserveHost",
         syntax: "On|Off",
         default: Some("Off"),
-        contexts: BOTH,
+        contexts: ALL,
         help: "whether the backend sees the client's Host field instead of its own name",
         action: Action::Flag(|scope, on| {
-            scope.host.preserve_host = on;
+            scope.change(Change::PreserveHost(on));
             Ok(())
         }),
     },
@@ -131,10 +236,10 @@ pub const TABLE: &[Entry] = &[
         name: "ProxyAddHeaders",
         syntax: "On|Off",
         default: Some("On"),
-        contexts: BOTH,
+        contexts: ALL,
         help: "whether the backend gets X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Server",
         action: Action::Flag(|scope, on| {
-            scope.host.add_headers = on;
+            scope.change(Change::AddHeaders(on));
             Ok(())
         }),
     },
@@ -154,10 +259,10 @@ pub const TABLE: &[Entry] = &[
         name: "ProxyWebsocketAsync",
         syntax: "On|Off",
         default: Some("Off"),
-        contexts: BOTH,
+        contexts: ALL,
         help: "whether a tunnel leaves its worker for a reactor, a thread that runs thousands of them",
         action: Action::Flag(|scope, on| {
-            scope.host.asynchronous = on;
+            scope.change(Change::Asynchronous(on));
             Ok(())
         }),
     },
@@ -165,10 +270,10 @@ pub const TABLE: &[Entry] = &[
         name: "ProxyWebsocketAsyncDelay",
         syntax: "duration",
         default: Some("0"),
-        contexts: BOTH,
+        contexts: ALL,
         help: "how long nothing may have moved in a tunnel before it leaves its worker; 0: at once",
         action: Action::One(|scope, text| {
-            scope.host.async_delay = value::duration(text, Seconds)?;
+            scope.change(Change::AsyncDelay(value::duration(text, Seconds)?));
             Ok(())
         }),
     },
@@ -198,11 +303,11 @@ pub const TABLE: &[Entry] = &[
         name: "ProxyWebsocketIdleTimeout",
         syntax: "duration",
         default: Some("0"),
-        contexts: BOTH,
+        contexts: ALL,
         help: "how long a tunnel may be silent in both directions before it is closed; 0: for ever",
         action: Action::One(|scope, text| {
             let limit = value::duration(text, Seconds)?;
-            scope.host.idle_timeout = (!limit.is_zero()).then_some(limit);
+            scope.change(Change::IdleTimeout((!limit.is_zero()).then_some(limit)));
             Ok(())
         }),
     },
@@ -210,10 +315,12 @@ pub const TABLE: &[Entry] = &[
         name: "ProxyWebsocketHalfCloseTimeout",
         syntax: "duration",
         default: Some("30"),
-        contexts: BOTH,
+        contexts: ALL,
         help: "how long a tunnel whose one direction has ended may be silent in the other; not in httpd",
         action: Action::One(|scope, text| {
-            scope.host.half_close_timeout = value::positive_duration(text, Seconds)?;
+            scope.change(Change::HalfCloseTimeout(value::positive_duration(
+                text, Seconds,
+            )?));
             Ok(())
         }),
     },
@@ -221,7 +328,7 @@ pub const TABLE: &[Entry] = &[
         name: "ProxyWebsocketFallbackToProxyHttp",
         syntax: "Off",
         default: Some("Off"),
-        contexts: BOTH,
+        contexts: ALL,
         help: "Off is what this program does: a request without Upgrade on a ws:// path gets 426; On is refused",
         action: Action::Flag(apply::fallback_to_proxy_http),
     },
@@ -361,7 +468,7 @@ pub const TABLE: &[Entry] = &[
         default: None,
         contexts: SERVER,
         help: "settings of their own for requests to an address, chosen by ServerName and ServerAlias",
-        action: Action::Section,
+        action: Action::Section(SectionKind::Host),
     },
     Entry {
         name: "ServerName",
@@ -439,6 +546,57 @@ pub const TABLE: &[Entry] = &[
             scope.program.pid_file = Some(scope.path(text)?);
             Ok(())
         }),
+    },
+    // ---- lines of every httpd configuration that have no meaning here ------------------------------------------
+    Entry {
+        name: "ServerAdmin",
+        syntax: "address",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: error answers name nobody",
+        action: Action::Noted("it has no effect: error answers name nobody"),
+    },
+    Entry {
+        name: "ServerSignature",
+        syntax: "On|Off|EMail",
+        default: None,
+        contexts: ALL,
+        help: "accepted, and has no effect: error answers have no footer",
+        action: Action::Noted("it has no effect: error answers have no footer"),
+    },
+    Entry {
+        name: "ServerTokens",
+        syntax: "words",
+        default: None,
+        contexts: SERVER,
+        help: "accepted, and has no effect: the version is never told",
+        action: Action::Noted("it has no effect: the version is never told"),
+    },
+    Entry {
+        name: "DocumentRoot",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no files are served",
+        action: Action::Noted(
+            "it has no effect: no files are served, and what is not mapped is answered with 404",
+        ),
+    },
+    Entry {
+        name: "DirectoryIndex",
+        syntax: "file ...",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no files are served",
+        action: Action::Noted("it has no effect: no files are served"),
+    },
+    Entry {
+        name: "<Directory>",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "accepted with all that is in it, and has no effect: no files are served",
+        action: Action::Section(SectionKind::Files),
     },
     // ---- reading -----------------------------------------------------------------------------------------------
     Entry {

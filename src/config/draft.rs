@@ -3,8 +3,10 @@
 //! The table's defaults are applied first, then the main server's directives, then each virtual host's on a copy of the
 //! main server's settings. So every directive is inherited on its own, and no value has a second place for its default.
 
-use super::directives::{self, Action, Context, Entry};
+use super::directives::{self, Action, Context, Entry, SectionKind};
 use super::findings::{Findings, Origin};
+use super::proxy_pass::{MappingDraft, TargetDraft};
+use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, BackendTls, Config, ConfigError, HeaderTimeout, HostAddress, Listen, LogTarget,
@@ -13,7 +15,9 @@ use super::{
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
 use crate::route::Router;
-use crate::route::mapping::Mapping;
+use crate::route::backend::Parameters;
+use crate::route::settings::{Change, Settings};
+use crate::route::url::{BackendUrl, Slashes};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,17 +46,16 @@ pub(super) struct HostDraft {
     pub(super) header_timeout: HeaderTimeout,
     pub(super) timeout: Duration,
     pub(super) proxy_timeout: Option<Duration>,
-    pub(super) idle_timeout: Option<Duration>,
-    pub(super) half_close_timeout: Duration,
-    pub(super) asynchronous: bool,
-    pub(super) async_delay: Duration,
-    pub(super) preserve_host: bool,
-    pub(super) add_headers: bool,
+    pub(super) slashes: Slashes,
+    pub(super) settings: Settings,
     pub(super) backend_tls: BackendTls,
     /// Where `SSLProxyEngine Off` stands.
     pub(super) tls_off: Option<Origin>,
-    /// With the place of each line.
-    pub(super) mappings: Vec<(Arc<Mapping>, Origin)>,
+    pub(super) mappings: Vec<MappingDraft>,
+    pub(super) locations: Vec<Arc<LocationDraft>>,
+    pub(super) proxies: Vec<Arc<ProxySection>>,
+    /// `ProxySet` with a URL, whose backend has to be one of a mapping.
+    pub(super) proxy_sets: Vec<(BackendUrl, Origin)>,
     /// Nicknames; the last of a name counts.
     pub(super) formats: Vec<(String, Arc<LogFormat>)>,
     /// `LogFormat` without a nickname.
@@ -81,6 +84,8 @@ pub(super) enum FormatDraft {
 pub(super) struct Scope<'a> {
     pub(super) program: &'a mut ProgramDraft,
     pub(super) host: &'a mut HostDraft,
+    /// The `<Location>` or `<Proxy>` that the directive stands in.
+    pub(super) section: Option<&'a mut SectionDraft>,
     /// Where the directive stands.
     pub(super) at: &'a Origin,
     /// Its name as the table spells it.
@@ -93,6 +98,18 @@ pub(super) struct Scope<'a> {
 impl Scope<'_> {
     pub(super) fn warn(&mut self, text: impl Into<String>) {
         self.findings.warning(self.at, self.directive, text);
+    }
+
+    pub(super) fn note(&mut self, text: impl Into<String>) {
+        self.findings.note(self.at, self.directive, text);
+    }
+
+    /// A setting of the section, or of the host outside of sections.
+    pub(super) fn change(&mut self, change: Change) {
+        match &mut self.section {
+            Some(section) => section.changes.push(change),
+            None => self.host.settings.apply(&change),
+        }
     }
 
     /// Reports a problem and lets the caller go on to find more.
@@ -140,7 +157,7 @@ pub(super) fn resolve(
     };
     let mut main = HostDraft::default();
     walk.defaults(&mut main);
-    let sections = walk.items(&reading.items, Context::Server, &mut main);
+    let sections = walk.items(&reading.items, Context::Server, &mut main, None);
     let mut hosts = Vec::new();
     for section in sections {
         let addresses = walk.addresses(section);
@@ -149,7 +166,7 @@ pub(super) fn resolve(
             logs: Vec::new(),
             ..main.clone()
         };
-        walk.items(&section.body, Context::VirtualHost, &mut host);
+        walk.items(&section.body, Context::VirtualHost, &mut host, None);
         if host.logs.is_empty() {
             host.logs = main.logs.clone();
         }
@@ -164,10 +181,14 @@ pub(super) fn resolve(
             .filter(|name| value::server_name(name).is_ok())
             .unwrap_or_else(|| "localhost".to_owned()),
     };
-    let main = walk.host(main, &main_name, Vec::new(), whole);
+    let main_draft = main.clone();
+    let main = walk.host(main, &main_name, Vec::new(), whole, None);
     let virtual_hosts = hosts
         .into_iter()
-        .map(|(host, addresses, origin)| walk.host(host, &main_name, addresses, origin))
+        .map(|(host, addresses, origin)| {
+            let inherited = (host.proxies.len() == main_draft.proxies.len()).then(|| &main.router);
+            walk.host(host, &main_name, addresses, origin, inherited)
+        })
         .collect();
 
     let mut findings = walk.findings;
@@ -213,7 +234,7 @@ impl Walk<'_> {
         };
         for entry in directives::TABLE {
             if let Some(default) = entry.default {
-                self.apply(entry, default, &at, host);
+                self.apply(entry, default, &at, host, None);
             }
         }
         // The one nickname that httpd has of its own.
@@ -228,6 +249,7 @@ impl Walk<'_> {
         items: &'i [Item],
         context: Context,
         host: &mut HostDraft,
+        mut inside: Option<&mut SectionDraft>,
     ) -> Vec<&'i Section> {
         let mut hosts = Vec::new();
         for item in items {
@@ -235,18 +257,50 @@ impl Walk<'_> {
                 Item::Directive(directive) => {
                     let entry = self.look_up(&directive.name, &directive.origin, context);
                     if let Some(entry) = entry {
-                        self.apply(entry, &directive.arguments, &directive.origin, host);
+                        let (arguments, at) = (&directive.arguments, &directive.origin);
+                        self.apply(entry, arguments, at, host, inside.as_deref_mut());
                     }
                 }
                 Item::Section(section) => {
                     let name = format!("<{}>", section.name);
-                    if self.look_up(&name, &section.origin, context).is_some() {
-                        hosts.push(section);
+                    let entry = self.look_up(&name, &section.origin, context);
+                    match entry.map(|entry| (entry.name, entry.action)) {
+                        Some((_, Action::Section(SectionKind::Host))) => hosts.push(section),
+                        Some((name, Action::Section(SectionKind::Place(kind)))) => {
+                            self.place(name, kind, section, host);
+                        }
+                        Some((name, Action::Section(SectionKind::Files))) => {
+                            let text = "nothing in it has an effect: this program serves no files";
+                            self.findings.note(&section.origin, name, text);
+                        }
+                        _ => {}
                     }
                 }
             }
         }
         hosts
+    }
+
+    /// A `<Location>` or `<Proxy>` with what is in it.
+    fn place(&mut self, name: &'static str, kind: Kind, section: &Section, host: &mut HostDraft) {
+        let at = &section.origin;
+        let begun = syntax::words(&section.arguments).and_then(|words| {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            SectionDraft::begin(kind, &words, at)
+        });
+        let mut draft = match begun {
+            Ok(draft) => draft,
+            Err(problem) => return self.findings.error(at, name, problem),
+        };
+        let context = match kind {
+            Kind::Location | Kind::LocationMatch => Context::Location,
+            Kind::Proxy | Kind::ProxyMatch => Context::Proxy,
+        };
+        self.items(&section.body, context, host, Some(&mut draft));
+        match draft.finish() {
+            Finished::Location(location) => host.locations.push(location),
+            Finished::Proxy(proxy) => host.proxies.push(proxy),
+        }
     }
 
     /// Finds a name in the table, if it may stand here.
@@ -274,9 +328,16 @@ impl Walk<'_> {
         Some(entry)
     }
 
-    fn apply(&mut self, entry: &Entry, arguments: &str, at: &Origin, host: &mut HostDraft) {
+    fn apply(
+        &mut self,
+        entry: &Entry,
+        arguments: &str,
+        at: &Origin,
+        host: &mut HostDraft,
+        section: Option<&mut SectionDraft>,
+    ) {
         // What the reader obeys, it has judged as well.
-        if matches!(entry.action, Action::Reader | Action::Section) {
+        if matches!(entry.action, Action::Reader | Action::Section(_)) {
             return;
         }
         let words = match syntax::words(arguments) {
@@ -287,6 +348,7 @@ impl Walk<'_> {
         let mut scope = Scope {
             program: &mut self.program,
             host,
+            section,
             at,
             directive: entry.name,
             files: self.files,
@@ -332,14 +394,18 @@ impl Walk<'_> {
             self.findings.error(whole, "Listen", problem);
         }
         self.check_tls_off(main, None);
+        if hosts.is_empty() {
+            self.check_proxy_sets(main);
+        }
         for (host, addresses, origin) in hosts {
             self.check_tls_off(host, Some(main));
+            self.check_proxy_sets(host);
             for address in addresses {
                 self.check_listened(*address, origin);
             }
         }
-        let routed =
-            !main.mappings.is_empty() || hosts.iter().any(|(host, _, _)| !host.mappings.is_empty());
+        let maps = |host: &HostDraft| host.targets().next().is_some();
+        let routed = maps(main) || hosts.iter().any(|(host, _, _)| maps(host));
         if !routed && self.findings.errors.is_empty() {
             let text = "there is none, so every request is answered with 404";
             self.findings.warning(whole, "ProxyPass", text);
@@ -350,16 +416,29 @@ impl Walk<'_> {
     fn check_tls_off(&mut self, host: &HostDraft, main: Option<&HostDraft>) {
         let Some(off) = &host.tls_off else { return };
         // What the main server gets wrong by itself is its own error, and not that of each host that inherits it.
-        let inherited = match main {
-            Some(main) if main.tls_off == host.tls_off => main.mappings.len(),
-            _ => 0,
+        let is_inherited = |mapping: &MappingDraft| {
+            main.is_some_and(|main| {
+                main.tls_off == host.tls_off && main.targets().any(|(own, _)| own.at == mapping.at)
+            })
         };
-        for (mapping, at) in host.mappings.iter().skip(inherited) {
-            if mapping.url.tls {
+        for (mapping, target) in host.targets() {
+            if target.url.tls && !is_inherited(mapping) {
                 let problem = format!(
                     "wss:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write ws://"
                 );
-                self.findings.error(at, "ProxyPass", problem);
+                self.findings.error(&mapping.at, mapping.directive, problem);
+            }
+        }
+    }
+
+    /// `ProxySet url` is about a backend that some mapping has.
+    fn check_proxy_sets(&mut self, host: &HostDraft) {
+        for (url, at) in &host.proxy_sets {
+            let section = ProxySection::of_backend(url.clone(), Parameters::default());
+            if !host.targets().any(|(_, target)| section.names(&target.url)) {
+                let problem =
+                    format!("no mapping leads to \"{url}\"; write its URL as ProxyPass does");
+                self.findings.error(at, "ProxySet", problem);
             }
         }
     }
@@ -385,6 +464,7 @@ impl Walk<'_> {
         main_name: &str,
         addresses: Vec<HostAddress>,
         origin: Origin,
+        main: Option<&Router>,
     ) -> Arc<VirtualHost> {
         let mut access_logs = Vec::new();
         for log in &draft.logs {
@@ -401,6 +481,7 @@ impl Walk<'_> {
         let names = names
             .map(|name| name.trim_end_matches('.').to_ascii_lowercase())
             .collect();
+        let router = draft.router(main);
         Arc::new(VirtualHost {
             server_name: draft.server_name.as_deref().unwrap_or(main_name).into(),
             names,
@@ -410,22 +491,59 @@ impl Walk<'_> {
             header_timeout: draft.header_timeout,
             timeout: draft.timeout,
             proxy_timeout: draft.proxy_timeout,
-            idle_timeout: draft.idle_timeout,
-            half_close_timeout: draft.half_close_timeout,
-            asynchronous: draft.asynchronous,
-            async_delay: draft.async_delay,
-            preserve_host: draft.preserve_host,
-            add_headers: draft.add_headers,
             backend_tls: draft.backend_tls,
             access_logs,
-            router: Router {
-                mappings: draft.mappings.into_iter().map(|(m, _)| m).collect(),
-            },
+            router,
         })
     }
 }
 
 impl HostDraft {
+    /// Every mapping that leads to a backend.
+    fn targets(&self) -> impl Iterator<Item = (&MappingDraft, &TargetDraft)> {
+        let own = self
+            .locations
+            .iter()
+            .filter_map(|location| location.mapping.as_ref());
+        let all = self.mappings.iter().chain(own);
+        all.filter_map(|mapping| Some((mapping, mapping.target.as_ref()?)))
+    }
+
+    /// `main` is that of the main server, whose entries come first, where they mean the same here: many hosts then share
+    /// them.
+    fn router(&self, main: Option<&Router>) -> Router {
+        let inherited = main
+            .map(|main| main.mappings.as_slice())
+            .unwrap_or_default();
+        let locations = main
+            .map(|main| main.locations.as_slice())
+            .unwrap_or_default();
+        Router {
+            slashes: self.slashes,
+            settings: self.settings.clone(),
+            locations: locations
+                .iter()
+                .cloned()
+                .chain(
+                    self.locations
+                        .iter()
+                        .skip(locations.len())
+                        .map(|location| location.resolve(&self.proxies)),
+                )
+                .collect(),
+            mappings: inherited
+                .iter()
+                .cloned()
+                .chain(
+                    self.mappings
+                        .iter()
+                        .skip(inherited.len())
+                        .map(|mapping| mapping.resolve(&self.proxies)),
+                )
+                .collect(),
+        }
+    }
+
     fn format(&self, wanted: &FormatDraft) -> Result<Arc<LogFormat>, String> {
         let nickname = match wanted {
             FormatDraft::Ready(format) => return Ok(Arc::clone(format)),

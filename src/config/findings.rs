@@ -42,9 +42,11 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Something legal that is probably not meant, or that has a risk.
+/// Something legal that its author should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigWarning {
+    /// How much it matters.
+    pub weight: Weight,
     /// Where.
     pub origin: Origin,
     /// The directive, or the section in angle brackets; empty where the line has no name.
@@ -53,10 +55,23 @@ pub struct ConfigWarning {
     pub text: String,
 }
 
+/// How much a finding matters that is no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// The line has no effect here, and need not have one.
+    Note,
+    /// It is probably not meant, or has a risk.
+    Warning,
+}
+
 impl fmt::Display for ConfigWarning {
     /// `file:line: warning: Directive: text`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: warning: ", self.origin)?;
+        let weight = match self.weight {
+            Weight::Note => "note",
+            Weight::Warning => "warning",
+        };
+        write!(f, "{}: {weight}: ", self.origin)?;
         write_finding(f, &self.directive, &self.text)
     }
 }
@@ -86,7 +101,16 @@ impl Findings {
     }
 
     pub(super) fn warning(&mut self, at: &Origin, directive: &str, text: impl Into<String>) {
+        self.add(Weight::Warning, at, directive, text);
+    }
+
+    pub(super) fn note(&mut self, at: &Origin, directive: &str, text: impl Into<String>) {
+        self.add(Weight::Note, at, directive, text);
+    }
+
+    fn add(&mut self, weight: Weight, at: &Origin, directive: &str, text: impl Into<String>) {
         self.warnings.push(ConfigWarning {
+            weight,
             origin: at.clone(),
             directive: directive.to_owned(),
             text: text.into(),

@@ -10,19 +10,21 @@ pub mod directives;
 mod draft;
 mod findings;
 mod names;
+mod parameters;
 mod proxy_pass;
+mod sections;
 mod summary;
 mod syntax;
 pub mod value;
 
-pub use findings::{ConfigError, ConfigWarning, Origin};
+pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
 pub use syntax::Files;
 
 use crate::access_log::format::LogFormat;
 use crate::http::authority::Authority;
 use crate::http::head::Limits;
 use crate::route::Router;
-use crate::route::mapping::Mapping;
+use crate::route::backend::Backend;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -184,43 +186,33 @@ pub struct VirtualHost {
     pub timeout: Duration,
     /// `ProxyTimeout`, more than zero; unset: [`Self::timeout`] counts.
     pub proxy_timeout: Option<Duration>,
-    /// `ProxyWebsocketIdleTimeout`; none: a tunnel may be silent for ever.
-    pub idle_timeout: Option<Duration>,
-    /// `ProxyWebsocketHalfCloseTimeout`, more than zero.
-    pub half_close_timeout: Duration,
-    /// `ProxyWebsocketAsync`
-    pub asynchronous: bool,
-    /// `ProxyWebsocketAsyncDelay`; zero: at once.
-    pub async_delay: Duration,
-    /// `ProxyPreserveHost`
-    pub preserve_host: bool,
-    /// `ProxyAddHeaders`
-    pub add_headers: bool,
     /// TLS towards backends.
     pub backend_tls: BackendTls,
     /// `CustomLog`, `TransferLog`
     pub access_logs: Vec<AccessLog>,
-    /// `ProxyPass`: the main server's entries come first in every virtual host, as in httpd.
+    /// Paths, and what is set for them. The main server's locations and mappings come first in every virtual host, as in
+    /// httpd.
     pub router: Router,
 }
 
 impl VirtualHost {
-    /// How long one step towards the backend of `mapping` may take: `timeout=`, else `ProxyTimeout`, else `Timeout`.
+    /// How long one step towards `backend` may take: `timeout=`, else `ProxyTimeout`, else `Timeout`.
     #[must_use]
-    pub fn backend_timeout(&self, mapping: &Mapping) -> Duration {
-        mapping
+    pub fn backend_timeout(&self, backend: &Backend) -> Duration {
+        backend
+            .parameters
             .timeout
             .or(self.proxy_timeout)
             .unwrap_or(self.timeout)
     }
 
-    /// How long the TCP connect to the backend of `mapping` may take: `connectiontimeout=`, else
-    /// [`Self::backend_timeout`].
+    /// How long the connect to `backend` may take: `connectiontimeout=`, else [`Self::backend_timeout`].
     #[must_use]
-    pub fn connect_timeout(&self, mapping: &Mapping) -> Duration {
-        mapping
+    pub fn connect_timeout(&self, backend: &Backend) -> Duration {
+        backend
+            .parameters
             .connect_timeout
-            .unwrap_or_else(|| self.backend_timeout(mapping))
+            .unwrap_or_else(|| self.backend_timeout(backend))
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -350,6 +342,7 @@ pub struct AccessLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::settings::Settings;
     use std::collections::BTreeMap;
     use std::io;
     use std::path::Path;
@@ -454,9 +447,16 @@ mod tests {
         assert_eq!(main.header_timeout, head);
         assert_eq!(main.timeout, Duration::from_secs(60));
         assert_eq!(main.proxy_timeout, None);
-        assert_eq!(main.idle_timeout, None);
-        assert_eq!(main.half_close_timeout, Duration::from_secs(30));
-        assert!(!main.preserve_host && main.add_headers && main.backend_tls.verify);
+        assert!(main.backend_tls.verify);
+        let settings = Settings {
+            preserve_host: false,
+            add_headers: true,
+            idle_timeout: None,
+            half_close_timeout: Duration::from_secs(30),
+            asynchronous: false,
+            async_delay: Duration::ZERO,
+        };
+        assert_eq!(main.router.settings, settings);
     }
 
     #[test]
@@ -521,12 +521,16 @@ mod tests {
         let [first, second] = config.virtual_hosts.as_slice() else {
             panic!("two hosts");
         };
-        assert_eq!(first.idle_timeout, Some(Duration::from_secs(5)));
-        assert_eq!(first.half_close_timeout, Duration::from_secs(7));
+        let settings = |host: &VirtualHost| host.router.settings.clone();
+        assert_eq!(settings(first).idle_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(settings(first).half_close_timeout, Duration::from_secs(7));
         assert_eq!(first.timeout, Duration::from_secs(2));
         assert_eq!(second.timeout, Duration::from_secs(1));
-        assert_eq!(second.idle_timeout, None);
-        assert_eq!(config.main.half_close_timeout, Duration::from_secs(30));
+        assert_eq!(settings(second).idle_timeout, None);
+        assert_eq!(
+            settings(&config.main).half_close_timeout,
+            Duration::from_secs(30)
+        );
         // What stands behind a section counts for it as well.
         assert_eq!(first.proxy_timeout, Some(Duration::from_secs(9)));
         let logs = |host: &VirtualHost| host.access_logs[0].path.display().to_string();
@@ -544,11 +548,11 @@ mod tests {
             host.router
                 .mappings
                 .iter()
-                .map(|m| m.prefix.clone())
+                .map(|m| m.place.to_string())
                 .collect()
         };
-        assert_eq!(prefixes(&config.main), ["/b"]);
-        assert_eq!(prefixes(&config.virtual_hosts[0]), ["/b", "/a"]);
+        assert_eq!(prefixes(&config.main), [r#""/b""#]);
+        assert_eq!(prefixes(&config.virtual_hosts[0]), [r#""/b""#, r#""/a""#]);
     }
 
     #[test]
@@ -560,16 +564,47 @@ mod tests {
         let host = &config.main;
         let resolved: Vec<(u64, u64)> = host
             .router
-            .mappings
-            .iter()
-            .map(|m| {
+            .backends()
+            .map(|backend| {
                 (
-                    host.connect_timeout(m).as_secs(),
-                    host.backend_timeout(m).as_secs(),
+                    host.connect_timeout(backend).as_secs(),
+                    host.backend_timeout(backend).as_secs(),
                 )
             })
             .collect();
         assert_eq!(resolved, [(20, 20), (5, 30), (30, 30)]);
+    }
+
+    #[test]
+    fn sections_say_more_about_paths_and_backends() {
+        let config = config(
+            "Listen 80\nProxyPass /a ws://b:9/app/x timeout=5\nProxyPass /c ws://other\n\
+             <Proxy *>\nProxyPreserveHost On\n</Proxy>\n\
+             <Proxy ws://B:9/app max=3>\nProxySet timeout=7 keepalive=Off\n</Proxy>\n\
+             ProxySet ws://b:9 max=1 acquire=50\n\
+             <Location /a>\nProxyAddHeaders Off\nProxyPass ws://own/\n</Location>\n\
+             <LocationMatch ^/(d+)$>\nProxyPassMatch ws://own/$1 upgrade=ANY\n</LocationMatch>\n\
+             <Location /no>\nProxyPass !\n</Location>\n\
+             <VirtualHost *:80>\n<Proxy ws://other/>\nProxyWebsocketIdleTimeout 9\n</Proxy>\n</VirtualHost>\n",
+        );
+        let summary = config.summary();
+        for line in [
+            r#"    "/a" -> ws://own/ upgrade=WebSocket connect 60s step 60s  [test.conf:13]"#,
+            r#"    "^/(d+)$" -> ws://own/$1 upgrade=ANY connect 60s step 60s  [test.conf:16]"#,
+            r#"    "/no" -> excluded  [test.conf:19]"#,
+            "    add headers Off",
+            r#"  "/a" -> ws://b:9/app/x upgrade=WebSocket connect 5s step 5s max 3, waiting 50ms keepalive Off  [test.conf:2]"#,
+            r#"  "/c" -> ws://other upgrade=WebSocket connect 60s step 60s  [test.conf:3]"#,
+            "    preserve host On",
+            "    tunnel idle 9s",
+        ] {
+            assert!(
+                summary.lines().any(|found| found == line),
+                "{line}\n{summary}"
+            );
+        }
+        let shared = |host: &VirtualHost| Arc::as_ptr(&host.router.mappings[0]);
+        assert_ne!(shared(&config.main), shared(&config.virtual_hosts[0]));
     }
 
     #[test]

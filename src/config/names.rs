@@ -59,10 +59,6 @@ pub(super) fn unsupported(name: &str) -> Option<&'static str> {
 /// Names, separated by blanks, and what to do.
 const UNSUPPORTED: &[(&str, &str)] = &[
     (
-        "ProxyPassMatch",
-        "patterns are not supported by this version; write one ProxyPass for each path prefix",
-    ),
-    (
         "RewriteEngine RewriteRule RewriteCond RewriteBase RewriteOptions RewriteMap",
         "rewriting is not supported by this version; write one ProxyPass for each path prefix that leads to a WebSocket \
          backend",
@@ -74,20 +70,15 @@ const UNSUPPORTED: &[(&str, &str)] = &[
          another server",
     ),
     (
-        "ProxyRequests ProxyRemote ProxyRemoteMatch ProxyBlock NoProxy ProxyDomain AllowCONNECT",
+        "ProxyRemote ProxyRemoteMatch ProxyBlock NoProxy ProxyDomain AllowCONNECT",
         "there is no forward proxy in this program; remove the line",
     ),
     (
-        "<Proxy> <ProxyMatch> BalancerMember ProxySet BalancerGrowth BalancerPersist BalancerInherit ProxyPassInherit",
+        "BalancerMember BalancerGrowth BalancerPersist BalancerInherit ProxyPassInherit",
         "balancers are not supported by this version; write one ProxyPass with one ws:// or wss:// URL for each path",
     ),
     (
-        "<Location> <LocationMatch>",
-        "settings by path are not supported by this version; write ProxyPass with its path in the main server or in \
-         <VirtualHost>",
-    ),
-    (
-        "<Directory> <DirectoryMatch> <Files> <FilesMatch> DocumentRoot DirectoryIndex Options AllowOverride AccessFileName \
+        "<DirectoryMatch> <Files> <FilesMatch> Options AllowOverride AccessFileName \
          Alias AliasMatch ScriptAlias ScriptAliasMatch UserDir AddType AddHandler SetHandler TypesConfig \
          DefaultType ForceType MimeMagicFile AddDefaultCharset IndexOptions AddIcon AddIconByType AddIconByEncoding \
          FileETag EnableSendfile EnableMMAP AddOutputFilterByType SetOutputFilter ExpiresActive ExpiresByType",
@@ -148,8 +139,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "a request with a body is refused in any case; remove the line",
     ),
     (
-        "HostnameLookups IdentityCheck UseCanonicalName UseCanonicalPhysicalPort ServerAdmin ServerSignature \
-         ServerTokens ServerPath TraceEnable ContentDigest ExtendedStatus",
+        "HostnameLookups IdentityCheck UseCanonicalName UseCanonicalPhysicalPort ServerPath TraceEnable ContentDigest ExtendedStatus",
         "it has no meaning in this program; remove the line",
     ),
     (
@@ -157,7 +147,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "not supported by this version; CustomLog and ErrorLog write lines as they are told",
     ),
     (
-        "HttpProtocolOptions Protocols ProtocolsHonorOrder MergeSlashes AllowEncodedSlashes StrictHostCheck",
+        "HttpProtocolOptions Protocols ProtocolsHonorOrder MergeSlashes StrictHostCheck",
         "not supported by this version: HTTP/1.1 is always read strictly; remove the line",
     ),
     (
@@ -218,7 +208,7 @@ mod tests {
     #[test]
     fn names_of_httpd_are_found_in_any_case() {
         assert!(unsupported("rewriteengine").is_some());
-        assert!(unsupported("<location>").is_some());
+        assert!(unsupported("<files>").is_some());
         assert!(unsupported("Frobnicate").is_none());
         assert!(unsupported("").is_none());
     }

@@ -1,23 +1,108 @@
-//! The `ProxyPass` line: a path, a URL and parameters. Source: httpd mod_proxy.c `add_pass`, `set_worker_param`.
+//! `ProxyPass` and `ProxyPassMatch`: a place, a URL, flags and parameters. Source: httpd mod_proxy.c `add_pass`.
 
 use super::draft::Scope;
-use super::names;
-use super::value::{self, Unit::Seconds};
+use super::findings::Origin;
+use super::parameters;
+use super::sections::ProxySection;
 use crate::handshake::Upgrade;
-use crate::route::mapping::Mapping;
+use crate::route::backend::{Backend, Parameters};
+use crate::route::mapping::{Action, Mapping, Proxy, TargetPath};
+use crate::route::pattern::{Case, Pattern};
+use crate::route::place::{self, Place};
+use crate::route::template::Template;
 use crate::route::url::BackendUrl;
 use std::sync::Arc;
 
-/// `ProxyPass path url [key=value ...]`. Reports every problem of the line.
-pub(super) fn apply(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    let (prefix, url, parameters) = match words {
-        ["~", ..] => {
+/// A line whose backend is not known in full: a `<Proxy>` further down may say more about it.
+#[derive(Debug, Clone)]
+pub(super) struct MappingDraft {
+    pub(super) place: Place,
+    /// None: an exclusion.
+    pub(super) target: Option<TargetDraft>,
+    name: Arc<str>,
+    pub(super) at: Origin,
+    pub(super) directive: &'static str,
+}
+
+/// Where a line leads.
+#[derive(Debug, Clone)]
+pub(super) struct TargetDraft {
+    pub(super) url: BackendUrl,
+    path: TargetPath,
+    is_raw: bool,
+    own: Parameters,
+}
+
+impl MappingDraft {
+    /// The mapping, with what the `<Proxy>` sections say about its backend.
+    pub(super) fn resolve(&self, sections: &[Arc<ProxySection>]) -> Arc<Mapping> {
+        let action = match &self.target {
+            None => Action::Exclude,
+            Some(target) => {
+                let found = ProxySection::all_for(&target.url, sections);
+                Action::Proxy(Proxy {
+                    backend: Arc::new(Backend {
+                        url: target.url.clone(),
+                        parameters: target.own.clone().over(&found.parameters),
+                    }),
+                    path: target.path.clone(),
+                    is_raw: target.is_raw,
+                    changes: found.changes,
+                })
+            }
+        };
+        Arc::new(Mapping {
+            place: self.place.clone(),
+            action,
+            name: Arc::clone(&self.name),
+            origin: self.at.to_string(),
+        })
+    }
+}
+
+/// `ProxyPass [path] !|url [flags] [key=value ...]`. Reports every problem of the line.
+pub(super) fn proxy_pass(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    match words {
+        ["~", words @ ..] => line(scope, words, true),
+        _ => line(scope, words, false),
+    }
+}
+
+/// `ProxyPassMatch [pattern] !|url [flags] [key=value ...]`
+pub(super) fn proxy_pass_match(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    line(scope, words, true)
+}
+
+fn line(scope: &mut Scope<'_>, words: &[&str], is_pattern: bool) -> Result<(), String> {
+    let own_place = match &scope.section {
+        Some(section) => Some(section.place_of_mapping(is_pattern)?),
+        None => None,
+    };
+    let (place, place_text, words) = match (own_place, words) {
+        (Some(place), [first, rest @ ..]) => {
+            let is_place = |text: &str| text.starts_with(['/', '^']);
+            if is_place(first) && rest.first().is_some_and(|second| !second.contains('=')) {
+                return Err(format!(
+                    "\"{first}\": inside of a location the path is that of the location; write the URL alone"
+                ));
+            }
+            let text = place.to_string();
+            (place, text, words)
+        }
+        (None, [text, words @ ..]) if !words.is_empty() => {
+            let place = if is_pattern {
+                Pattern::parse(text, Case::Sensitive).map(Place::Pattern)
+            } else {
+                Place::below(text)
+            };
+            (place?, format!("{text:?}"), words)
+        }
+        _ if is_pattern => {
             return Err(
-                "patterns (\"~\") are not supported by this version; write one ProxyPass for each path prefix"
+                "expected a pattern and a URL, such as ProxyPassMatch \"^/app/(.*)/ws$\" \"ws://localhost:9000/$1\""
                     .to_owned(),
             );
         }
-        [prefix, url, parameters @ ..] => (*prefix, *url, parameters),
         _ => {
             return Err(
                 "expected a path and a URL, such as ProxyPass \"/ws/\" \"ws://localhost:9000/\""
@@ -25,200 +110,173 @@ pub(super) fn apply(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String>
             );
         }
     };
-    if !prefix.starts_with('/') {
-        scope.error(format!("the path \"{prefix}\" does not begin with \"/\""));
-    }
-    let url = backend(url);
-    let parameters = parameters
-        .iter()
-        .fold(Parameters::default(), |mut parameters, word| {
-            if let Err(problem) = parameters.take(word) {
-                scope.error(problem);
-            }
-            parameters
-        });
-    let mapping = Mapping {
-        prefix: prefix.to_owned(),
-        url: url?,
-        connect_timeout: parameters.connect_timeout,
-        timeout: parameters.timeout,
-        upgrade: parameters.upgrade,
-        origin: scope.at.to_string(),
+    let [url, words @ ..] = words else {
+        return Err("expected a URL or \"!\"".to_owned());
     };
-    for text in doubts(scope, &mapping) {
+    let target = if *url == "!" {
+        if let [word, ..] = words {
+            return Err(format!(
+                "\"{word}\" has no meaning for an exclusion; remove it"
+            ));
+        }
+        None
+    } else {
+        Some(target(
+            scope,
+            url,
+            words,
+            matches!(place, Place::Pattern(_)),
+        )?)
+    };
+    let within = match &scope.section {
+        Some(section) => format!("{} in {}", scope.directive, section.name),
+        None => format!("{} {place_text}", scope.directive),
+    };
+    let draft = MappingDraft {
+        place,
+        target,
+        name: within.into(),
+        at: scope.at.clone(),
+        directive: scope.directive,
+    };
+    for text in doubts(scope, &draft, url) {
         scope.warn(text);
     }
-    let at = scope.at.clone();
-    scope.host.mappings.push((Arc::new(mapping), at));
+    match &mut scope.section {
+        Some(section) => {
+            if let Some(other) = section.mapping.replace(draft) {
+                return Err(format!(
+                    "{} has one already, at {}; remove one",
+                    section.name, other.at
+                ));
+            }
+        }
+        None => scope.host.mappings.push(draft),
+    }
     Ok(())
 }
 
-fn backend(text: &str) -> Result<BackendUrl, String> {
-    if text == "!" {
-        return Err(
-            "exclusions (\"!\") are not supported by this version; map only the paths that shall be tunnelled"
-                .to_owned(),
-        );
+/// The URL with its flags and parameters.
+fn target(
+    scope: &mut Scope<'_>,
+    url: &str,
+    words: &[&str],
+    is_pattern: bool,
+) -> Result<TargetDraft, String> {
+    let parsed = if is_pattern {
+        url_of_pattern(url)
+    } else {
+        BackendUrl::parse(url).map(|url| (url, TargetPath::Appended))
+    };
+    let mut is_raw = false;
+    let mut own = Parameters::default();
+    for word in words {
+        let outcome = match word.to_ascii_lowercase().as_str() {
+            "nocanon" => {
+                is_raw = true;
+                Ok(())
+            }
+            "noquery" => {
+                scope.note("noquery has no effect: it concerns a variable of scripts, and the query goes to the backend");
+                Ok(())
+            }
+            _ => parameters::take(&mut own, word).map(|note| {
+                if let Some(note) = note {
+                    scope.note(note);
+                }
+            }),
+        };
+        if let Err(problem) = outcome {
+            scope.error(problem);
+        }
     }
-    let url = BackendUrl::parse(text)?;
+    let (url, path) = parsed?;
+    check_tls(&url)?;
+    Ok(TargetDraft {
+        url,
+        path,
+        is_raw,
+        own,
+    })
+}
+
+/// A URL of `wss://` needs TLS in this program.
+pub(super) fn check_tls(url: &BackendUrl) -> Result<(), String> {
     if url.tls && !cfg!(feature = "tls") {
         return Err(format!(
-            "\"{text}\": this program was built without TLS (feature \"tls\"); only ws:// can be used"
+            "\"{url}\": this program was built without TLS (feature \"tls\"); only ws:// can be used"
         ));
     }
-    Ok(url)
+    Ok(())
 }
 
-#[derive(Default)]
-struct Parameters {
-    connect_timeout: Option<std::time::Duration>,
-    timeout: Option<std::time::Duration>,
-    upgrade: Upgrade,
-}
-
-/// The parameters that are obeyed.
-const OBEYED: [&str; 3] = ["connectiontimeout", "timeout", "upgrade"];
-
-/// Parameters and flags of httpd that are not obeyed, and why.
-const UNSUPPORTED: &[(&[&str], &str)] = &[
-    (
-        &["nocanon", "noquery", "interpolate", "mapping"],
-        "not supported by this version: the path is always decoded, checked and encoded anew, and the query is kept",
-    ),
-    (
-        &["max"],
-        "not supported by this version; MaxRequestWorkers bounds all tunnels together",
-    ),
-    (
-        &[
-            "min",
-            "smax",
-            "ttl",
-            "acquire",
-            "disablereuse",
-            "enablereuse",
-        ],
-        "there is no pool of backend connections: each tunnel has one of its own; remove it",
-    ),
-    (&["keepalive"], "TCP keepalive is always on; remove it"),
-    (
-        &[
-            "retry",
-            "route",
-            "redirect",
-            "loadfactor",
-            "lbset",
-            "status",
-            "lbmethod",
-            "stickysession",
-            "stickysessionsep",
-            "scolonpathdelim",
-            "nofailover",
-            "maxattempts",
-            "failonstatus",
-            "failontimeout",
-            "forcerecovery",
-            "nonce",
-            "growth",
-        ],
-        "it belongs to balancers, which are not supported by this version; remove it",
-    ),
-    (
-        &[
-            "ping",
-            "addressttl",
-            "receivebuffersize",
-            "iobuffersize",
-            "responsefieldsize",
-            "flushpackets",
-            "flushwait",
-            "flusher",
-            "secret",
-            "multipathtcp",
-        ],
-        "not supported by this version; remove it",
-    ),
-];
-
-impl Parameters {
-    /// Takes one `key=value`; keys in any case, the last of a key counts.
-    fn take(&mut self, word: &str) -> Result<(), String> {
-        let (key, value) = match value::key_value(word) {
-            Some((key, value)) => (key, Some(value)),
-            None => (word, None),
-        };
-        let lower = key.to_ascii_lowercase();
-        if let Some((_, why)) = UNSUPPORTED
-            .iter()
-            .find(|(keys, _)| keys.contains(&lower.as_str()))
-        {
-            return Err(format!("parameter \"{key}\": {why}"));
+/// The URL of a pattern: what was captured may stand in its path only.
+// httpd: also in the host and the port, so that a request can choose where it is sent to.
+fn url_of_pattern(text: &str) -> Result<(BackendUrl, TargetPath), String> {
+    let Some(first) = text.find('$') else {
+        return Ok((BackendUrl::parse(text)?, TargetPath::Appended));
+    };
+    let (origin, _) = text.split_at(first);
+    let authority = origin.find("://").map_or(0, |colon| colon + 3);
+    let path_start = origin.get(authority..).and_then(|rest| rest.find('/'));
+    let (origin, path) = text.split_at(path_start.map_or(first, |start| authority + start));
+    let url = BackendUrl::parse(origin).map_err(|problem| {
+        if origin.contains("://") && origin.ends_with(['/', ':', '.', '-']) {
+            format!("\"{text}\": what a request holds may not choose the host or the port; \"$\" may stand in the path only")
+        } else {
+            problem
         }
-        let Some(value) = value else {
-            return Err(format!(
-                "expected parameters in the form key=value, found \"{word}\""
-            ));
-        };
-        let done = match lower.as_str() {
-            "connectiontimeout" => value::positive_duration(value, Seconds)
-                .map(|limit| self.connect_timeout = Some(limit)),
-            "timeout" => {
-                value::positive_duration(value, Seconds).map(|limit| self.timeout = Some(limit))
-            }
-            "upgrade" => Upgrade::parse(value).map(|upgrade| self.upgrade = upgrade),
-            _ => {
-                return Err(match names::near_miss(key, OBEYED) {
-                    Some(near) => {
-                        format!("unknown parameter \"{key}\"; did you mean \"{near}\"?")
-                    }
-                    None => format!(
-                        "unknown parameter \"{key}\"; expected {}",
-                        OBEYED.join(", ")
-                    ),
-                });
-            }
-        };
-        done.map_err(|problem| format!("{lower}: {problem}"))
+    })?;
+    if path.contains(['?', '#']) {
+        return Err(format!(
+            "\"{text}\" has a query or a fragment; the query of a request is that of the client (RewriteRule can change it)"
+        ));
     }
+    Ok((url, TargetPath::Template(Template::of_mapping(path)?)))
 }
 
 /// What is legal in a mapping and probably not meant.
-fn doubts(scope: &Scope<'_>, mapping: &Mapping) -> Vec<String> {
+fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<String> {
     let mut doubts = Vec::new();
-    let prefix = &mapping.prefix;
-    // What matches a prefix matches all that lies below it, so the later entry can never have its turn.
-    let mut earlier = scope.host.mappings.iter();
-    if let Some((first, at)) = earlier.find(|(first, _)| first.rest(prefix.as_bytes()).is_some()) {
-        doubts.push(if first.prefix == *prefix {
-            format!("\"{prefix}\" is never reached: it is mapped at {at} already, and the first counts")
-        } else {
-            format!(
-                "\"{prefix}\" is never reached: \"{}\" at {at} matches first; put the longer path before it",
-                first.prefix
-            )
-        });
+    if scope.section.is_none()
+        && let Some(text) = shadowed(&scope.host.mappings, &draft.place)
+    {
+        doubts.push(text);
     }
-    if prefix.contains(['%', '?', '#']) {
+    let Some(target) = &draft.target else {
+        return doubts;
+    };
+    let url = &target.url;
+    match &draft.place {
+        Place::Prefix(prefix) => {
+            if prefix.contains(['%', '?', '#']) {
+                doubts.push(format!(
+                    "\"{prefix}\" is compared with the decoded path without its query, so \"%\", \"?\" and \"#\" stand for themselves"
+                ));
+            }
+            doubts.extend(slashes(prefix, url));
+        }
+        Place::Pattern(pattern) => {
+            if matches!(target.path, TargetPath::Appended) {
+                doubts.push(format!(
+                    "there is no $1 in \"{written_url}\", so the whole path of the request is appended to it"
+                ));
+            }
+            if pattern.as_str().contains('?') && pattern.as_str().contains("\\?") {
+                doubts.push(
+                    "the pattern looks for a \"?\", but it sees the path without the query"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    if !url.tls && url.port == 443 {
         doubts.push(format!(
-            "\"{prefix}\" is compared with the decoded path without its query, so \"%\", \"?\" and \"#\" stand for themselves"
+            "\"{url}\" speaks plain WebSocket to port 443, where TLS is usual; write wss:// if that is meant"
         ));
     }
-    let url = &mapping.url;
-    match (prefix.ends_with('/'), url.path.ends_with('/')) {
-        (true, false) if url.path.is_empty() => doubts.push(format!(
-            "\"{prefix}\" ends in \"/\" and the URL does not; a \"/\" is inserted between \"{url}\" and the rest of the path"
-        )),
-        (true, false) => doubts.push(format!(
-            "\"{prefix}\" ends in \"/\" and the URL does not, so \"{prefix}x\" becomes \"{}x\"",
-            url.path
-        )),
-        (false, true) => doubts.push(format!(
-            "the URL ends in \"/\" and \"{prefix}\" does not, so \"{prefix}/x\" becomes \"{}/x\"",
-            url.path
-        )),
-        _ => {}
-    }
-    if mapping.upgrade == Upgrade::None {
+    doubts.extend(parameters::doubts(&target.own));
+    if target.own.upgrade == Some(Upgrade::None) {
         doubts.push(
             "upgrade=NONE: the client's Upgrade field is not looked at, so any request from any page opens a tunnel"
                 .to_owned(),
@@ -227,20 +285,47 @@ fn doubts(scope: &Scope<'_>, mapping: &Mapping) -> Vec<String> {
     doubts
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Why a place can never have its turn: what matches a prefix matches all that lies below it.
+fn shadowed(earlier: &[MappingDraft], place: &Place) -> Option<String> {
+    let covers = |first: &&MappingDraft| match (&first.place, place) {
+        (Place::Prefix(first), Place::Prefix(prefix)) => {
+            place::behind(first, prefix.as_bytes()).is_some()
+        }
+        (Place::Pattern(first), Place::Pattern(pattern)) => first == pattern,
+        (Place::Prefix(first), Place::Pattern(_)) => first == "/",
+        (Place::Pattern(_), Place::Prefix(_)) => false,
+    };
+    let first = earlier.iter().find(covers)?;
+    let at = &first.at;
+    let does = if first.target.is_some() {
+        "mapped"
+    } else {
+        "excluded"
+    };
+    Some(if first.place == *place {
+        format!("{place} is never reached: it is {does} at {at} already, and the first counts")
+    } else {
+        format!(
+            "{place} is never reached: {} at {at} matches first; put the longer path before it",
+            first.place
+        )
+    })
+}
 
-    #[test]
-    fn a_key_is_obeyed_or_refused_by_name() {
-        let refusal = |word: &str| Parameters::default().take(word).unwrap_err();
-        assert!(refusal("timout=5").contains("did you mean \"timeout\"?"));
-        assert!(refusal("frobnicate=1").contains("expected connectiontimeout"));
-        assert!(refusal("Retry=5").contains("balancers"));
-        assert!(refusal("nocanon").contains("not supported"));
-        assert!(refusal("timeout").contains("key=value"));
-        assert!(refusal("timeout=0").starts_with("timeout: "));
-        assert!(refusal("=5").contains("key=value"));
-        assert_eq!(Parameters::default().take("TimeOut=500ms"), Ok(()));
+/// A slash at the end of one side only.
+fn slashes(prefix: &str, url: &BackendUrl) -> Option<String> {
+    match (prefix.ends_with('/'), url.path.ends_with('/')) {
+        (true, false) if url.path.is_empty() => Some(format!(
+            "\"{prefix}\" ends in \"/\" and the URL does not; a \"/\" is inserted between \"{url}\" and the rest of the path"
+        )),
+        (true, false) => Some(format!(
+            "\"{prefix}\" ends in \"/\" and the URL does not, so \"{prefix}x\" becomes \"{}x\"",
+            url.path
+        )),
+        (false, true) => Some(format!(
+            "the URL ends in \"/\" and \"{prefix}\" does not, so \"{prefix}/x\" becomes \"{}/x\"",
+            url.path
+        )),
+        _ => None,
     }
 }

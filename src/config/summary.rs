@@ -2,6 +2,9 @@
 
 use super::{Config, VirtualHost};
 use crate::handshake::Upgrade;
+use crate::route::backend::Backend;
+use crate::route::mapping::{Action, Mapping, TargetPath};
+use crate::route::settings::Change;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -78,43 +81,112 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         "; line {}, field {}, fields {}",
         host.limits.line, host.limits.field, host.limits.fields
     )?;
+    let settings = &host.router.settings;
     writeln!(
         out,
         "  timeout {}, tunnel idle {}, half closed {}",
         limit(Some(host.timeout)),
-        limit(host.idle_timeout),
-        limit(Some(host.half_close_timeout))
+        limit(settings.idle_timeout),
+        limit(Some(settings.half_close_timeout))
     )?;
-    if host.asynchronous {
+    if settings.asynchronous {
         writeln!(
             out,
             "  asynchronous, after {}",
-            limit(Some(host.async_delay))
+            limit(Some(settings.async_delay))
         )?;
     }
     writeln!(
         out,
         "  preserve host {}, add headers {}",
-        on_off(host.preserve_host),
-        on_off(host.add_headers)
+        on_off(settings.preserve_host),
+        on_off(settings.add_headers)
     )?;
     for log in &host.access_logs {
         writeln!(out, "  access log {}  [{}]", log.path.display(), log.origin)?;
     }
+    for location in &host.router.locations {
+        writeln!(out, "  {}  [{}]", location.name, location.origin)?;
+        for change in &location.changes {
+            writeln!(out, "    {change}")?;
+        }
+        if let Some(mapping) = &location.mapping {
+            write!(out, "  ")?;
+            write_mapping(out, host, mapping)?;
+        }
+    }
     for mapping in &host.router.mappings {
-        writeln!(
-            out,
-            "  {:?} -> {} upgrade={} connect {} step {}{}  [{}]",
-            mapping.prefix,
-            mapping.url,
-            upgrade(&mapping.upgrade),
-            limit(Some(host.connect_timeout(mapping))),
-            limit(Some(host.backend_timeout(mapping))),
-            if mapping.url.tls { verified(host) } else { "" },
-            mapping.origin
-        )?;
+        write_mapping(out, host, mapping)?;
     }
     Ok(())
+}
+
+fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt::Result {
+    write!(out, "  {} -> ", mapping.place)?;
+    match &mapping.action {
+        Action::Exclude => write!(out, "excluded")?,
+        Action::Proxy(proxy) => {
+            let url = &proxy.backend.url;
+            let raw = if proxy.is_raw { " nocanon" } else { "" };
+            write!(out, "{url}")?;
+            if let TargetPath::Template(template) = &proxy.path {
+                write!(out, "{template}")?;
+            }
+            write!(out, "{raw}")?;
+            write_backend(out, host, &proxy.backend)?;
+        }
+    }
+    writeln!(out, "  [{}]", mapping.origin)?;
+    if let Action::Proxy(proxy) = &mapping.action {
+        for change in &proxy.changes {
+            writeln!(out, "    {change}")?;
+        }
+    }
+    Ok(())
+}
+
+fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt::Result {
+    let parameters = &backend.parameters;
+    write!(
+        out,
+        " upgrade={} connect {} step {}{}",
+        parameters.upgrade.as_ref().map_or("WebSocket", upgrade),
+        limit(Some(host.connect_timeout(backend))),
+        limit(Some(host.backend_timeout(backend))),
+        if backend.url.tls { verified(host) } else { "" },
+    )?;
+    if let Some(max) = parameters.max {
+        let wait = parameters
+            .acquire
+            .unwrap_or_else(|| host.backend_timeout(backend));
+        write!(out, " max {max}, waiting {}", limit(Some(wait)))?;
+    }
+    if parameters.keepalive == Some(false) {
+        write!(out, " keepalive Off")?;
+    }
+    if let Some(size) = parameters.receive_buffer {
+        write!(out, " receive buffer {size}")?;
+    }
+    if let Some(size) = parameters.answer_field {
+        write!(out, " answer field {size}")?;
+    }
+    if parameters.is_disabled == Some(true) {
+        write!(out, " disabled")?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PreserveHost(on) => write!(f, "preserve host {}", on_off(*on)),
+            Self::AddHeaders(on) => write!(f, "add headers {}", on_off(*on)),
+            Self::IdleTimeout(idle) => write!(f, "tunnel idle {}", limit(*idle)),
+            Self::HalfCloseTimeout(bound) => write!(f, "half closed {}", limit(Some(*bound))),
+            Self::Asynchronous(on) => write!(f, "asynchronous {}", on_off(*on)),
+            Self::AsyncDelay(delay) => write!(f, "asynchronous after {}", limit(Some(*delay))),
+        }
+    }
 }
 
 fn upgrade(upgrade: &Upgrade) -> &str {

@@ -104,6 +104,10 @@ impl From<HeadError> for Refusal {
 /// What went wrong between us and a backend before a tunnel began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendFailure {
+    /// It is not to be used. httpd: `status=+D`.
+    Disabled,
+    /// It has as many tunnels as it may have, and none ended in time. httpd: `max=`, `acquire=`.
+    Busy,
     /// Its name has no address.
     Resolve,
     /// No address took the connection.
@@ -136,7 +140,7 @@ impl BackendFailure {
     pub fn status(self) -> u16 {
         match self {
             // httpd: a connect timeout is 503 there too, as one of the ways of not being reachable.
-            Self::Connect | Self::ConnectTimeout => 503,
+            Self::Disabled | Self::Busy | Self::Connect | Self::ConnectTimeout => 503,
             Self::TlsTimeout | Self::AnswerTimeout => 504,
             Self::Resolve | Self::Tls | Self::Closed | Self::Garbage | Self::BadSwitch => 502,
         }

@@ -4,12 +4,39 @@ use super::listen::set_leg_options;
 use super::wait::{Interrupted, Waiter, Want};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, connect as start, getpeername, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as start, getpeername,
+    socket_with, sockopt,
 };
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long to wait at first before a Unix socket whose queue is full is asked again.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// The longest such wait: it doubles each time.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a TCP connection to a backend is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Whether a silent connection is probed, so that a backend that is gone is found. httpd: `keepalive=`.
+    pub keepalive: bool,
+    /// What the kernel may hold of what the backend has sent, in bytes; unset: it decides for itself, and adapts. It takes
+    /// no more than `net.core.rmem_max`. httpd: `receivebuffersize=`.
+    pub receive_buffer: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            keepalive: true,
+            receive_buffer: None,
+        }
+    }
+}
 
 /// Connects to the first of `addresses` that answers. Each gets an equal share of the time that is left, so
 /// that one that swallows packets does not use up the time of the others.
@@ -19,6 +46,7 @@ use std::time::Instant;
 pub fn connect(
     addresses: &[IpAddr],
     port: u16,
+    options: Options,
     deadline: Instant,
     waiter: &mut Waiter,
 ) -> Result<TcpStream, Interrupted> {
@@ -30,7 +58,8 @@ pub fn connect(
         let now = Instant::now();
         let share =
             deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
-        match connect_to(SocketAddr::new(*address, port), now + share, waiter) {
+        let address = SocketAddr::new(*address, port);
+        match connect_to(address, options, now + share, waiter) {
             Ok(stream) => return Ok(stream),
             Err(Interrupted::Cancelled) => return Err(Interrupted::Cancelled),
             Err(error) => failure = error,
@@ -41,6 +70,7 @@ pub fn connect(
 
 fn connect_to(
     address: SocketAddr,
+    options: Options,
     deadline: Instant,
     waiter: &mut Waiter,
 ) -> Result<TcpStream, Interrupted> {
@@ -51,7 +81,11 @@ fn connect_to(
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
-    set_leg_options(&socket)?;
+    set_leg_options(&socket, options.keepalive)?;
+    if let Some(bytes) = options.receive_buffer {
+        // Before the connection is made, which settles how large the window can become.
+        sockopt::set_socket_recv_buffer_size(&socket, bytes).map_err(io::Error::from)?;
+    }
     match start(&socket, &address) {
         Ok(()) => {}
         // An interrupted connect goes on by itself.
@@ -68,4 +102,140 @@ fn connect_to(
         Err(error) => return Err(Interrupted::Failed(error.into())),
     }
     Ok(socket.into())
+}
+
+/// Connects to the Unix socket at `path`, which is done at once or not at all, but for a backend that has too many
+/// connections to accept: nothing tells when it has room again, so it is asked again and again until the deadline.
+///
+/// # Errors
+/// As the system says them: nobody listens there, or it may not be used; or the deadline has passed.
+pub fn connect_unix(
+    path: &Path,
+    deadline: Instant,
+    waiter: &mut Waiter,
+) -> Result<UnixStream, Interrupted> {
+    let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(io::Error::from)?;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match start(&socket, &address) {
+            Ok(()) => return Ok(socket.into()),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let until = deadline.min(Instant::now() + pause);
+                match waiter.wait([], Some(until)) {
+                    Err(Interrupted::Deadline) if until < deadline => {}
+                    Err(why) => return Err(why),
+                    Ok([]) => {}
+                }
+                pause = LONGEST_PAUSE.min(2 * pause);
+            }
+            Err(error) => return Err(Interrupted::Failed(error.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::wait::Cancel;
+    use rustix::net::{bind, listen};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+
+    fn waiter() -> (Waiter, Arc<Cancel>) {
+        let cancel = Arc::new(Cancel::new().unwrap());
+        (Waiter::new(Arc::clone(&cancel)).unwrap(), cancel)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn a_connection_has_the_options_that_it_was_given() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connect = |options| {
+            let addresses = [Ipv4Addr::LOCALHOST.into()];
+            connect(&addresses, port, options, soon(), &mut waiter().0).unwrap()
+        };
+        let usual = connect(Options::default());
+        assert!(sockopt::socket_keepalive(&usual).unwrap());
+        assert!(usual.nodelay().unwrap());
+        let other = connect(Options {
+            keepalive: false,
+            receive_buffer: Some(20_000),
+        });
+        assert!(!sockopt::socket_keepalive(&other).unwrap());
+        assert!(other.nodelay().unwrap());
+        // socket(7): the kernel doubles it, for what it needs itself.
+        assert_eq!(sockopt::socket_recv_buffer_size(&other).unwrap(), 40_000);
+    }
+
+    /// A Unix socket that listens, and takes this many connections before it is full.
+    fn listener(backlog: i32) -> (OwnedFd, std::path::PathBuf) {
+        let path = std::env::temp_dir().join(format!(
+            "proxy-wstunnel-{}-{backlog}.sock",
+            std::process::id()
+        ));
+        let _ = std::fs::remove_file(&path);
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&socket, backlog).unwrap();
+        (socket, path)
+    }
+
+    #[test]
+    fn a_unix_socket_that_is_full_is_waited_for_until_it_has_room() {
+        let (listener, path) = listener(0);
+        let (mut waiter, _) = waiter();
+        let first = connect_unix(&path, soon(), &mut waiter).unwrap();
+        assert_eq!(first.peer_addr().unwrap().as_pathname(), Some(&*path));
+        let began = Instant::now();
+        let too_late = began + Duration::from_millis(5);
+        let outcome = connect_unix(&path, too_late, &mut waiter);
+        assert!(matches!(outcome, Err(Interrupted::Deadline)), "{outcome:?}");
+        assert!(Instant::now() >= too_late);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| connect_unix(&path, soon(), &mut waiter).is_ok());
+            std::thread::sleep(Duration::from_millis(5));
+            rustix::net::accept(&listener).unwrap();
+            assert!(waits.join().unwrap());
+        });
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn who_waits_for_a_unix_socket_is_told_to_stop() {
+        let (_listener, path) = listener(1);
+        let (mut waiter, cancel) = waiter();
+        let _taken: Vec<UnixStream> = (0..2)
+            .map(|_| connect_unix(&path, soon(), &mut waiter).unwrap())
+            .collect();
+        cancel.cancel();
+        let outcome = connect_unix(&path, soon(), &mut waiter);
+        assert!(
+            matches!(outcome, Err(Interrupted::Cancelled)),
+            "{outcome:?}"
+        );
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_unix_socket_that_is_not_there_is_said_at_once() {
+        let (mut waiter, _) = waiter();
+        let mut failed = |path: &str| match connect_unix(Path::new(path), soon(), &mut waiter) {
+            Err(Interrupted::Failed(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(failed("/nowhere/app.sock").kind(), io::ErrorKind::NotFound);
+        assert_eq!(failed("/dev/null").kind(), io::ErrorKind::ConnectionRefused);
+        let long = format!("/{}", "x".repeat(108));
+        assert!(failed(&long).raw_os_error().is_some());
+    }
 }

@@ -16,11 +16,14 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Unanswered probes until the peer counts as dead.
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// What every leg's socket is: small messages leave at once, and a peer that is gone is found.
-pub(super) fn set_leg_options(socket: &OwnedFd) -> io::Result<()> {
+/// What every leg's TCP socket is: small messages leave at once, and with `keepalive` a peer that is gone is found.
+pub(super) fn set_leg_options(socket: &OwnedFd, keepalive: bool) -> io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
     // Urgent data is a byte of the stream like any other; else it would be taken out of it.
     sockopt::set_socket_oobinline(socket, true)?;
+    if !keepalive {
+        return Ok(());
+    }
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
@@ -78,7 +81,7 @@ impl Listener {
             sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
         }
         // Accepted sockets inherit these: six system calls less for each.
-        set_leg_options(&socket)?;
+        set_leg_options(&socket, true)?;
         bind(&socket, &address)?;
         listen(&socket, backlog)?;
         let address = getsockname(&socket)?.try_into()?;

@@ -5,45 +5,119 @@ use super::wait::{Interrupted, Waiter, Want};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// How long a closing connection may still send what nobody will read. httpd: lingering close, 2 s of silence.
 pub const LINGER: Duration = Duration::from_secs(2);
 
+/// A connected, non-blocking socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// Of TCP.
+    Tcp(TcpStream),
+    /// Of the Unix domain.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn shut_down_writing(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.shutdown(Shutdown::Write),
+            Self::Unix(unix) => unix.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl From<TcpStream> for Socket {
+    fn from(tcp: TcpStream) -> Self {
+        Self::Tcp(tcp)
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(unix: UnixStream) -> Self {
+        Self::Unix(unix)
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.read(buffer),
+            Self::Unix(unix) => unix.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.write(bytes),
+            Self::Unix(unix) => unix.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        }
+    }
+}
+
 /// A non-blocking byte stream.
 #[derive(Debug)]
 pub enum Stream {
-    /// Bare TCP.
-    Tcp(TcpStream),
-    /// TLS over TCP.
+    /// The bare socket.
+    Plain(Socket),
+    /// TLS over a socket.
     Tls(Box<TlsStream>),
 }
 
+impl<S: Into<Socket>> From<S> for Stream {
+    fn from(socket: S) -> Self {
+        Self::Plain(socket.into())
+    }
+}
+
 impl Stream {
-    /// Whether bytes may wait inside of this program, where no event tells of them.
+    /// Whether no bytes wait inside of this program, where no event tells of them.
     pub fn is_plain(&self) -> bool {
-        matches!(self, Self::Tcp(_))
+        matches!(self, Self::Plain(_))
+    }
+
+    /// Whether a read that fills only a part of the buffer has taken all there is. In the Unix domain it may also have
+    /// stopped at bytes that a descriptor came with.
+    pub fn short_read_drains(&self) -> bool {
+        matches!(self, Self::Plain(Socket::Tcp(_)))
     }
 
     /// The socket, where its bytes are the stream's bytes.
     pub fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Tcp(tcp) => Some(tcp.as_fd()),
+            Self::Plain(socket) => Some(socket.as_fd()),
             Self::Tls(_) => None,
         }
     }
 
-    fn tcp(&self) -> &TcpStream {
+    fn socket(&self) -> &Socket {
         match self {
-            Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.tcp(),
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.socket(),
         }
     }
 
     /// What the last operation that would have blocked waits for: a TLS read may wait for room to write.
     fn blocked_on(&self, operation: Want) -> Want {
         match self {
-            Self::Tcp(_) => operation,
+            Self::Plain(_) => operation,
             Self::Tls(tls) => tls.blocked_on(),
         }
     }
@@ -56,7 +130,7 @@ impl Stream {
     /// Whether the stream has ended without the peer having said so in TLS: anybody on the way may have ended it.
     pub fn was_cut(&self) -> bool {
         match self {
-            Self::Tcp(_) => false,
+            Self::Plain(_) => false,
             Self::Tls(tls) => tls.was_cut(),
         }
     }
@@ -67,7 +141,7 @@ impl Stream {
             tls.close_notify();
         }
         // A peer that has already gone cannot be told.
-        let _ = self.tcp().shutdown(Shutdown::Write);
+        let _ = self.socket().shut_down_writing();
     }
 
     /// Writes all of `bytes`.
@@ -138,7 +212,7 @@ impl Stream {
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => tcp.read(buffer),
+            Self::Plain(socket) => socket.read(buffer),
             Self::Tls(tls) => tls.read(buffer),
         }
     }
@@ -147,7 +221,7 @@ impl Read for Stream {
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => tcp.write(bytes),
+            Self::Plain(socket) => socket.write(bytes),
             Self::Tls(tls) => tls.write(bytes),
         }
     }
@@ -159,6 +233,6 @@ impl Write for Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.tcp().as_fd()
+        self.socket().as_fd()
     }
 }

@@ -1,9 +1,8 @@
 //! TLS towards backends: the only file that knows the TLS library, and whether there is one.
 
-use super::stream::Stream;
+use super::stream::{Socket, Stream};
 use super::wait::{Interrupted, Waiter};
 use std::fmt;
-use std::net::TcpStream;
 use std::time::Instant;
 
 /// Whom a TLS client trusts. httpd: `SSLProxyVerify`, `SSLProxyCACertificateFile`.
@@ -39,7 +38,7 @@ pub use library::{Connector, TlsStream};
 
 #[cfg(feature = "tls")]
 mod library {
-    use super::{Instant, Stream, TcpStream, TlsError, Trust, Waiter};
+    use super::{Instant, Socket, Stream, TlsError, Trust, Waiter};
     use crate::net::wait::Want;
     use native_tls::{Certificate, HandshakeError, TlsConnector};
     use std::error::Error as _;
@@ -78,18 +77,18 @@ mod library {
             Ok(Self { library })
         }
 
-        /// Speaks TLS over `tcp` with a peer called `name`, which is sent as SNI and verified.
+        /// Speaks TLS over `socket` with a peer called `name`, which is sent as SNI and verified.
         ///
         /// # Errors
         /// [`TlsError`].
         pub fn connect(
             &self,
             name: &str,
-            tcp: TcpStream,
+            socket: Socket,
             deadline: Instant,
             waiter: &mut Waiter,
         ) -> Result<Stream, TlsError> {
-            let mut outcome = self.library.connect(name, Observed::new(tcp));
+            let mut outcome = self.library.connect(name, Observed::new(socket));
             loop {
                 match outcome {
                     Ok(library) => {
@@ -102,7 +101,7 @@ mod library {
                         let observed = half_way.get_ref();
                         waiter
                             .wait(
-                                [(observed.tcp.as_fd(), observed.blocked_on)],
+                                [(observed.socket.as_fd(), observed.blocked_on)],
                                 Some(deadline),
                             )
                             .map_err(TlsError::Interrupted)?;
@@ -138,8 +137,8 @@ mod library {
     }
 
     impl TlsStream {
-        pub(in crate::net) fn tcp(&self) -> &TcpStream {
-            &self.library.get_ref().tcp
+        pub(in crate::net) fn socket(&self) -> &Socket {
+            &self.library.get_ref().socket
         }
 
         pub(in crate::net) fn blocked_on(&self) -> Want {
@@ -191,15 +190,15 @@ mod library {
     /// A socket that remembers what the library cannot be asked: what it last waited for, and whether it has ended.
     #[derive(Debug)]
     struct Observed {
-        tcp: TcpStream,
+        socket: Socket,
         blocked_on: Want,
         ended: bool,
     }
 
     impl Observed {
-        fn new(tcp: TcpStream) -> Self {
+        fn new(socket: Socket) -> Self {
             Self {
-                tcp,
+                socket,
                 blocked_on: Want::Read,
                 ended: false,
             }
@@ -217,7 +216,7 @@ mod library {
 
     impl Read for Observed {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let outcome = self.tcp.read(buffer);
+            let outcome = self.socket.read(buffer);
             self.ended |= matches!(outcome, Ok(0)) && !buffer.is_empty();
             self.note(Want::Read, outcome)
         }
@@ -225,7 +224,7 @@ mod library {
 
     impl Write for Observed {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let outcome = self.tcp.write(bytes);
+            let outcome = self.socket.write(bytes);
             self.note(Want::Write, outcome)
         }
 
@@ -243,7 +242,7 @@ mod library {
     reason = "the same as above, and never called"
 )]
 mod library {
-    use super::{Instant, Stream, TcpStream, TlsError, Trust, Waiter};
+    use super::{Instant, Socket, Stream, TlsError, Trust, Waiter};
     use crate::net::wait::Want;
     use std::io::{self, Read, Write};
 
@@ -258,7 +257,7 @@ mod library {
         pub fn connect(
             &self,
             _: &str,
-            _: TcpStream,
+            _: Socket,
             _: Instant,
             _: &mut Waiter,
         ) -> Result<Stream, TlsError> {
@@ -270,7 +269,7 @@ mod library {
     pub enum TlsStream {}
 
     impl TlsStream {
-        pub(in crate::net) fn tcp(&self) -> &TcpStream {
+        pub(in crate::net) fn socket(&self) -> &Socket {
             match *self {}
         }
 

@@ -1,114 +1,156 @@
-//! One `ProxyPass` line.
+//! One `ProxyPass` or `ProxyPassMatch` line: where it applies, and what a backend is asked for there.
 
-use super::url::BackendUrl;
-use crate::handshake::Upgrade;
-use std::fmt;
-use std::time::Duration;
+use super::backend::Backend;
+use super::pattern::{Captures, Subject};
+use super::place::{self, Place};
+use super::settings::Change;
+use super::template::Template;
+use crate::http::answer::Refusal;
+use std::cell::OnceCell;
+use std::sync::Arc;
 
-/// One mapping: a path prefix and the backend that serves what is below it. httpd: `ProxyPass`.
+/// One mapping. httpd: an entry of `ProxyPass` or `ProxyPassMatch`.
 #[derive(Debug, Clone)]
 pub struct Mapping {
-    /// The path prefix as configured. Begins with `/`.
-    pub prefix: String,
-    /// Where it leads.
-    pub url: BackendUrl,
-    /// `connectiontimeout=`: time for the TCP connect; unset means as `timeout`.
-    pub connect_timeout: Option<Duration>,
-    /// `timeout=`; unset means `ProxyTimeout`, else `Timeout`.
-    pub timeout: Option<Duration>,
-    /// `upgrade=`
-    pub upgrade: Upgrade,
+    /// Where it applies.
+    pub place: Place,
+    /// What happens there.
+    pub action: Action,
+    /// How logs name it: `ProxyPass "/ws2/"`.
+    pub name: Arc<str>,
     /// Where it was configured: `file:line`.
     pub origin: String,
 }
 
-impl Mapping {
-    /// What of a canonical `path` is behind the prefix, or `None` if the path is not below it.
+/// What a mapping does with a request that it meets.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// `!`: nothing is mapped here, whatever comes later.
+    Exclude,
+    /// A backend is asked.
+    Proxy(Proxy),
+}
+
+/// The way to a backend.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// Which one.
+    pub backend: Arc<Backend>,
+    /// What it is asked for.
+    pub path: TargetPath,
+    /// `nocanon`: the rest of the path goes to the backend as the client wrote it.
+    pub is_raw: bool,
+    /// What the `<Proxy>` sections of this backend change.
+    pub changes: Vec<Change>,
+}
+
+/// The path that a backend is asked for.
+#[derive(Debug, Clone)]
+pub enum TargetPath {
+    /// That of its URL, and behind it what the place left over; all of the path, where the place is a pattern.
+    Appended,
+    /// Made of what a pattern captured.
+    Template(Template),
+}
+
+/// The path and the query of a request, as mappings look at them.
+#[derive(Debug)]
+pub struct Asked<'r> {
+    /// The path as the client wrote it; empty where a rule has changed it since.
+    raw: &'r str,
+    /// The canonical path.
+    path: &'r [u8],
+    /// As the client wrote it, or as a rule did.
+    query: Option<&'r str>,
+    /// [`Self::path`], for patterns. Made when the first one asks.
+    subject: OnceCell<Subject<'r>>,
+}
+
+impl<'r> Asked<'r> {
+    pub(super) fn new(raw: &'r str, path: &'r [u8], query: Option<&'r str>) -> Self {
+        Self {
+            raw,
+            path,
+            query,
+            subject: OnceCell::new(),
+        }
+    }
+
+    pub(super) fn subject(&self) -> &Subject<'r> {
+        self.subject.get_or_init(|| Subject::new(self.path))
+    }
+}
+
+impl Place {
+    /// Whether `asked` lies here.
+    pub(super) fn holds(&self, asked: &Asked<'_>) -> bool {
+        match self {
+            Self::Prefix(prefix) => place::behind(prefix, asked.path).is_some(),
+            Self::Pattern(pattern) => pattern.is_match(asked.subject()),
+        }
+    }
+}
+
+impl Proxy {
+    /// The target for the backend, if `asked` lies at `place`: path and query.
     ///
-    /// A run of slashes in the prefix stands for any run of slashes, and a prefix ends where a segment does: `/ws` is not a
-    /// prefix of `/wsx`. (httpd `alias_match`.)
-    pub fn rest<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
-        let mut rest = path;
-        let mut prefix = self.prefix.as_bytes();
-        while let Some((expected, behind)) = prefix.split_first() {
-            rest = rest.strip_prefix(&[*expected])?;
-            prefix = behind;
-            if *expected == b'/' {
-                rest = without_slashes(rest);
-                prefix = without_slashes(prefix);
+    /// # Errors
+    /// 500 where a template makes too much of it.
+    pub(super) fn target(
+        &self,
+        place: &Place,
+        asked: &Asked<'_>,
+    ) -> Result<Option<String>, Refusal> {
+        let url = &self.backend.url;
+        if self.is_raw
+            && is_plain(asked.raw)
+            && let Some(target) = self.raw_target(place, asked)?
+        {
+            return Ok(Some(target));
+        }
+        match place {
+            Place::Prefix(prefix) => {
+                let rest = place::behind(prefix, asked.path);
+                Ok(rest.map(|rest| url.target(rest, asked.query)))
+            }
+            Place::Pattern(pattern) => match pattern.find(asked.subject()) {
+                None => Ok(None),
+                Some(captures) => {
+                    let path = self.path_for(&captures, asked.path)?;
+                    Ok(Some(url.target(&path, asked.query)))
+                }
+            },
+        }
+    }
+
+    /// As [`Self::target`], with the path as the client wrote it; `None` if only its canonical form lies at `place`.
+    fn raw_target(&self, place: &Place, asked: &Asked<'_>) -> Result<Option<String>, Refusal> {
+        let url = &self.backend.url;
+        match place {
+            Place::Prefix(prefix) => Ok(place::behind_in_raw(prefix, asked.raw)
+                .map(|rest| url.raw_target(rest, asked.query))),
+            Place::Pattern(pattern) => {
+                let raw = Subject::new(asked.raw.as_bytes());
+                let Some(captures) = pattern.find(&raw) else {
+                    return Ok(None);
+                };
+                let path = self.path_for(&captures, asked.raw.as_bytes())?;
+                let path = String::from_utf8_lossy(&path);
+                Ok(Some(url.raw_target(&path, asked.query)))
             }
         }
-        let at_boundary = self.prefix.ends_with('/') || matches!(rest, [] | [b'/', ..]);
-        at_boundary.then_some(rest)
+    }
+
+    fn path_for(&self, captures: &Captures<'_>, whole: &[u8]) -> Result<Vec<u8>, Refusal> {
+        match &self.path {
+            TargetPath::Appended => Ok(whole.to_vec()),
+            TargetPath::Template(template) => template.expand(captures),
+        }
     }
 }
 
-impl fmt::Display for Mapping {
-    /// How logs name it: `ProxyPass "/ws2/"`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProxyPass {:?}", self.prefix)
-    }
-}
-
-fn without_slashes(path: &[u8]) -> &[u8] {
-    let end = path.iter().position(|byte| *byte != b'/');
-    end.and_then(|end| path.get(end..)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mapping(prefix: &str) -> Mapping {
-        Mapping {
-            prefix: prefix.to_owned(),
-            url: BackendUrl::parse("ws://b/").unwrap(),
-            connect_timeout: None,
-            timeout: None,
-            upgrade: Upgrade::default(),
-            origin: "test:1".to_owned(),
-        }
-    }
-
-    #[test]
-    fn prefixes_end_where_segments_end() {
-        for (prefix, path, rest) in [
-            ("/ws", "/ws", Some("")),
-            ("/ws", "/ws/", Some("/")),
-            ("/ws", "/ws/a", Some("/a")),
-            ("/ws", "/wsx", None),
-            ("/ws", "/w", None),
-            ("/ws", "/WS", None),
-            ("/ws/", "/ws", None),
-            ("/ws/", "/ws/", Some("")),
-            ("/ws/", "/ws/a", Some("a")),
-            ("/", "/", Some("")),
-            ("/", "/a", Some("a")),
-            ("/a/b", "/a/b/c", Some("/c")),
-            ("/a/b", "/a", None),
-        ] {
-            let found = mapping(prefix).rest(path.as_bytes());
-            assert_eq!(found, rest.map(str::as_bytes), "{prefix} {path}");
-        }
-    }
-
-    #[test]
-    fn runs_of_slashes_match_each_other() {
-        for (prefix, path, rest) in [
-            ("//a", "/a/x", Some("/x")),
-            ("/a//b", "/a/b", Some("")),
-            ("/a/b", "/a///b", Some("")),
-            ("/a//", "/a/x", Some("x")),
-            ("/a/", "/a//x", Some("x")),
-            ("/a//", "/a", None),
-        ] {
-            let found = mapping(prefix).rest(path.as_bytes());
-            assert_eq!(found, rest.map(str::as_bytes), "{prefix} {path}");
-        }
-    }
-
-    #[test]
-    fn logs_name_a_mapping_as_it_was_written() {
-        assert_eq!(mapping("/ws2/").to_string(), "ProxyPass \"/ws2/\"");
-    }
+/// Whether a raw path may go on as it is: with dot segments in it, a backend would end up elsewhere than the mapping did.
+// httpd: forwards them.
+fn is_plain(raw: &str) -> bool {
+    !raw.is_empty() && super::url::has_no_dot_segments(raw)
 }

@@ -1,58 +1,209 @@
-//! Which mapping a request meets, and what its backend is asked for.
+//! Which backend a request is for, and what it is asked for there: rewriting, locations, mappings, in the order of httpd.
 #![deny(clippy::indexing_slicing)]
 
 pub mod backend;
 pub mod environment;
 pub mod facts;
+pub mod location;
 pub mod mapping;
 pub mod pattern;
+pub mod place;
+pub mod settings;
+pub mod template;
 pub mod url;
 
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
-use mapping::Mapping;
+use backend::Backend;
+use environment::Environment;
+use facts::{Facts, Tell};
+use location::Location;
+use mapping::{Action, Asked, Mapping};
+use settings::{Change, Settings};
+use std::borrow::Cow;
 use std::sync::Arc;
-use url::PathError;
+use url::{PathError, Slashes};
 
-/// The mappings of one virtual host, in the order in which they are tried.
+/// All that one virtual host knows of paths.
 #[derive(Debug, Clone, Default)]
 pub struct Router {
-    /// The mappings, first match wins.
+    /// `AllowEncodedSlashes`
+    pub slashes: Slashes,
+    /// What holds where no section changes it.
+    pub settings: Settings,
+    /// `<Location>` and `<LocationMatch>`, in the order of the file; all that hold a path apply, the last one strongest.
+    pub locations: Vec<Arc<Location>>,
+    /// `ProxyPass` and `ProxyPassMatch` outside of locations, first match wins.
     pub mappings: Vec<Arc<Mapping>>,
 }
 
-/// Where a request goes.
-#[derive(Debug, Clone)]
+/// What a request resolved to.
+#[derive(Debug)]
 pub struct Decision<'a> {
-    /// The mapping that it met.
-    pub mapping: &'a Arc<Mapping>,
+    /// How it is dealt with, also where it is refused.
+    pub settings: Cow<'a, Settings>,
+    /// What rules said about it.
+    pub environment: Environment,
+    /// Where it goes.
+    pub outcome: Result<Route, Refusal>,
+}
+
+/// The way to a backend.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// The line that leads there, as logs name it: `ProxyPass "/ws2/"`.
+    pub name: Arc<str>,
     /// The target for the backend: path and query, canonical, every byte visible.
     pub target: String,
 }
 
 impl Router {
-    /// Finds the mapping for a request. A match is final, whatever else is wrong with the request.
+    /// Finds the backend for a request. A match is final, whatever else is wrong with the request.
     ///
-    /// # Errors
-    /// 400 or 404 for a path without a canonical form, 404 if nothing is mapped there (httpd would serve a file), 403 for a
-    /// target that may not go on the wire.
-    pub fn route<'a>(&'a self, head: &RequestHead) -> Result<Decision<'a>, Refusal> {
-        let (raw_path, query) = match head.target().split_once('?') {
+    /// Refused are: a path without a canonical form (400 or 404), a path where nothing is mapped (404; httpd would serve a
+    /// file), a target that may not go on the wire (403).
+    pub fn route(
+        &self,
+        head: &RequestHead,
+        facts: &Facts<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Decision<'_> {
+        let mut decision = Decision {
+            settings: Cow::Borrowed(&self.settings),
+            environment: Environment::default(),
+            outcome: Err(Refusal::new(404, "")),
+        };
+        decision.outcome = self.find(head, facts, &mut decision, tell);
+        decision
+    }
+
+    /// Every backend that a request can be led to.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let own = self
+            .locations
+            .iter()
+            .filter_map(|location| location.mapping.as_ref());
+        own.chain(&self.mappings)
+            .filter_map(|mapping| match &mapping.action {
+                Action::Proxy(proxy) => Some(proxy.backend.as_ref()),
+                Action::Exclude => None,
+            })
+    }
+
+    /// Whether any request could have its tunnel in a reactor.
+    pub fn is_ever_asynchronous(&self) -> bool {
+        let locations = self.locations.iter();
+        let own = locations
+            .clone()
+            .filter_map(|location| location.mapping.as_ref());
+        let proxies = own
+            .chain(&self.mappings)
+            .filter_map(|mapping| match &mapping.action {
+                Action::Proxy(proxy) => Some(proxy.changes.as_slice()),
+                Action::Exclude => None,
+            });
+        let changes = locations
+            .map(|location| location.changes.as_slice())
+            .chain(proxies);
+        self.settings.asynchronous
+            || changes
+                .flatten()
+                .any(|change| *change == Change::Asynchronous(true))
+    }
+
+    fn find<'a>(
+        &'a self,
+        head: &RequestHead,
+        _facts: &Facts<'_>,
+        decision: &mut Decision<'a>,
+        tell: &mut Tell<'_>,
+    ) -> Result<Route, Refusal> {
+        let (raw, query) = match head.target().split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (head.target(), None),
         };
-        let path = url::canonical_path(raw_path)?;
-        for mapping in &self.mappings {
-            if let Some(rest) = mapping.rest(&path) {
-                let target = outgoing(mapping.url.target(rest, query))?;
-                return Ok(Decision { mapping, target });
+        let path = url::canonical_path(raw, self.slashes)?;
+        tell(format_args!("path \"{}\"", path.escape_ascii()));
+        let asked = Asked::new(raw, &path, query);
+        let locations = self.locations_of(&asked, tell);
+        let route = self.map(&asked, &locations, decision, tell);
+        for location in &locations {
+            for change in &location.changes {
+                decision.settings.to_mut().apply(change);
             }
         }
-        let path = path.escape_ascii();
-        Err(Refusal::new(
-            404,
-            format!("nothing is mapped at \"{path}\""),
-        ))
+        route?.ok_or_else(|| {
+            let path = path.escape_ascii();
+            Refusal::new(404, format!("nothing is mapped at \"{path}\""))
+        })
+    }
+
+    /// The locations that hold the path.
+    fn locations_of<'a>(&'a self, asked: &Asked<'_>, tell: &mut Tell<'_>) -> Vec<&'a Location> {
+        let mut found = Vec::new();
+        for location in &self.locations {
+            let holds = location.place.holds(asked);
+            let verdict = if holds { "applies" } else { "does not apply" };
+            tell(format_args!(
+                "{} at {} {verdict}",
+                location.name, location.origin
+            ));
+            if holds {
+                found.push(location.as_ref());
+            }
+        }
+        found
+    }
+
+    /// Tries the mapping of the last location that has one, then the others in their order (httpd `proxy_trans`).
+    fn map<'a>(
+        &'a self,
+        asked: &Asked<'_>,
+        locations: &[&'a Location],
+        decision: &mut Decision<'a>,
+        tell: &mut Tell<'_>,
+    ) -> Result<Option<Route>, Refusal> {
+        let own = locations
+            .iter()
+            .rev()
+            .find_map(|location| location.mapping.as_ref());
+        for mapping in own.into_iter().chain(&self.mappings) {
+            let proxy = match &mapping.action {
+                Action::Exclude if mapping.place.holds(asked) => {
+                    tell(format_args!(
+                        "{} at {}: matches, excluded",
+                        mapping.name, mapping.origin
+                    ));
+                    return Ok(None);
+                }
+                Action::Exclude => None,
+                Action::Proxy(proxy) => proxy
+                    .target(&mapping.place, asked)?
+                    .map(|target| (proxy, target)),
+            };
+            let Some((proxy, target)) = proxy else {
+                tell(format_args!(
+                    "{} at {}: no match",
+                    mapping.name, mapping.origin
+                ));
+                continue;
+            };
+            tell(format_args!(
+                "{} at {}: matches",
+                mapping.name, mapping.origin
+            ));
+            for change in &proxy.changes {
+                decision.settings.to_mut().apply(change);
+            }
+            return Ok(Some(Route {
+                backend: Arc::clone(&proxy.backend),
+                name: Arc::clone(&mapping.name),
+                target: outgoing(target)?,
+            }));
+        }
+        Ok(None)
     }
 }
 
@@ -80,35 +231,72 @@ fn outgoing(target: String) -> Result<String, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use super::backend::Parameters;
+    use super::mapping::{Proxy, TargetPath};
+    use super::pattern::{Case, Pattern};
+    use super::place::Place;
+    use super::template::Template;
     use super::url::BackendUrl;
     use super::*;
-    use crate::handshake::Upgrade;
     use crate::http::head::Limits;
 
-    fn router(lines: &[(&str, &str)]) -> Router {
-        let mappings = lines.iter().map(|(prefix, url)| {
-            Arc::new(Mapping {
-                prefix: (*prefix).to_owned(),
+    fn proxy(url: &str) -> Proxy {
+        Proxy {
+            backend: Arc::new(Backend {
                 url: BackendUrl::parse(url).unwrap(),
-                connect_timeout: None,
-                timeout: None,
-                upgrade: Upgrade::default(),
-                origin: "test:1".to_owned(),
-            })
-        });
-        Router {
-            mappings: mappings.collect(),
+                parameters: Parameters::default(),
+            }),
+            path: TargetPath::Appended,
+            is_raw: false,
+            changes: Vec::new(),
         }
     }
 
-    /// The URL and the target that a request for `target` leads to, or the status that it is refused with.
-    fn route(router: &Router, target: &str) -> Result<(String, String), u16> {
+    fn mapping(place: Place, action: Action) -> Arc<Mapping> {
+        Arc::new(Mapping {
+            name: format!("ProxyPass {place}").into(),
+            place,
+            action,
+            origin: "test:1".to_owned(),
+        })
+    }
+
+    /// `!` is an exclusion.
+    fn router(lines: &[(&str, &str)]) -> Router {
+        let mappings = lines.iter().map(|(prefix, url)| {
+            let action = match *url {
+                "!" => Action::Exclude,
+                url => Action::Proxy(proxy(url)),
+            };
+            mapping(Place::below(prefix).unwrap(), action)
+        });
+        Router {
+            mappings: mappings.collect(),
+            ..Router::default()
+        }
+    }
+
+    fn decide<'a>(router: &'a Router, target: &str, told: &mut Tell<'_>) -> Decision<'a> {
         let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         let (_, head) = RequestHead::parse(text.as_bytes(), &Limits::default())
             .unwrap()
             .unwrap();
-        let decision = router.route(&head).map_err(|refusal| refusal.status)?;
-        Ok((decision.mapping.url.to_string(), decision.target))
+        let facts = Facts {
+            client: "192.0.2.1:5000".parse().unwrap(),
+            peer: "192.0.2.1:5000".parse().unwrap(),
+            local: "192.0.2.2:80".parse().unwrap(),
+            is_secure: false,
+            server_name: "a",
+            unix_seconds: 0,
+        };
+        router.route(&head, &facts, told)
+    }
+
+    /// The URL and the target that a request for `target` leads to, or the status that it is refused with.
+    fn route(router: &Router, target: &str) -> Result<(String, String), u16> {
+        let decision = decide(router, target, &mut |_| ());
+        let route = decision.outcome.map_err(|refusal| refusal.status)?;
+        Ok((route.backend.url.to_string(), route.target))
     }
 
     #[test]
@@ -130,6 +318,143 @@ mod tests {
         }
         assert_eq!(route(&router, "/"), Err(404));
         assert_eq!(route(&Router::default(), "/a"), Err(404));
+    }
+
+    #[test]
+    fn an_exclusion_ends_the_search() {
+        let router = router(&[("/a/b", "!"), ("/a", "ws://a"), ("/", "ws://rest")]);
+        for (target, expected) in [
+            ("/a/b", Err(404)),
+            ("/a/b/c", Err(404)),
+            ("/a/bc", Ok(("ws://a".to_owned(), "/bc".to_owned()))),
+            ("/b", Ok(("ws://rest".to_owned(), "/b".to_owned()))),
+        ] {
+            assert_eq!(route(&router, target), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn patterns_give_what_they_captured_to_the_path() {
+        let pattern = |text: &str| Place::Pattern(Pattern::parse(text, Case::Sensitive).unwrap());
+        let with = |url, template| {
+            let path = TargetPath::Template(Template::of_mapping(template).unwrap());
+            Action::Proxy(Proxy { path, ..proxy(url) })
+        };
+        let router = Router {
+            mappings: vec![
+                mapping(pattern("^/(myApp/ws)$"), with("ws://one", "/$1")),
+                mapping(pattern("^/room(.*)"), with("ws://two", "$1")),
+                mapping(
+                    pattern("^/x([0-9]+)/(.*)"),
+                    with("ws://three", "/$2/$1$0$3"),
+                ),
+                mapping(pattern("^/not"), Action::Exclude),
+                mapping(pattern("o"), Action::Proxy(proxy("ws://four/base"))),
+            ],
+            ..Router::default()
+        };
+        for (target, url, path) in [
+            ("/myApp/ws?q=1", "ws://one", "/myApp/ws?q=1"),
+            // Whatever a request holds stays behind the authority.
+            ("/room@evil", "ws://two", "/@evil"),
+            ("/room:81/", "ws://two", "/:81/"),
+            ("/room", "ws://two", "/"),
+            ("/x12/a%3Fb%20", "ws://three", "/a%3Fb%20/12/x12/a%3Fb%20"),
+            ("/myApp/wso", "ws://four/base", "/base/myApp/wso"),
+        ] {
+            let expected = (url.to_owned(), path.to_owned());
+            assert_eq!(route(&router, target), Ok(expected), "{target}");
+        }
+        assert_eq!(route(&router, "/not/o"), Err(404));
+        assert_eq!(route(&router, "/a"), Err(404));
+    }
+
+    #[test]
+    fn without_canonical_form_the_rest_is_the_client_s_own() {
+        let raw = |url| {
+            Action::Proxy(Proxy {
+                is_raw: true,
+                ..proxy(url)
+            })
+        };
+        let router = Router {
+            slashes: Slashes::Kept,
+            mappings: vec![mapping(Place::below("/ws").unwrap(), raw("ws://b/base"))],
+            ..Router::default()
+        };
+        for (target, path) in [
+            ("/ws/a%2Fb%2bc//d?e", "/base/a%2Fb%2bc//d?e"),
+            ("//ws/a", "/base/a"),
+            // The prefix is only there once it is decoded.
+            ("/%77s/%2b", "/base/+"),
+            // The backend would leave what was mapped.
+            ("/ws/../ws/%2b", "/base/+"),
+            ("/ws/%2e%2e/ws/%2b", "/base/+"),
+            ("/ws/x%2f..%2f..%2f%2b", "/base/x%2F..%2F..%2F+"),
+        ] {
+            let expected = ("ws://b/base".to_owned(), path.to_owned());
+            assert_eq!(route(&router, target), Ok(expected), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_last_location_with_a_mapping_is_asked_first() {
+        let location = |path: &str, url: Option<Action>, changes: Vec<Change>| {
+            let place = Place::below(path).unwrap();
+            Arc::new(Location {
+                mapping: url.map(|action| mapping(place.clone(), action)),
+                name: format!("<Location {place}>"),
+                place,
+                changes,
+                origin: "test:1".to_owned(),
+            })
+        };
+        let to = |url| Some(Action::Proxy(proxy(url)));
+        let mut router = router(&[("/", "ws://list/")]);
+        router.locations = vec![
+            location("/a/b", to("ws://exact/"), vec![Change::PreserveHost(true)]),
+            location("/a", to("ws://last/"), vec![Change::AddHeaders(true)]),
+            location("/a/c", Some(Action::Exclude), vec![]),
+            location(
+                "/d",
+                None,
+                vec![Change::AddHeaders(true), Change::AddHeaders(false)],
+            ),
+        ];
+        for (target, expected) in [
+            ("/a/b", Ok("ws://last/")),
+            ("/a/x", Ok("ws://last/")),
+            ("/a/c", Err(404)),
+            ("/d", Ok("ws://list/")),
+        ] {
+            let found = route(&router, target).map(|(url, _)| url);
+            assert_eq!(found, expected.map(str::to_owned), "{target}");
+        }
+        let settings = |target| {
+            let settings = decide(&router, target, &mut |_| ()).settings;
+            (settings.preserve_host, settings.add_headers)
+        };
+        assert_eq!(settings("/a/b"), (true, true));
+        assert_eq!(settings("/a"), (false, true));
+        assert_eq!(settings("/d"), (false, false));
+        assert_eq!(settings("/"), (false, false));
+    }
+
+    #[test]
+    fn each_step_is_told() {
+        let router = router(&[("/a/b", "!"), ("/a", "ws://a")]);
+        let mut steps = Vec::new();
+        decide(&router, "/a//%62c", &mut |step| {
+            steps.push(step.to_string());
+        });
+        assert_eq!(
+            steps,
+            [
+                "path \"/a/bc\"",
+                "ProxyPass \"/a/b\" at test:1: no match",
+                "ProxyPass \"/a\" at test:1: matches",
+            ]
+        );
     }
 
     #[test]

@@ -76,21 +76,45 @@ impl BackendUrl {
         }
     }
 
+    /// Whether both lead to the same socket, in the same way.
+    pub fn is_same_origin(&self, other: &Self) -> bool {
+        self.tls == other.tls && self.host == other.host && self.port == other.port
+    }
+
     /// The target that asks this backend for `rest`, the decoded part of the path that a mapping left over, and for the
     /// client's query as it was written.
     ///
     /// Nothing of a request can reach the scheme, the host or the port: they are not part of a target, and between them
     /// and `rest` there is always a `/`. (httpd: glues `rest` to the authority of a URL without a path.)
     pub fn target(&self, rest: &[u8], query: Option<&str>) -> String {
+        self.target_of(rest.len(), rest.first(), query, |target| {
+            for byte in rest {
+                encode(*byte, target);
+            }
+        })
+    }
+
+    /// As [`Self::target`], with `rest` as the client wrote it. httpd: `nocanon`.
+    pub fn raw_target(&self, rest: &str, query: Option<&str>) -> String {
+        self.target_of(rest.len(), rest.as_bytes().first(), query, |target| {
+            target.push_str(rest);
+        })
+    }
+
+    fn target_of(
+        &self,
+        length: usize,
+        first: Option<&u8>,
+        query: Option<&str>,
+        push_rest: impl FnOnce(&mut String),
+    ) -> String {
         let query_length = query.map_or(0, |query| 1 + query.len());
-        let mut target = String::with_capacity(self.path.len() + 1 + rest.len() + query_length);
+        let mut target = String::with_capacity(self.path.len() + 1 + length + query_length);
         target.push_str(&self.path);
-        if target.is_empty() && !rest.starts_with(b"/") {
+        if target.is_empty() && first != Some(&b'/') {
             target.push('/');
         }
-        for byte in rest {
-            encode(*byte, &mut target);
-        }
+        push_rest(&mut target);
         if let Some(query) = query {
             target.push('?');
             target.push_str(query);
@@ -153,15 +177,35 @@ fn wire_path(path: &str) -> Result<String, PathError> {
     Ok(wire)
 }
 
+/// What an encoded slash in a path means. httpd: `AllowEncodedSlashes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Slashes {
+    /// `Off`: such a path is refused.
+    #[default]
+    Refused,
+    /// `On`: it is a slash like any other.
+    Decoded,
+    /// `NoDecode`: it belongs to its segment, and stays encoded.
+    Kept,
+}
+
+/// Stands for an encoded slash that is kept. No path can hold a NUL: `%00` is refused, and a head with one as well.
+// httpd: writes "%2F" into the decoded path, where it can no longer be told from a "%252F" of the client.
+const KEPT_SLASH: u8 = 0;
+
 /// The path of a request as mappings are matched against it: percent-decoded once, without empty and dot segments.
 /// `raw` begins with `/`.
 ///
 /// # Errors
 /// [`PathError`]: 400 for what is malformed, else 404 for what no path may hold.
-pub fn canonical_path(raw: &str) -> Result<Cow<'_, [u8]>, PathError> {
+pub fn canonical_path(raw: &str, slashes: Slashes) -> Result<Cow<'_, [u8]>, PathError> {
     if !raw.contains('%') && !raw.contains("//") && !raw.contains("/.") {
         return Ok(Cow::Borrowed(raw.as_bytes()));
     }
+    let raw: Cow<'_, str> = match slashes {
+        Slashes::Decoded => raw.replace("%2F", "/").replace("%2f", "/").into(),
+        Slashes::Refused | Slashes::Kept => raw.into(),
+    };
     let mut path = Vec::with_capacity(raw.len());
     let mut hidden = None;
     // Dot segments hold nothing but unreserved characters, and an encoded slash is refused in the end: so a segment can be
@@ -170,7 +214,7 @@ pub fn canonical_path(raw: &str) -> Result<Cow<'_, [u8]>, PathError> {
     for segment in raw.split('/').skip(1) {
         let start = path.len();
         path.push(b'/');
-        if let Err(error) = decode(segment.as_bytes(), &mut path) {
+        if let Err(error) = decode(segment.as_bytes(), slashes, &mut path) {
             if error == PathError::Escape {
                 return Err(error);
             }
@@ -195,8 +239,29 @@ pub fn canonical_path(raw: &str) -> Result<Cow<'_, [u8]>, PathError> {
     }
 }
 
+/// Whether no segment of a path, as the client wrote it, is `.` or `..`, encoded or not.
+pub(super) fn has_no_dot_segments(raw: &str) -> bool {
+    raw.split('/').all(|segment| {
+        let mut plain = Vec::new();
+        decode(segment.as_bytes(), Slashes::Kept, &mut plain).is_ok()
+            && !plain
+                .split(|byte| *byte == KEPT_SLASH)
+                .any(|part| matches!(part, b"." | b".."))
+    })
+}
+
+/// A configured text percent-decoded.
+///
+/// # Errors
+/// An escape that is none, or that stands for a slash or a NUL.
+pub(super) fn decode_text(text: &str) -> Result<Vec<u8>, PathError> {
+    let mut decoded = Vec::with_capacity(text.len());
+    decode(text.as_bytes(), Slashes::Refused, &mut decoded)?;
+    Ok(decoded)
+}
+
 /// Appends `segment` percent-decoded. Goes on behind a byte that may not be hidden, and reports it at the end.
-fn decode(segment: &[u8], path: &mut Vec<u8>) -> Result<(), PathError> {
+fn decode(segment: &[u8], slashes: Slashes, path: &mut Vec<u8>) -> Result<(), PathError> {
     let mut rest = segment;
     let mut hidden = Ok(());
     while let Some((byte, behind)) = rest.split_first() {
@@ -205,6 +270,7 @@ fn decode(segment: &[u8], path: &mut Vec<u8>) -> Result<(), PathError> {
         if *byte == b'%' {
             (value, rest) = take_escape(behind)?;
             match value {
+                b'/' if slashes == Slashes::Kept => value = KEPT_SLASH,
                 b'/' => hidden = Err(PathError::Slash),
                 0 => hidden = Err(PathError::Nul),
                 _ => {}
@@ -233,6 +299,8 @@ fn take_escape(rest: &[u8]) -> Result<(u8, &[u8]), PathError> {
 fn encode(byte: u8, out: &mut String) {
     if byte.is_ascii_alphanumeric() || b"/~$-_.+!*'(),;:@&=".contains(&byte) {
         out.push(char::from(byte));
+    } else if byte == KEPT_SLASH {
+        out.push_str("%2F");
     } else {
         push_escape(byte, out);
     }
@@ -281,7 +349,7 @@ mod tests {
     }
 
     fn path(raw: &str) -> Result<String, PathError> {
-        canonical_path(raw).map(|path| path.escape_ascii().to_string())
+        canonical_path(raw, Slashes::Refused).map(|path| path.escape_ascii().to_string())
     }
 
     #[test]
@@ -411,6 +479,51 @@ mod tests {
     }
 
     #[test]
+    fn an_encoded_slash_is_refused_decoded_or_kept() {
+        let target = |raw: &str, slashes| {
+            canonical_path(raw, slashes).map(|path| url("ws://b").target(&path, None))
+        };
+        for (raw, decoded, kept) in [
+            ("/a%2Fb", "/a/b", "/a%2Fb"),
+            ("/a%2fb/%2F", "/a/b/", "/a%2Fb/%2F"),
+            ("/a%2F..%2Fb", "/b", "/a%2F..%2Fb"),
+            // Decoded once: this is a percent sign and two characters, and stays that.
+            ("/a%252Fb", "/a%252Fb", "/a%252Fb"),
+        ] {
+            assert_eq!(
+                target(raw, Slashes::Decoded).as_deref(),
+                Ok(decoded),
+                "{raw}"
+            );
+            assert_eq!(target(raw, Slashes::Kept).as_deref(), Ok(kept), "{raw}");
+        }
+        assert_eq!(target("/a%2Fb", Slashes::Refused), Err(PathError::Slash));
+        assert_eq!(target("/a%2Fb/../..", Slashes::Decoded).as_deref(), Ok("/"));
+        assert_eq!(
+            target("/%2F../..", Slashes::Decoded),
+            Err(PathError::AboveRoot)
+        );
+        assert_eq!(target("/a%00", Slashes::Kept), Err(PathError::Nul));
+    }
+
+    #[test]
+    fn dot_segments_are_found_in_any_spelling() {
+        for raw in [
+            "/..",
+            "/a/./b",
+            "/%2e%2E/",
+            "/a/.%2e",
+            "/a%2f..%2fb",
+            "/%zz",
+        ] {
+            assert!(!has_no_dot_segments(raw), "{raw}");
+        }
+        for raw in ["/", "/a", "/...", "/.a", "/a%2Fb", "/a//b"] {
+            assert!(has_no_dot_segments(raw), "{raw}");
+        }
+    }
+
+    #[test]
     fn targets_are_encoded_by_the_list() {
         let base = url("ws://b/base");
         for (rest, query, target) in [
@@ -424,7 +537,7 @@ mod tests {
                 None,
                 "/base/%20%3F%23%25%22%5B%5D%7C%7B%7D%5E%5C%3C%3E%60",
             ),
-            (b"/\xe4\r\n\x7f\x00", None, "/base/%E4%0D%0A%7F%00"),
+            (b"/\xe4\r\n\x7f", None, "/base/%E4%0D%0A%7F"),
         ] {
             assert_eq!(base.target(rest, query), target);
         }
@@ -451,7 +564,7 @@ mod tests {
             let bytes = noise.mangle(b"/a/%2e%2e//b%20c/./%41", b"%/.2eEfF0\0\r\n ");
             // No target holds a NUL (`HeadError::Control`).
             let raw = format!("/{}", String::from_utf8_lossy(&bytes)).replace('\0', "");
-            if let Ok(path) = canonical_path(&raw) {
+            if let Ok(path) = canonical_path(&raw, Slashes::Refused) {
                 assert!(path.starts_with(b"/"));
                 assert!(!path.windows(2).any(|pair| pair == b"//"), "{raw:?}");
                 assert!(
@@ -462,7 +575,8 @@ mod tests {
                 let target = url("ws://b").target(&path, None);
                 assert!(target.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
                 // The backend decodes what we matched.
-                assert_eq!(canonical_path(&target).as_deref().ok(), Some(&*path));
+                let again = canonical_path(&target, Slashes::Refused);
+                assert_eq!(again.as_deref().ok(), Some(&*path));
             }
             let _ = BackendUrl::parse(&format!("ws://b{raw}"));
             let _ = BackendUrl::parse(&String::from_utf8_lossy(&bytes));

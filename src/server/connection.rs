@@ -3,29 +3,34 @@
 mod relay;
 
 use super::acceptor::Accepted;
+use super::turns::Turn;
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward;
 use crate::handshake::{self, Asked, Verdict};
 use crate::http::answer::BackendFailure::{
-    self, AnswerTimeout, BadSwitch, Closed, Connect, ConnectTimeout, Garbage, Resolve, Tls,
-    TlsTimeout,
+    self, AnswerTimeout, BadSwitch, Busy, Closed, Connect, ConnectTimeout, Disabled, Garbage,
+    Resolve, Tls, TlsTimeout,
 };
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
 use crate::net::buffer::Buffer;
-use crate::net::connect::connect;
+use crate::net::connect::{Options, connect};
 use crate::net::resolve::ResolveError;
 use crate::net::stream::Stream;
 use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
-use crate::route::mapping::Mapping;
+use crate::route::Route;
+use crate::route::backend::Backend;
+use crate::route::facts::Facts;
+use crate::route::settings::Settings;
 use crate::transaction::Transaction;
 use crate::tunnel::event_loop::{EventLoop, Size};
 use crate::tunnel::inbox::Inbox;
 use crate::tunnel::{Leftovers, Limits as TunnelLimits, Observer, Record, Tunnel};
 use log::{Level, error, log, warn};
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -69,12 +74,15 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
     let is_crowded = shared.busy.load(Ordering::Relaxed) > shared.processors;
     worker.waiter.yields = is_crowded;
     worker.event_loop.yields = is_crowded;
+    // Until the request names a host, the first of the address sets the limits.
+    let site = shared.site_for(connection.local, None);
     let mut visit = Visit {
         shared,
         waiter: &mut worker.waiter,
-        // Until the request names a host, the first of the address sets the limits.
-        site: shared.site_for(connection.local, None),
-        client: Stream::Tcp(connection.stream),
+        site,
+        settings: Cow::Borrowed(&site.host.router.settings),
+        client: connection.stream.into(),
+        turn: None,
         transaction: Transaction::new(
             id,
             connection.client,
@@ -140,7 +148,11 @@ struct Visit<'a> {
     shared: &'a Shared,
     waiter: &'a mut Waiter,
     site: &'a Arc<Site>,
+    /// What holds for this request: that of its host, until its path is known.
+    settings: Cow<'a, Settings>,
     client: Stream,
+    /// Given back when the visit or its tunnel ends.
+    turn: Option<Turn>,
     transaction: Transaction,
     began: Instant,
 }
@@ -148,6 +160,8 @@ struct Visit<'a> {
 /// The steps towards a backend, as the logs call them.
 #[derive(Clone, Copy)]
 enum Step {
+    /// There is a turn to be had at the backend.
+    Acquire,
     Resolve,
     Connect,
     Tls,
@@ -159,6 +173,7 @@ enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Acquire => "acquire",
             Self::Resolve => "resolve",
             Self::Connect => "connect",
             Self::Tls => "tls",
@@ -189,36 +204,37 @@ impl Visit<'_> {
         head: &RequestHead,
         from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
-        let decision = self.site.host.router.route(head)?;
-        let mapping = decision.mapping.as_ref();
-        self.transaction.mapping = Some(Arc::clone(decision.mapping));
-        let asked = handshake::requested(head, &mapping.upgrade)?;
+        let route = self.find_route(head)?;
+        let upgrade = route.backend.parameters.upgrade.clone().unwrap_or_default();
+        let asked = handshake::requested(head, &upgrade)?;
 
-        let mut backend = self.connect(mapping, head)?;
+        self.turn = self.take_turn(&route.backend)?;
+        let mut backend = self.connect(&route.backend, head)?;
         let request = forward::request_head(
             head,
-            &decision.target,
+            &route.target,
             &asked,
-            &self.forward_policy(mapping),
+            &self.forward_policy(&route.backend),
         );
-        let deadline = Instant::now() + self.site.host.backend_timeout(mapping);
+        let timeout = self.site.host.backend_timeout(&route.backend);
+        let deadline = Instant::now() + timeout;
         backend
             .send_all(&request, deadline, self.waiter)
             .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
-        self.debug(format_args!("asked for {}", decision.target));
+        self.debug(format_args!("asked for {}", route.target));
 
+        let mut limits = Limits::default();
+        limits.field = route
+            .backend
+            .parameters
+            .answer_field
+            .unwrap_or(limits.field);
         let (answer, outcome, leftovers) =
-            self.read_answer(&mut backend, from_client, &asked, deadline)?;
+            self.read_answer(&mut backend, from_client, &asked, &limits, deadline)?;
         match outcome {
             Final::Switched => {}
             Final::Relay => {
-                return Err(self.relay(
-                    head,
-                    &answer,
-                    &mut backend,
-                    &leftovers,
-                    self.site.host.backend_timeout(mapping),
-                ));
+                return Err(self.relay(head, &answer, &mut backend, &leftovers, timeout));
             }
         }
         let switched = forward::switched_head(&answer);
@@ -228,6 +244,25 @@ impl Visit<'_> {
             self.transaction.answer = answer.headers;
         }
         Ok((backend, leftovers))
+    }
+
+    /// Which backend the request is for, and what is set for it.
+    fn find_route(&mut self, head: &RequestHead) -> Result<Route, Refusal> {
+        let transaction = &mut self.transaction;
+        let facts = Facts {
+            client: transaction.client,
+            peer: transaction.client,
+            local: transaction.local,
+            is_secure: false,
+            server_name: &self.site.host.server_name,
+            unix_seconds: unix_seconds(),
+        };
+        let decision = self.site.host.router.route(head, &facts, &mut |_| ());
+        self.settings = decision.settings;
+        let route = decision.outcome?;
+        transaction.mapping = Some(Arc::clone(&route.name));
+        transaction.backend = Some(Arc::clone(&route.backend));
+        Ok(route)
     }
 
     /// Reads the request head; what is behind it belongs to the tunnel.
@@ -279,11 +314,24 @@ impl Visit<'_> {
         }
     }
 
-    /// Connects to the backend of `mapping`, with TLS where it wants that.
-    fn connect(&mut self, mapping: &Mapping, head: &RequestHead) -> Result<Stream, End> {
-        let url = &mapping.url;
+    /// Waits until the backend may have one more request, where it may not have any number.
+    fn take_turn(&mut self, backend: &Backend) -> Result<Option<Turn>, End> {
+        if backend.parameters.is_disabled == Some(true) {
+            let why = "the backend is disabled (status=+D)";
+            return Err(self.backend_failed(Step::Acquire, Disabled, &why));
+        }
+        let patience = backend.parameters.acquire;
+        let patience = patience.unwrap_or_else(|| self.site.host.backend_timeout(backend));
+        let deadline = Instant::now() + patience;
+        let turn = self.shared.turns.take(backend, deadline, self.waiter);
+        turn.map_err(|why| self.step_failed(Step::Acquire, Busy, Busy, &why))
+    }
+
+    /// Connects to the backend, with TLS where it wants that.
+    fn connect(&mut self, backend: &Backend, head: &RequestHead) -> Result<Stream, End> {
+        let url = &backend.url;
         let Site { host, tls, .. } = self.site.as_ref();
-        let deadline = Instant::now() + host.connect_timeout(mapping);
+        let deadline = Instant::now() + host.connect_timeout(backend);
         let addresses =
             self.shared
                 .resolver
@@ -295,21 +343,26 @@ impl Visit<'_> {
                     }
                     ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
                 })?;
-        let tcp = connect(&addresses, url.port, deadline, self.waiter)
+        let options = Options {
+            keepalive: backend.parameters.keepalive.unwrap_or(true),
+            receive_buffer: backend.parameters.receive_buffer,
+        };
+        let tcp = connect(&addresses, url.port, options, deadline, self.waiter)
             .map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
         if !url.tls {
-            return Ok(Stream::Tcp(tcp));
+            return Ok(tcp.into());
         }
         let Some(connector) = tls else {
             return Err(self.backend_failed(Step::Tls, Tls, &"this host has no TLS"));
         };
         // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
-        let client_host = head.headers.first("Host").filter(|_| host.preserve_host);
+        let preserved = self.settings.preserve_host;
+        let client_host = head.headers.first("Host").filter(|_| preserved);
         let authority = client_host.and_then(|host| Authority::parse(host).ok());
         let name = authority.map_or(url.host.as_str(), |authority| authority.host);
-        let deadline = Instant::now() + host.backend_timeout(mapping);
+        let deadline = Instant::now() + host.backend_timeout(backend);
         connector
-            .connect(name, tcp, deadline, self.waiter)
+            .connect(name, tcp.into(), deadline, self.waiter)
             .map_err(|why| match why {
                 TlsError::Interrupted(why) => self.step_failed(Step::Tls, TlsTimeout, Tls, &why),
                 TlsError::Handshake(why) => self.backend_failed(Step::Tls, Tls, &why),
@@ -323,12 +376,13 @@ impl Visit<'_> {
         backend: &mut Stream,
         mut from_client: Vec<u8>,
         asked: &Asked,
+        limits: &Limits,
         deadline: Instant,
     ) -> Result<(ResponseHead, Final, Leftovers), End> {
         let mut buffer = Buffer::default();
         let mut interim = 0;
         loop {
-            let parsed = ResponseHead::parse(buffer.bytes(), &Limits::default());
+            let parsed = ResponseHead::parse(buffer.bytes(), limits);
             match parsed.map_err(|why| self.backend_failed(Step::Handshake, Garbage, &why))? {
                 Some((used, answer)) => {
                     self.trace_head("backend", buffer.bytes());
@@ -424,25 +478,32 @@ impl Visit<'_> {
             shared,
             waiter,
             site,
+            settings,
             client,
+            turn,
             transaction,
             began,
         } = self;
-        let host = &site.host;
         let limits = TunnelLimits {
-            idle: host.idle_timeout,
-            half_close: host.half_close_timeout,
+            idle: settings.idle_timeout,
+            half_close: settings.half_close_timeout,
         };
-        let observer = Arc::<Site>::clone(site);
+        let observer: Arc<dyn Observer> = match turn {
+            None => Arc::<Site>::clone(site),
+            Some(turn) => Arc::new(Guest {
+                site: Arc::clone(site),
+                _turn: turn,
+            }),
+        };
         let record = Record {
             transaction,
             began,
             observer,
         };
         let mut tunnel = Box::new(Tunnel::new(client, backend, leftovers, limits, record));
-        if host.asynchronous {
-            if !host.async_delay.is_zero() {
-                match event_loop.run_one(tunnel, &mut waiter.alarm, Some(host.async_delay)) {
+        if settings.asynchronous {
+            if !settings.async_delay.is_zero() {
+                match event_loop.run_one(tunnel, &mut waiter.alarm, Some(settings.async_delay)) {
                     Ok(Some(quiet)) => tunnel = quiet,
                     Ok(None) => return,
                     Err(error) => return cannot_wait(&error),
@@ -470,13 +531,9 @@ impl Visit<'_> {
                 format_args!("\"{line}\" refused: {} ({})", refusal.why, refusal.status),
             );
         }
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
         self.transaction.status = refusal.status;
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
-        let (answer, body) = refusal.encode(is_head, seconds);
+        let (answer, body) = refusal.encode(is_head, unix_seconds());
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.finish_answer(),
@@ -511,14 +568,13 @@ impl Visit<'_> {
         Ok(())
     }
 
-    fn forward_policy<'b>(&'b self, mapping: &'b Mapping) -> forward::Policy<'b> {
-        let host = &self.site.host;
+    fn forward_policy<'b>(&'b self, backend: &'b Backend) -> forward::Policy<'b> {
         forward::Policy {
-            preserve_host: host.preserve_host,
-            add_headers: host.add_headers,
-            server_name: &host.server_name,
+            preserve_host: self.settings.preserve_host,
+            add_headers: self.settings.add_headers,
+            server_name: &self.site.host.server_name,
             client: self.transaction.client.ip(),
-            backend: &mapping.url,
+            backend: &backend.url,
         }
     }
 
@@ -546,8 +602,9 @@ impl Visit<'_> {
 
     /// The one log line of a backend that failed.
     fn log_failure(&self, step: Step, why: &dyn fmt::Display) {
-        if let Some(mapping) = &self.transaction.mapping {
-            let backend = &mapping.url;
+        let transaction = &self.transaction;
+        if let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend) {
+            let backend = &backend.url;
             self.log(
                 Level::Warn,
                 format_args!("{mapping}: {backend}: {step}: {why}"),
@@ -568,6 +625,11 @@ impl Visit<'_> {
     fn log(&self, level: Level, text: fmt::Arguments<'_>) {
         say(level, &self.transaction, text);
     }
+}
+
+fn unix_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 fn cannot_wait(error: &io::Error) {
@@ -593,6 +655,19 @@ impl Observer for Site {
             );
         }
         self.log_access(transaction, took);
+    }
+}
+
+/// A tunnel that has taken a turn, and gives it back when it goes.
+#[derive(Debug)]
+struct Guest {
+    site: Arc<Site>,
+    _turn: Turn,
+}
+
+impl Observer for Guest {
+    fn ended(&self, transaction: &Transaction, took: Duration) {
+        self.site.ended(transaction, took);
     }
 }
 

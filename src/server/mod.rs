@@ -4,9 +4,10 @@ mod acceptor;
 mod connection;
 mod pool;
 mod signals;
+mod turns;
 
 use crate::access_log::AccessLog;
-use crate::config::{BackendTls, Config, LogTarget, VirtualHost};
+use crate::config::{BackendTls, Config, LogTarget, VirtualHost, Weight};
 use crate::error_log;
 use crate::log_writer::{LogWriter, Target};
 use crate::net::listen::Listener;
@@ -18,7 +19,7 @@ use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
-use log::{error, warn};
+use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
+use turns::Turns;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
 const STOP: Duration = Duration::from_secs(5);
@@ -45,6 +47,7 @@ struct Shared {
     cancel: Arc<Cancel>,
     scratch: Arc<ScratchPool>,
     reactors: Reactors,
+    turns: Turns,
     /// Workers that are between a connection and its tunnel.
     handshakes: AtomicUsize,
     /// Workers that have a connection.
@@ -115,7 +118,10 @@ impl Server {
         error_log::start(sink, config.log_level).map_err(|e| e.to_string())?;
         std::panic::set_hook(Box::new(|panic| error!("{panic}")));
         for warning in &config.warnings {
-            warn!("{warning}");
+            match warning.weight {
+                Weight::Note => info!("{warning}"),
+                Weight::Warning => warn!("{warning}"),
+            }
         }
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
@@ -126,7 +132,10 @@ impl Server {
             .map(|host| site(host, logs))
             .collect::<Result<_, _>>()?;
         let scratch = Arc::<ScratchPool>::default();
-        let reactors = if config.hosts().any(|host| host.asynchronous) {
+        let reactors = if config
+            .hosts()
+            .any(|host| host.router.is_ever_asynchronous())
+        {
             Reactors::start(config.reactor_threads, config.reactor_limit, &scratch)
                 .map_err(|e| format!("cannot start the reactor: {e}"))?
         } else {
@@ -141,6 +150,7 @@ impl Server {
                 .map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch,
             reactors,
+            turns: Turns::new(&config),
             handshakes: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             processors: thread::available_parallelism().map_or(1, NonZero::get),
@@ -251,7 +261,7 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> 
 
 /// Makes a host's TLS connector, where it has a backend that needs one.
 fn connector(host: &VirtualHost) -> Result<Option<Connector>, String> {
-    if !host.router.mappings.iter().any(|mapping| mapping.url.tls) {
+    if !host.router.backends().any(|backend| backend.url.tls) {
         return Ok(None);
     }
     let BackendTls { verify, ca_file } = &host.backend_tls;

@@ -534,8 +534,8 @@ mod tests {
             observer: Arc::<Ends>::clone(ends),
         };
         let tunnel = Tunnel::new(
-            Stream::Tcp(near_client),
-            Stream::Tcp(near_backend),
+            near_client.into(),
+            near_backend.into(),
             Leftovers::default(),
             limits,
             record,

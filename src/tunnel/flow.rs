@@ -50,7 +50,7 @@ impl Source for Stream {
     }
 
     fn short_read_drains(&self) -> bool {
-        self.is_plain()
+        Self::short_read_drains(self)
     }
 
     fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -521,7 +521,8 @@ mod tests {
     use rustix::net::{SendFlags, send};
     use std::collections::VecDeque;
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
 
     /// What a scripted end does at each call, in turn.
     #[derive(Debug, Clone)]
@@ -881,10 +882,30 @@ mod tests {
         }
     }
 
+    /// As [`connection`], in the Unix domain; std asks the far end nothing that only TCP has.
+    fn unix_connection() -> (UnixStream, TcpStream) {
+        let (near, far) = UnixStream::pair().unwrap();
+        for end in [&near, &far] {
+            end.set_nonblocking(true).unwrap();
+        }
+        (near, OwnedFd::from(far).into())
+    }
+
     /// Runs `stream` through `flow` from socket to socket, in unequal steps, with an end behind it.
     fn run(flow: &mut Flow, stream: &[u8], pipes: &Pipes, random: &mut Random) {
-        let ((mut writer, from), (to, mut reader)) = (connection(), connection());
-        let (mut from, mut to) = (Stream::Tcp(from), Stream::Tcp(to));
+        let ((writer, from), (to, reader)) = (connection(), connection());
+        let (legs, ends) = ((from.into(), to.into()), (writer, reader));
+        run_between(flow, stream, pipes, random, legs, ends);
+    }
+
+    fn run_between(
+        flow: &mut Flow,
+        stream: &[u8],
+        pipes: &Pipes,
+        random: &mut Random,
+        (mut from, mut to): (Stream, Stream),
+        (mut writer, mut reader): (TcpStream, TcpStream),
+    ) {
         let mut scratch = Scratch {
             buffer: vec![0; 64 * 1024].into(),
             pipes,
@@ -934,6 +955,26 @@ mod tests {
     }
 
     #[test]
+    fn bulk_of_the_unix_domain_goes_through_a_pipe_as_well() {
+        for seed in 1..5 {
+            let mut random = Random(seed * 0x9E37_79B9);
+            let stream = frames(&mut random, 80, 300_000);
+            for from_unix in [true, false] {
+                let ((tcp, tcp_end), (unix, unix_end)) = (connection(), unix_connection());
+                let (legs, ends) = if from_unix {
+                    ((unix.into(), tcp.into()), (unix_end, tcp_end))
+                } else {
+                    ((tcp.into(), unix.into()), (tcp_end, unix_end))
+                };
+                let (pipes, mut flow) = (Pipes::default(), spliced_flow());
+                run_between(&mut flow, &stream, &pipes, &mut random, legs, ends);
+                assert!(pipes.were_used(), "seed {seed}");
+                assert!(flow.frames.is_at_boundary(), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
     fn frames_that_cannot_be_copied_out_of_the_pipe_are_read_and_followed() {
         let mut random = Random(7);
         let stream = frames(&mut random, 40, 300_000);
@@ -961,7 +1002,7 @@ mod tests {
     fn bytes_behind_urgent_data_and_in_front_of_the_end_are_not_lost_in_bulk() {
         let ((mut writer, from), (to, mut reader)) = (connection(), connection());
         set_socket_oobinline(&from, true).unwrap();
-        let (mut from, mut to) = (Stream::Tcp(from), Stream::Tcp(to));
+        let (mut from, mut to) = (Stream::from(from), Stream::from(to));
         writer.write_all(&[1; 40_000]).unwrap();
         assert_eq!(send(&writer, &[2], SendFlags::OOB).unwrap(), 1);
         writer.write_all(&[3; 1000]).unwrap();
@@ -988,7 +1029,7 @@ mod tests {
     #[test]
     fn what_a_pipe_holds_is_dropped_with_its_sink() {
         let ((mut writer, from), (to, reader)) = (connection(), connection());
-        let (mut from, mut to) = (Stream::Tcp(from), Stream::Tcp(to));
+        let (mut from, mut to) = (Stream::from(from), Stream::from(to));
         let (pipes, mut flow) = (Pipes::default(), spliced_flow());
         writer.write_all(&[0; 1000]).unwrap();
         let mut pipe = pipes.take().unwrap();

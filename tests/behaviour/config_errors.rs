@@ -121,9 +121,9 @@ fn what_is_not_done_is_refused_by_name_with_a_way_out() {
             "RewriteRule",
         ),
         (
-            "ProxyPassMatch ^/(ws)$ ws://h/$1",
+            "ProxyPassMatch ^/(ws)$ ws://$1/",
             "ProxyPassMatch",
-            "ProxyPass",
+            "in the path only",
         ),
         ("ProxyRequests On", "ProxyRequests", "forward proxy"),
         ("ProxyPass /a/ http://h/", "ProxyPass", "ws://"),

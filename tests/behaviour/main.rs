@@ -5,6 +5,7 @@
 //! | `handshake` | what has to be asked and answered before a tunnel begins; answers that are none |
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
 //! | `routing` | which request meets which backend URL |
+//! | `backend_parameters` | what is set for single backends |
 //! | `headers` | the heads as the other side sees them, to the byte |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
@@ -34,6 +35,7 @@
 )]
 
 mod access_log;
+mod backend_parameters;
 mod backpressure;
 mod command_line;
 mod config_errors;

@@ -85,6 +85,171 @@ fn the_first_mapping_that_matches_is_taken() {
     assert_eq!(asked(&proxy, &one, "/a/b/c/x"), "/c/x");
 }
 
+#[test]
+fn what_is_excluded_is_not_mapped_by_what_comes_later() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxyPass /a/no !\nProxyPassMatch \\.php$ !\nProxyPass /a {url}/a\nProxyPass /b !\nProxyPass / {url}/rest/"
+    ));
+    for (target, expected) in [
+        ("/a/yes", "/a/yes"),
+        ("/a/nobody", "/a/nobody"),
+        ("/c", "/rest/c"),
+    ] {
+        assert_eq!(asked(&proxy, &backend, target), expected, "for {target}");
+    }
+    for target in [
+        "/a/no", "/a/no/x", "/a//no", "/a/%6eo", "/b", "/a/x.php", "/x.ph%70",
+    ] {
+        assert_eq!(status(&proxy, target), 404, "for {target}");
+    }
+    backend.expect_untouched();
+}
+
+/// Reference 3.3.
+#[test]
+fn a_pattern_gives_what_it_captured_to_the_path_of_its_url() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxyPassMatch ^/(myApp/ws)$ {url}/$1\n\
+         ProxyPassMatch ^/glued(.*)$ {url}$1\n\
+         ProxyPassMatch ^/two/([^/]+)/(.+)$ {url}/base/$2/$1\n\
+         ProxyPass ~ ^/tilde/(.*) {url}/~$1\n\
+         ProxyPassMatch ^/whole {url}\n\
+         ProxyPassMatch (?i)^/case/(x*) {url}/$1$2\n"
+    ));
+    for (target, expected) in [
+        ("/myApp/ws", "/myApp/ws"),
+        ("/myApp/ws?a=b&%20", "/myApp/ws?a=b&%20"),
+        ("/my%41pp/ws", "/myApp/ws"),
+        ("/two/a/b/c", "/base/b/c/a"),
+        ("/two/%C3%A9%ff/%20", "/base/%20/%C3%A9%FF"),
+        // What was captured never begins a query, and stays behind the host.
+        ("/two/a%3Fb/c", "/base/c/a%3Fb"),
+        ("/glued@other.example/", "/@other.example/"),
+        ("/glued:99", "/:99"),
+        ("/glued.other.example", "/.other.example"),
+        ("/glued", "/"),
+        ("/two/a%0d%0aX:%20y/b", "/base/b/a%0D%0AX:%20y"),
+        ("/tilde/x", "/~x"),
+        ("/whole/path", "/whole/path"),
+        ("/CASE/xX", "/xX"),
+    ] {
+        assert_eq!(asked(&proxy, &backend, target), expected, "for {target}");
+    }
+    for target in ["/myApp/ws/", "/myApp/wsx", "/x/myApp/ws", "/two/a"] {
+        assert_eq!(status(&proxy, target), 404, "for {target}");
+    }
+    backend.expect_untouched();
+}
+
+#[test]
+fn without_canonical_form_the_rest_goes_on_as_it_was_written() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "AllowEncodedSlashes NoDecode\nProxyPass /raw/ {url}/base/ nocanon\nProxyPass /canon/ {url}/base/\n\
+         ProxyPassMatch ^/re/(.*) {url}/$1 nocanon"
+    ));
+    for (target, expected) in [
+        ("/raw/a%2Fb%2bc%7e//d;e?f", "/base/a%2Fb%2bc%7e//d;e?f"),
+        ("/canon/a%2Fb%2bc%7e//d;e?f", "/base/a%2Fb+c~/d;e?f"),
+        ("/canon/%252F", "/base/%252F"),
+        ("/re/%41%2f%252f", "/%41%2f%252f"),
+        // Elsewhere than where the mapping was met: in canonical form.
+        ("/raw/../raw/%41", "/base/A"),
+        ("/raw/%2e%2E/raw/%41", "/base/A"),
+        ("/%72aw/%41", "/base/A"),
+    ] {
+        assert_eq!(asked(&proxy, &backend, target), expected, "for {target}");
+    }
+    assert_eq!(status(&proxy, "/raw/%00"), 404);
+    backend.expect_untouched();
+}
+
+#[test]
+fn encoded_slashes_are_refused_or_decoded_as_the_host_says() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let config = |slashes: &str| {
+        Proxy::start(format!(
+            "AllowEncodedSlashes {slashes}\nProxyPass /a/ {url}/"
+        ))
+    };
+    let refused = config("Off");
+    assert_eq!(status(&refused, "/a/b%2Fc"), 404);
+    let decoded = config("On");
+    assert_eq!(asked(&decoded, &backend, "/a%2fb%2F..%2fc"), "/c");
+    assert_eq!(status(&decoded, "/a%2f..%2f..%2f"), 400);
+    assert_eq!(status(&decoded, "/a%2f..%2fb"), 404);
+}
+
+#[test]
+fn a_location_has_settings_and_a_mapping_of_its_own() {
+    let backend = Backend::listen();
+    let other = Backend::listen();
+    let (url, other_url) = (backend.url(), other.url());
+    let proxy = Proxy::start(format!(
+        "ProxyPass / {other_url}/list/\n\
+         <Location /app>\nProxyPass {url}/one\nProxyPreserveHost On\n</Location>\n\
+         <Location /app/deep/>\nProxyPreserveHost Off\nProxyAddHeaders Off\n</Location>\n\
+         <Location /app/none>\nProxyPass !\n</Location>\n\
+         <Location /wild/*/x>\nProxyAddHeaders Off\n</Location>\n\
+         <LocationMatch ^/m/([0-9]+)$>\nProxyPass {url}/$1\n</LocationMatch>\n\
+         <Location ~ ^/t/(.*)>\nProxyPassMatch {url}/t$1\n</Location>\n"
+    ));
+    for (target, expected) in [
+        ("/app", "/one"),
+        ("/app/x", "/one/x"),
+        ("/app/deep/x", "/one/deep/x"),
+        ("/m/17", "/17"),
+        ("/t/x", "/tx"),
+    ] {
+        assert_eq!(asked(&proxy, &backend, target), expected, "for {target}");
+    }
+    for (target, expected) in [("/apple", "/list/apple"), ("/m/x", "/list/m/x")] {
+        assert_eq!(asked(&proxy, &other, target), expected, "for {target}");
+    }
+    assert_eq!(status(&proxy, "/app/none/x"), 404);
+    for (target, at, keeps_host, adds) in [
+        ("/app/x", &backend, true, true),
+        ("/app/deep/x", &backend, false, false),
+        ("/wild/a/x", &other, false, false),
+        ("/wild/a/b/x", &other, false, true),
+    ] {
+        let mut client = Client::asking(&proxy, target);
+        let mut peer = at.accept();
+        let head = peer.head();
+        assert_eq!(
+            head.contains("\r\nHost: front.example\r\n"),
+            keeps_host,
+            "{target}: {head}"
+        );
+        assert_eq!(
+            head.contains("\r\nX-Forwarded-For: "),
+            adds,
+            "{target}: {head}"
+        );
+        peer.send(switch());
+        client.switched();
+    }
+}
+
+#[test]
+fn a_virtual_host_has_the_main_server_s_locations_before_its_own() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "<Location /both>\nProxyPass {url}/main\n</Location>\n\
+         <VirtualHost *>\nServerName own.example\n<Location /both>\nProxyPass {url}/own\n</Location>\n\
+         <Location /only>\nProxyPass {url}/only\n</Location>\n</VirtualHost>\n"
+    ));
+    assert_eq!(asked(&proxy, &backend, "/both"), "/own");
+    assert_eq!(asked(&proxy, &backend, "/only"), "/only");
+}
+
 /// `/ws/` onto a URL without a path would glue the client's words onto the host name.
 #[test]
 fn no_request_reaches_scheme_host_or_port_of_a_url() {

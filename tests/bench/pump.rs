@@ -118,7 +118,7 @@ impl Staged {
         };
         let [to_client, to_backend] = [to_client, to_backend].map(|socket| {
             socket.set_nonblocking(true).unwrap();
-            Stream::Tcp(socket)
+            Stream::from(socket)
         });
         let (go, told) = sync_channel(1);
         let players = thread::spawn(move || {

@@ -1,0 +1,129 @@
+//! What the configuration says about single backends: `key=value`, `ProxySet`, `<Proxy>`.
+
+use crate::support::client::{request, switch};
+use crate::support::{BOUND, Backend, Client, Proxy, each_mode, wait_until};
+use std::time::Duration;
+
+each_mode! {
+    fn a_backend_has_no_more_tunnels_at_once_than_max_says(mode: Mode) {
+        let backend = Backend::echo();
+        let url = backend.url();
+        let proxy = Proxy::start(format!(
+            "{}\nProxyPass /a/ {url}/ max=2 acquire=20s\nProxyPass /b/ {url}/ max=2 acquire=1\nLogLevel debug",
+            mode.directives()
+        ));
+        let mut first = Client::tunnel(&proxy, "/a/");
+        let mut second = Client::tunnel(&proxy, "/b/");
+        // Both mappings lead to the same backend, so they share its places.
+        let refused = Client::asking(&proxy, "/b/").answer();
+        assert_eq!(refused.status, 503);
+        let line = proxy.wait_for_log(": acquire: ");
+        assert!(line.contains("ProxyPass \"/b/\""), "{line}");
+        // The one that waits gets the place that comes free.
+        let mut waiting = Client::asking(&proxy, "/a/");
+        waiting.expect_quiet(Duration::from_millis(50));
+        first.echo("still there");
+        first.finish();
+        first.expect_end();
+        waiting.switched();
+        waiting.echo("my turn");
+        second.echo("still there");
+        assert_eq!(backend.count(), 3);
+        // What comes back is there for the next.
+        drop((first, second, waiting));
+        wait_until("a place to come free", BOUND, || {
+            Client::asking(&proxy, "/b/").answer_head().status == 101
+        });
+    }
+}
+
+#[test]
+fn a_place_is_given_back_when_the_request_fails_or_the_client_leaves() {
+    let backend = Backend::listen();
+    let proxy = Proxy::start(format!("ProxyPass /a/ {}/ max=1", backend.url()));
+    for _ in 0..3 {
+        let mut client = Client::asking(&proxy, "/a/");
+        drop(backend.accept());
+        assert_eq!(client.answer().status, 502);
+        let client = Client::asking(&proxy, "/a/");
+        let mut peer = backend.accept();
+        peer.head();
+        drop(client);
+        peer.expect_end();
+    }
+    let mut client = Client::asking(&proxy, "/a/");
+    let mut peer = backend.accept();
+    peer.head();
+    peer.send(switch());
+    client.switched();
+}
+
+#[test]
+fn a_disabled_backend_is_not_asked() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxyPass /off/ {url}/ status=+D\nProxyPass /on/ {url}/ status=+D-D\n"
+    ));
+    assert_eq!(Client::asking(&proxy, "/off/").answer().status, 503);
+    let line = proxy.wait_for_log("disabled");
+    assert!(line.contains("ProxyPass \"/off/\""), "{line}");
+    backend.expect_untouched();
+    let mut client = Client::asking(&proxy, "/on/");
+    let mut peer = backend.accept();
+    peer.head();
+    peer.send(switch());
+    client.switched();
+}
+
+#[test]
+fn the_fields_of_an_answer_have_a_limit_of_their_own() {
+    let backend = Backend::answering(format!(
+        "HTTP/1.1 403 Forbidden\r\nX-Long: {}\r\nContent-Length: 0\r\n\r\n",
+        "x".repeat(9000)
+    ));
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxyPass /short/ {url}/ responsefieldsize=100\nProxyPass /long/ {url}/ responsefieldsize=10000\n\
+         ProxyPass /usual/ {url}/"
+    ));
+    for (path, status) in [("/short/", 502), ("/long/", 403), ("/usual/", 502)] {
+        assert_eq!(
+            Client::asking(&proxy, path).answer().status,
+            status,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_proxy_section_and_a_proxyset_give_parameters_to_their_backends() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxyPass /a/ {url}/app/\nProxyPass /b/ {url}/other/ upgrade=own\nProxyPass /c/ {url}/third/\n\
+         <Proxy {url}/app>\nProxySet upgrade=section\nProxyPreserveHost On\n</Proxy>\n\
+         <Proxy *>\nProxyAddHeaders Off\n</Proxy>\n\
+         ProxySet {url} upgrade=line\n"
+    ));
+    for (path, protocol, keeps_host) in [
+        ("/a/", "section", true),
+        ("/b/", "own", false),
+        ("/c/", "line", false),
+    ] {
+        let text = request(path).replace("Upgrade: websocket", &format!("Upgrade: {protocol}"));
+        let client = Client::sending(&proxy, text);
+        let head = backend.accept().head();
+        assert!(
+            head.contains(&format!("\r\nUpgrade: {protocol}\r\n")),
+            "{head}"
+        );
+        assert_eq!(
+            head.contains("\r\nHost: front.example\r\n"),
+            keeps_host,
+            "{head}"
+        );
+        assert!(!head.contains("X-Forwarded-For"), "{head}");
+        drop(client);
+    }
+}
