@@ -9,7 +9,6 @@
 //! | [`http`] | heads, header fields, body framing, our own answers |
 //! | [`route`] | which mapping a request meets, and the URL the backend is asked for |
 //! | [`handshake`] | what a client must ask, what a backend must answer |
-//! | [`edit`] | what `Header` and `RequestHeader` make of a head |
 //! | [`forward`] | the heads as the other side shall see them |
 //! | [`frame`] | where WebSocket frames begin and end |
 //! | [`transaction`] | all that is known of one request, and why its tunnel ended |
@@ -30,7 +29,6 @@ pub mod access_log;
 pub mod cli;
 pub mod config;
 pub mod config_files;
-pub mod edit;
 pub mod error_log;
 pub mod forward;
 pub mod frame;

@@ -3,7 +3,6 @@
 //! Decided here: what a line may say, and what becomes of a head. A request is edited before the proxy makes its own of
 //! it, an answer when that is done; `forward` says where exactly. No line can touch what frames a message or what the
 //! handshake was verified by: those are refused when they are read. No value can end a line.
-#![deny(clippy::indexing_slicing)]
 
 mod protected;
 mod value;
@@ -12,6 +11,7 @@ use crate::http::authority::Authority;
 use crate::http::headers::{Headers, is_token};
 use crate::route::environment::Environment;
 use crate::route::pattern::{Case, Pattern, Subject};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use value::{LONGEST, Value};
 
@@ -159,7 +159,7 @@ impl HeaderEdit {
 }
 
 /// Changes the fields of a request or of a backend's answer as the lines say, in the order in which they are written.
-pub fn apply(edits: &[HeaderEdit], headers: &mut Headers, about: &Circumstances<'_>) {
+pub fn apply(edits: &[Arc<HeaderEdit>], headers: &mut Headers, about: &Circumstances<'_>) {
     if edits.is_empty() {
         return;
     }
@@ -170,7 +170,7 @@ pub fn apply(edits: &[HeaderEdit], headers: &mut Headers, about: &Circumstances<
 }
 
 /// The fields that `Header always` adds to an answer of our own.
-pub fn always(edits: &[HeaderEdit], about: &Circumstances<'_>) -> Headers {
+pub fn always(edits: &[Arc<HeaderEdit>], about: &Circumstances<'_>) -> Headers {
     let mut headers = Headers::default();
     for edit in edits.iter().filter(|edit| edit.is_always()) {
         edit.apply(&mut headers, about);
@@ -492,7 +492,8 @@ mod tests {
 
     /// `fields` behind `lines`, one of them on each line.
     fn edited_by(target: Target, lines: &str, fields: &str) -> String {
-        let parsed: Result<Vec<_>, _> = lines.lines().map(|line| parse(target, line)).collect();
+        let parsed = lines.lines().map(|line| parse(target, line).map(Arc::new));
+        let parsed: Result<Vec<_>, _> = parsed.collect();
         let mut headers = headers(fields);
         let environment = environment();
         let about = Circumstances {
@@ -695,7 +696,7 @@ mod tests {
         );
         let edits: Vec<_> = lines
             .lines()
-            .map(|line| parse(Target::Answer, line).unwrap())
+            .map(|line| Arc::new(parse(Target::Answer, line).unwrap()))
             .collect();
         let about = Circumstances {
             environment: &environment(),
@@ -864,6 +865,8 @@ mod tests {
                 "write RequestHeader unset",
             ),
             (Answer, "set Host a", "it belongs to requests"),
+            (Answer, "set Keep-Alive 5", "it holds for one connection"),
+            (Request, "unset te", "it holds for one connection"),
             (Answer, "always set Content-Type text/html", "plain text"),
             (Request, "unset Expect", "never passed on"),
         ] {
@@ -898,7 +901,7 @@ mod tests {
                 continue;
             };
             let mut fields = headers("A: xxy, y\nA: \"x,y\"\nHost: a");
-            apply(std::slice::from_ref(&edit), &mut fields, &about);
+            apply(&[Arc::new(edit)], &mut fields, &about);
             let mut head = b"GET / HTTP/1.0\r\n".to_vec();
             for (name, value) in fields.iter() {
                 head.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());

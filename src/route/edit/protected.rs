@@ -1,6 +1,7 @@
 //! The fields that no line may change: they say where a message ends, or hold the two ends of a handshake together.
 
 use super::List;
+use crate::http::headers::is_hop_by_hop;
 
 /// # Errors
 /// Why `Header` or `RequestHeader` cannot change the field `name`, and what does.
@@ -17,7 +18,12 @@ pub(super) fn check(list: List, name: &str) -> Result<(), String> {
         List::Answer => reason(ANSWERS),
         List::Always => reason(ANSWERS).or_else(|| reason(OUR_OWN)),
     });
-    match found {
+    // Whatever else ends at this hop would not be passed on either.
+    let one_hop = || {
+        is_hop_by_hop(name)
+            .then_some("it holds for one connection, and does not pass through a proxy")
+    };
+    match found.or_else(one_hop) {
         Some(reason) => Err(format!("{name} cannot be changed: {reason}")),
         None => Ok(()),
     }
@@ -34,10 +40,6 @@ const EVERYWHERE: Rules = &[
         &["Upgrade", "Connection"],
         "both sides are asked for the upgrade by this program; upgrade= of ProxyPass names the protocol, and upgrade=NONE \
          is for clients behind something that removes Upgrade",
-    ),
-    (
-        &["Keep-Alive", "Proxy-Connection", "TE"],
-        "it holds for one connection, and does not pass through a proxy",
     ),
     (
         &[
