@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod backend;
+pub mod edit;
 pub mod environment;
 pub mod facts;
 pub mod location;

@@ -6,7 +6,7 @@ use super::acceptor::Accepted;
 use super::turns::Turn;
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
-use crate::forward;
+use crate::forward::{self, Via};
 use crate::handshake::{self, Asked, Verdict};
 use crate::http::answer::BackendFailure::{
     self, AnswerTimeout, BadSwitch, Busy, Closed, Connect, ConnectTimeout, Disabled, Garbage,
@@ -15,6 +15,7 @@ use crate::http::answer::BackendFailure::{
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
+use crate::http::headers::Headers;
 use crate::net::buffer::Buffer;
 use crate::net::connect::{Options, connect, connect_unix};
 use crate::net::resolve::{Addresses, ResolveError};
@@ -23,6 +24,8 @@ use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
 use crate::route::Route;
 use crate::route::backend::Backend;
+use crate::route::edit::Circumstances;
+use crate::route::environment::Environment;
 use crate::route::facts::Facts;
 use crate::route::settings::Settings;
 use crate::transaction::Transaction;
@@ -81,6 +84,7 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
         waiter: &mut worker.waiter,
         site,
         settings: Cow::Borrowed(&site.host.router.settings),
+        environment: Environment::default(),
         client: connection.stream.into(),
         turn: None,
         transaction: Transaction::new(
@@ -150,6 +154,8 @@ struct Visit<'a> {
     site: &'a Arc<Site>,
     /// What holds for this request: that of its host, until its path is known.
     settings: Cow<'a, Settings>,
+    /// What rules said about it.
+    environment: Environment,
     client: Stream,
     /// Given back when the visit or its tunnel ends.
     turn: Option<Turn>,
@@ -237,7 +243,7 @@ impl Visit<'_> {
                 return Err(self.relay(head, &answer, &mut backend, &leftovers, timeout));
             }
         }
-        let switched = forward::switched_head(&answer);
+        let switched = forward::switched_head(&answer, &self.answer_policy());
         self.send(&switched)?;
         self.transaction.status = answer.status;
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
@@ -259,6 +265,7 @@ impl Visit<'_> {
         };
         let decision = self.site.host.router.route(head, &facts, &mut |_| ());
         self.settings = decision.settings;
+        self.environment = decision.environment;
         let route = decision.outcome?;
         transaction.mapping = Some(Arc::clone(&route.name));
         transaction.backend = Some(Arc::clone(&route.backend));
@@ -484,6 +491,7 @@ impl Visit<'_> {
             waiter,
             site,
             settings,
+            environment: _,
             client,
             turn,
             transaction,
@@ -538,7 +546,7 @@ impl Visit<'_> {
         }
         self.transaction.status = refusal.status;
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
-        let (answer, body) = refusal.encode(is_head, unix_seconds());
+        let (answer, body) = refusal.encode(is_head, unix_seconds(), &Headers::default());
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.finish_answer(),
@@ -578,8 +586,24 @@ impl Visit<'_> {
             preserve_host: self.settings.preserve_host,
             add_headers: self.settings.add_headers,
             server_name: &self.site.host.server_name,
+            port: None,
+            via: Via::Off,
             client: self.transaction.client.ip(),
             backend: &backend.url,
+        }
+    }
+
+    fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
+        forward::AnswerPolicy {
+            server_name: &self.site.host.server_name,
+            port: None,
+            via: Via::Off,
+            edits: &[],
+            about: Circumstances {
+                environment: &self.environment,
+                received: self.transaction.received,
+                took: self.began.elapsed(),
+            },
         }
     }
 
