@@ -193,6 +193,9 @@ fn target(
     }
     let (url, path) = parsed?;
     check_tls(&url)?;
+    if url.socket.is_some() && (own.keepalive.is_some() || own.receive_buffer.is_some()) {
+        scope.note("keepalive= and receivebuffersize= have no effect: they are for TCP, and this is a Unix socket");
+    }
     Ok(TargetDraft {
         url,
         path,

@@ -196,6 +196,22 @@ fn the_backend_is_asked_by_the_host_of_its_url() {
     );
 }
 
+/// httpd compares the URLs behind the sockets alone.
+#[test]
+fn two_backends_are_the_same_only_if_their_sockets_are() {
+    let directory = TempDir::new();
+    let [one, two] = ["one", "two"]
+        .map(|name| Backend::echo_unix(&directory.path().join(format!("{name}.sock"))));
+    let config = "ProxyPass /one/ unix:one.sock|ws://app/\nProxyPass /two/ unix:two.sock|ws://app/\n\
+                  ProxyPass /other/ unix:one.sock|ws://other/\n\
+                  <Proxy unix:one.sock|ws://app>\nProxySet status=+D\n</Proxy>";
+    let proxy = Proxy::start_in(directory, config, "");
+    Client::asking(&proxy, "/one/").answer().expect_status(503);
+    Client::tunnel(&proxy, "/two/").echo("x");
+    Client::tunnel(&proxy, "/other/").echo("x");
+    assert_eq!((one.count(), two.count()), (1, 1));
+}
+
 /// httpd up to 2.4.48 finds `unix:` anywhere in a URL that clients have a hand in (CVE-2021-40438).
 #[test]
 fn nothing_in_a_request_leads_to_a_socket() {
