@@ -8,10 +8,12 @@ use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
 use crate::http::headers::is_token;
 use crate::route::Route;
+use crate::route::edit::{self, Circumstances};
 use crate::route::facts::Facts;
 use crate::route::settings::Settings;
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, SystemTime};
 
 /// The request that is asked about.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     let host_field = text.lines().find_map(|line| line.strip_prefix("Host: "));
     let local = local_address(config, host_field);
     let first = config.host_for(local, None);
-    let head = match RequestHead::parse(text.as_bytes(), &first.limits) {
+    let mut head = match RequestHead::parse(text.as_bytes(), &first.limits) {
         Ok(Some((_, head))) => head,
         Ok(None) => return write_refusal(out, &Refusal::new(400, "the request is not complete")),
         Err(error) => return write_refusal(out, &error.into()),
@@ -129,7 +131,15 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     });
     write!(out, "routing\n{steps}")?;
     match decision.outcome {
-        Ok(route) => write_route(out, host, &decision.settings, &route, &head, &facts),
+        Ok(route) => {
+            let about = Circumstances {
+                environment: &decision.environment,
+                received: SystemTime::UNIX_EPOCH + Duration::from_secs(question.unix_seconds),
+                took: Duration::ZERO,
+            };
+            edit::apply(&decision.settings.request_edits, &mut head.headers, &about);
+            write_route(out, host, &decision.settings, &route, &head, &facts)
+        }
         Err(refusal) => write_refusal(out, &refusal),
     }
 }
@@ -179,13 +189,7 @@ fn write_route(
         Ok(asked) => asked,
         Err(refusal) => return write_refusal(out, &refusal),
     };
-    let policy = forward::Policy {
-        preserve_host: settings.preserve_host,
-        add_headers: settings.add_headers,
-        server_name: &host.server_name,
-        client: facts.client.ip(),
-        backend: &backend.url,
-    };
+    let policy = forward::Policy::new(settings, facts, &backend.url);
     writeln!(out, "the backend is asked")?;
     write_head(
         out,

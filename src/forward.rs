@@ -23,24 +23,12 @@ use crate::http::body::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_hop_by_hop};
 use crate::route::edit::{self, Circumstances, HeaderEdit};
+use crate::route::facts::Facts;
+use crate::route::settings::{Settings, Via};
 use crate::route::url::BackendUrl;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// Whether messages that pass tell that they came through here. httpd: `ProxyVia`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Via {
-    /// They do not; what others wrote there passes.
-    #[default]
-    Off,
-    /// Our name is added.
-    On,
-    /// Our name, and which program and version this is.
-    Full,
-    /// Requests lose all that others wrote there. Answers keep it, as in httpd.
-    Block,
-}
 
 /// What the configuration and the connection have to say about a request's head.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +47,21 @@ pub struct Policy<'a> {
     pub client: IpAddr,
     /// The backend.
     pub backend: &'a BackendUrl,
+}
+
+impl<'a> Policy<'a> {
+    /// That of a request, once it is known where it goes.
+    pub fn new(settings: &Settings, facts: &Facts<'a>, backend: &'a BackendUrl) -> Self {
+        Self {
+            preserve_host: settings.preserve_host,
+            add_headers: settings.add_headers,
+            server_name: facts.server_name,
+            port: facts.unusual_port(),
+            via: settings.via,
+            client: facts.client.ip(),
+            backend,
+        }
+    }
 }
 
 /// What the configuration has to say about an answer's head.

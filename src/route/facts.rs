@@ -20,6 +20,14 @@ pub struct Facts<'a> {
     pub unix_seconds: u64,
 }
 
+impl Facts<'_> {
+    /// Our port, where it is not the default one of the scheme that the client speaks.
+    pub fn unusual_port(&self) -> Option<u16> {
+        let usual = if self.is_secure { 443 } else { 80 };
+        Some(self.local.port()).filter(|port| *port != usual)
+    }
+}
+
 /// Is told each step of a decision: which rules were tried, and what came of them. Nothing is formatted unless somebody
 /// listens.
 pub type Tell<'a> = dyn FnMut(fmt::Arguments<'_>) + 'a;

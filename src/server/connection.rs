@@ -6,7 +6,7 @@ use super::acceptor::Accepted;
 use super::turns::Turn;
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
-use crate::forward::{self, Via};
+use crate::forward;
 use crate::handshake::{self, Asked, Verdict};
 use crate::http::answer::BackendFailure::{
     self, AnswerTimeout, BadSwitch, Busy, Closed, Connect, ConnectTimeout, Disabled, Garbage,
@@ -15,7 +15,6 @@ use crate::http::answer::BackendFailure::{
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
-use crate::http::headers::Headers;
 use crate::net::buffer::Buffer;
 use crate::net::connect::{Options, connect, connect_unix};
 use crate::net::resolve::{Addresses, ResolveError};
@@ -24,7 +23,7 @@ use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
 use crate::route::Route;
 use crate::route::backend::Backend;
-use crate::route::edit::Circumstances;
+use crate::route::edit::{self, Circumstances};
 use crate::route::environment::Environment;
 use crate::route::facts::Facts;
 use crate::route::settings::Settings;
@@ -189,15 +188,15 @@ impl fmt::Display for Step {
     }
 }
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
     /// Everything up to the verified 101, which the client then has.
     fn shake_hands(&mut self) -> Result<(Stream, Leftovers), End> {
-        let (head, from_client) = self.read_request()?;
+        let (mut head, from_client) = self.read_request()?;
         self.site = self
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
-        let outcome = self.ask_backend(&head, from_client);
+        let outcome = self.ask_backend(&mut head, from_client);
         if self.site.access_logs.iter().any(AccessLog::needs_request) {
             self.transaction.request = Some(head);
         }
@@ -207,7 +206,7 @@ impl Visit<'_> {
     /// Finds the backend, and has it agree.
     fn ask_backend(
         &mut self,
-        head: &RequestHead,
+        head: &mut RequestHead,
         from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
         let route = self.find_route(head)?;
@@ -216,12 +215,8 @@ impl Visit<'_> {
 
         self.turn = self.take_turn(&route.backend)?;
         let mut backend = self.connect(&route.backend, head)?;
-        let request = forward::request_head(
-            head,
-            &route.target,
-            &asked,
-            &self.forward_policy(&route.backend),
-        );
+        let policy = forward::Policy::new(&self.settings, &self.facts(), &route.backend.url);
+        let request = forward::request_head(head, &route.target, &asked, &policy);
         let timeout = self.site.host.backend_timeout(&route.backend);
         let deadline = Instant::now() + timeout;
         backend
@@ -252,24 +247,40 @@ impl Visit<'_> {
         Ok((backend, leftovers))
     }
 
-    /// Which backend the request is for, and what is set for it.
-    fn find_route(&mut self, head: &RequestHead) -> Result<Route, Refusal> {
-        let transaction = &mut self.transaction;
-        let facts = Facts {
-            client: transaction.client,
-            peer: transaction.client,
-            local: transaction.local,
-            is_secure: false,
-            server_name: &self.site.host.server_name,
-            unix_seconds: unix_seconds(),
-        };
-        let decision = self.site.host.router.route(head, &facts, &mut |_| ());
+    /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
+    fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
+        let site = self.site;
+        let decision = site.host.router.route(head, &self.facts(), &mut |_| ());
         self.settings = decision.settings;
         self.environment = decision.environment;
         let route = decision.outcome?;
-        transaction.mapping = Some(Arc::clone(&route.name));
-        transaction.backend = Some(Arc::clone(&route.backend));
+        self.transaction.mapping = Some(Arc::clone(&route.name));
+        self.transaction.backend = Some(Arc::clone(&route.backend));
+        edit::apply(
+            &self.settings.request_edits,
+            &mut head.headers,
+            &self.circumstances(),
+        );
         Ok(route)
+    }
+
+    fn facts(&self) -> Facts<'a> {
+        Facts {
+            client: self.transaction.client,
+            peer: self.transaction.client,
+            local: self.transaction.local,
+            is_secure: false,
+            server_name: &self.site.host.server_name,
+            unix_seconds: unix_seconds(),
+        }
+    }
+
+    fn circumstances(&self) -> Circumstances<'_> {
+        Circumstances {
+            environment: &self.environment,
+            received: self.transaction.received,
+            took: self.began.elapsed(),
+        }
     }
 
     /// Reads the request head; what is behind it belongs to the tunnel.
@@ -546,7 +557,8 @@ impl Visit<'_> {
         }
         self.transaction.status = refusal.status;
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
-        let (answer, body) = refusal.encode(is_head, unix_seconds(), &Headers::default());
+        let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
+        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.finish_answer(),
@@ -581,29 +593,13 @@ impl Visit<'_> {
         Ok(())
     }
 
-    fn forward_policy<'b>(&'b self, backend: &'b Backend) -> forward::Policy<'b> {
-        forward::Policy {
-            preserve_host: self.settings.preserve_host,
-            add_headers: self.settings.add_headers,
-            server_name: &self.site.host.server_name,
-            port: None,
-            via: Via::Off,
-            client: self.transaction.client.ip(),
-            backend: &backend.url,
-        }
-    }
-
     fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
         forward::AnswerPolicy {
             server_name: &self.site.host.server_name,
-            port: None,
-            via: Via::Off,
-            edits: &[],
-            about: Circumstances {
-                environment: &self.environment,
-                received: self.transaction.received,
-                took: self.began.elapsed(),
-            },
+            port: self.facts().unusual_port(),
+            via: self.settings.via,
+            edits: &self.settings.answer_edits,
+            about: self.circumstances(),
         }
     }
 

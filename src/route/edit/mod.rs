@@ -11,6 +11,7 @@ use crate::http::authority::Authority;
 use crate::http::headers::{Headers, is_token};
 use crate::route::environment::Environment;
 use crate::route::pattern::{Case, Pattern, Subject};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use value::{LONGEST, Value};
@@ -27,6 +28,8 @@ pub enum Target {
 /// One line of `Header` or `RequestHeader`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderEdit {
+    /// The words of the line.
+    text: String,
     list: List,
     name: String,
     action: Action,
@@ -86,6 +89,7 @@ impl HeaderEdit {
     /// A sentence that says what was found, and what was expected or what to do instead.
     pub fn parse(target: Target, words: &[&str]) -> Result<Self, String> {
         const FORM: &str = "expected an action, a field and, except for unset, a value";
+        let text = words.join(" ");
         let (list, words) = match (target, words) {
             (Target::Request, words) => (List::Request, words),
             (Target::Answer, [first, rest @ ..]) if first.eq_ignore_ascii_case("always") => {
@@ -109,6 +113,7 @@ impl HeaderEdit {
         }
         let (action, rest) = verb.with_operands(rest)?;
         let edit = Self {
+            text,
             list,
             name: name.to_owned(),
             action,
@@ -155,6 +160,13 @@ impl HeaderEdit {
             },
             Action::Unset | Action::Edit { .. } => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for HeaderEdit {
+    /// The words behind the directive.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
