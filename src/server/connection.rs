@@ -254,16 +254,12 @@ impl Visit<'_> {
 
     /// Which backend the request is for, and what is set for it.
     fn find_route(&mut self, head: &RequestHead) -> Result<Route, Refusal> {
+        let decision = self
+            .site
+            .host
+            .router
+            .route(head, &self.facts(), &mut |_| ());
         let transaction = &mut self.transaction;
-        let facts = Facts {
-            client: transaction.client,
-            peer: transaction.client,
-            local: transaction.local,
-            is_secure: false,
-            server_name: &self.site.host.server_name,
-            unix_seconds: unix_seconds(),
-        };
-        let decision = self.site.host.router.route(head, &facts, &mut |_| ());
         self.settings = decision.settings;
         self.environment = decision.environment;
         let route = decision.outcome?;
@@ -588,6 +584,17 @@ impl Visit<'_> {
         }
     }
 
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            client: self.transaction.client,
+            peer: self.transaction.client,
+            local: self.transaction.local,
+            is_secure: false,
+            server_name: &self.site.host.server_name,
+            unix_seconds: unix_seconds(),
+        }
+    }
+
     fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
         forward::AnswerPolicy {
             server_name: &self.site.host.server_name,
@@ -595,6 +602,7 @@ impl Visit<'_> {
             via: Via::Off,
             edits: &[],
             about: Circumstances {
+                facts: self.facts(),
                 environment: &self.environment,
                 received: self.transaction.received,
                 took: self.began.elapsed(),
