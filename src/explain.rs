@@ -133,6 +133,7 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     match decision.outcome {
         Ok(route) => {
             let about = Circumstances {
+                facts,
                 environment: &decision.environment,
                 received: SystemTime::UNIX_EPOCH + Duration::from_secs(question.unix_seconds),
                 took: Duration::ZERO,

@@ -357,6 +357,8 @@ mod tests {
     use crate::http::head::Limits;
     use crate::route::edit::Target;
     use crate::route::environment::Environment;
+    use crate::route::facts::Facts;
+    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
     use std::time::{Duration, UNIX_EPOCH};
 
     fn request(text: &str) -> RequestHead {
@@ -396,6 +398,8 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
+    const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
+
     /// What is set for answers.
     #[derive(Default)]
     struct Set<'a> {
@@ -412,6 +416,14 @@ mod tests {
                 via: self.via,
                 edits: self.edits,
                 about: Circumstances {
+                    facts: Facts {
+                        client: ADDRESS,
+                        peer: ADDRESS,
+                        local: ADDRESS,
+                        is_secure: false,
+                        server_name: "www.example",
+                        unix_seconds: 0,
+                    },
                     environment: &Environment::default(),
                     received: UNIX_EPOCH,
                     took: Duration::ZERO,

@@ -277,6 +277,7 @@ impl<'a> Visit<'a> {
 
     fn circumstances(&self) -> Circumstances<'_> {
         Circumstances {
+            facts: self.facts(),
             environment: &self.environment,
             received: self.transaction.received,
             took: self.began.elapsed(),

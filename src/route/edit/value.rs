@@ -1,7 +1,8 @@
 //! The values of `Header` and `RequestHeader`: text with `%` directives, and for `edit` with `$` groups.
 
-use super::Circumstances;
+use super::{Circumstances, starts_with};
 use crate::http::head::MAX_HEAD;
+use crate::route::facts::Fact;
 use crate::route::pattern::Captures;
 use std::time::UNIX_EPOCH;
 
@@ -22,20 +23,29 @@ enum Piece {
     Received,
     /// `%D`: how long it has been served.
     Took,
-    /// `%{NAME}e`
-    Variable(String),
+    /// `%{NAME}e`, and `%{reqenv:NAME}` of an expression; and what stands for one that is not set.
+    Variable(String, &'static str),
+    /// `%{NAME}s`, and `%{NAME}` of an expression.
+    Fact(Fact),
     /// `$0` to `$9` of an `edit`.
     Group(usize),
 }
 
 impl Value {
     /// Parses a value as httpd's `parse_format_string`: `%%`, `%t`, `%D`, `%{NAME}e`, `%{NAME}s`, and a backslash before a
-    /// backslash or before `t`.
+    /// backslash or before `t`. Behind `expr=` it is an expression of text and `%{NAME}`.
     ///
     /// # Errors
     /// A sentence that says what was found and what was expected.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
+        // In lower case only: httpd takes "EXPR=" for text.
+        if let Some(expression) = text.strip_prefix("expr=") {
+            parse_expression(expression, &mut pieces)?;
+            let value = Self { pieces };
+            value.check(text)?;
+            return Ok(value);
+        }
         let mut rest = text;
         while let Some(place) = rest.find('%') {
             let (before, directive) = rest.split_at(place);
@@ -102,16 +112,11 @@ impl Value {
                     let microseconds = about.took.as_micros();
                     out.extend_from_slice(format!("D={microseconds}").as_bytes());
                 }
-                Piece::Variable(name) => {
-                    out.extend(
-                        about
-                            .environment
-                            .get(name)
-                            .unwrap_or(ABSENT)
-                            .iter()
-                            .map(printable),
-                    );
+                Piece::Variable(name, absent) => {
+                    let value = about.environment.get(name);
+                    out.extend(value.unwrap_or(absent.as_bytes()).iter().map(printable));
                 }
+                Piece::Fact(fact) => out.extend_from_slice(about.facts.get(*fact).as_bytes()),
                 Piece::Group(number) => {
                     let group = found.map(|found| found.get(*number));
                     out.extend(group.unwrap_or_default().iter().map(printable));
@@ -122,7 +127,7 @@ impl Value {
 }
 
 /// What httpd writes for a variable that is not set.
-const ABSENT: &[u8] = b"(null)";
+const ABSENT: &str = "(null)";
 
 impl Piece {
     fn text(&self) -> Option<&str> {
@@ -171,12 +176,16 @@ fn parse_directive<'a>(text: &'a str, pieces: &mut Vec<Piece>) -> Result<&'a str
         }
         (Some('t'), _) => Piece::Received,
         (Some('D'), _) => Piece::Took,
-        (Some('e'), Some(name)) if !name.is_empty() => Piece::Variable(name.to_owned()),
-        // Variables of TLS, of which a plain connection has none.
-        (Some('s'), Some(name)) if !name.is_empty() => {
-            push_text(pieces, "(null)");
-            return Ok(chars.as_str());
-        }
+        (Some('e'), Some(name)) if !name.is_empty() => Piece::Variable(name.to_owned(), ABSENT),
+        (Some('s'), Some(name)) if !name.is_empty() => match Fact::named(name) {
+            Some(fact) => Piece::Fact(fact),
+            // A connection without TLS has none of them.
+            None if starts_with(name, "SSL_") => {
+                push_text(pieces, ABSENT);
+                return Ok(chars.as_str());
+            }
+            None => return Err(unknown(name, "SSL_*")),
+        },
         (Some(letter @ ('e' | 's')), _) => {
             return Err(format!("%{letter} has no name; write %{{NAME}}{letter}"));
         }
@@ -190,6 +199,50 @@ fn parse_directive<'a>(text: &'a str, pieces: &mut Vec<Piece>) -> Result<&'a str
     };
     pieces.push(piece);
     Ok(chars.as_str())
+}
+
+/// Reads the part of httpd's expressions that makes text of variables (`ap_expr`, "string expressions").
+fn parse_expression(text: &str, pieces: &mut Vec<Piece>) -> Result<(), String> {
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("%{") {
+        push_literal(before, pieces)?;
+        let (name, behind) = behind
+            .split_once('}')
+            .ok_or_else(|| format!("\"expr={text}\" has a \"%{{\" without \"}}\""))?;
+        let variable = ["reqenv:", "ENV:"].iter().find_map(|prefix| {
+            let is = starts_with(name, prefix);
+            name.get(prefix.len()..).filter(|_| is)
+        });
+        pieces.push(match (Fact::named(name), variable) {
+            (Some(fact), _) => Piece::Fact(fact),
+            (None, Some(variable)) if !variable.is_empty() => {
+                Piece::Variable(variable.to_owned(), "")
+            }
+            (None, _) => return Err(unknown(name, "reqenv:NAME")),
+        });
+        rest = behind;
+    }
+    push_literal(rest, pieces)
+}
+
+fn push_literal(text: &str, pieces: &mut Vec<Piece>) -> Result<(), String> {
+    let group = text.split('$').skip(1);
+    let mut group = group.filter(|behind| behind.starts_with(|c: char| c.is_ascii_digit()));
+    if text.contains('\\') || group.next().is_some() {
+        return Err(format!(
+            "{text:?}: backslashes and groups are not supported in expressions"
+        ));
+    }
+    push_text(pieces, text);
+    Ok(())
+}
+
+fn unknown(name: &str, also: &str) -> String {
+    let known: Vec<_> = Fact::NAMES.iter().map(|(name, _)| *name).collect();
+    format!(
+        "{name:?} is not a variable that can be written here; expected one of {} or {also}",
+        known.join(", ")
+    )
 }
 
 /// The backslashes of httpd's `parse_misc_string`. Those that protect nothing stay.
