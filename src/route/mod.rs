@@ -1,6 +1,7 @@
 //! Which backend a request is for, and what it is asked for there: rewriting, locations, mappings, in the order of httpd.
 #![deny(clippy::indexing_slicing)]
 
+pub mod access;
 pub mod backend;
 pub mod edit;
 pub mod environment;
