@@ -7,6 +7,7 @@ use crate::handshake;
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
 use crate::http::headers::is_token;
+use crate::ids::Id;
 use crate::route::Route;
 use crate::route::edit::{self, Circumstances};
 use crate::route::facts::Facts;
@@ -102,7 +103,12 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     let first = config.host_for(local, None);
     let mut head = match RequestHead::parse(text.as_bytes(), &first.limits) {
         Ok(Some((_, head))) => head,
-        Ok(None) => return write_refusal(out, &Refusal::new(400, "the request is not complete")),
+        Ok(None) => {
+            return write_refusal(
+                out,
+                &Refusal::new(Id::HeadCut, "the request is not complete"),
+            );
+        }
         Err(error) => return write_refusal(out, &error.into()),
     };
     let host = config.host_for(local, head.headers.first("Host"));
@@ -183,7 +189,7 @@ fn write_route(
     }
     if parameters.is_disabled == Some(true) {
         let why = "the backend is disabled (status=+D)";
-        return write_refusal(out, &Refusal::new(503, why));
+        return write_refusal(out, &Refusal::new(Id::Disabled, why));
     }
     let upgrade = parameters.upgrade.clone().unwrap_or_default();
     let asked = match handshake::requested(head, &upgrade) {
@@ -213,7 +219,8 @@ fn write_route(
 
 fn write_refusal(out: &mut String, refusal: &Refusal) -> fmt::Result {
     writeln!(out, "answer")?;
-    writeln!(out, "  {}: {}", refusal.status, refusal.why)
+    writeln!(out, "  {}: {}", refusal.status, refusal.why)?;
+    writeln!(out, "  {}: {}", refusal.id, refusal.id.remedy())
 }
 
 /// The lines of a head, as a terminal can show them.

@@ -12,6 +12,7 @@
 //! | [`forward`] | the heads as the other side shall see them |
 //! | [`frame`] | where WebSocket frames begin and end |
 //! | [`transaction`] | all that is known of one request, and why its tunnel ended |
+//! | [`ids`] | the numbers of our messages, and what to do about each |
 //! | [`config`] | text to a resolved, immutable configuration; the directive table |
 //! | [`explain`] | what would become of a request, with every step told |
 //!
@@ -36,6 +37,7 @@ pub mod forward;
 pub mod frame;
 pub mod handshake;
 pub mod http;
+pub mod ids;
 pub mod log_writer;
 pub mod net;
 pub mod route;

@@ -16,6 +16,7 @@ pub mod url;
 
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
+use crate::ids::Id;
 use backend::Backend;
 use environment::Environment;
 use facts::{Facts, Tell};
@@ -75,7 +76,7 @@ impl Router {
         let mut decision = Decision {
             settings: Cow::Borrowed(&self.settings),
             environment: Environment::default(),
-            outcome: Err(Refusal::new(404, "")),
+            outcome: Err(Refusal::new(Id::NotMapped, "")),
         };
         decision.outcome = self.find(head, facts, &mut decision, tell);
         decision
@@ -138,7 +139,7 @@ impl Router {
         }
         route?.ok_or_else(|| {
             let path = path.escape_ascii();
-            Refusal::new(404, format!("nothing is mapped at \"{path}\""))
+            Refusal::new(Id::NotMapped, format!("nothing is mapped at \"{path}\""))
         })
     }
 
@@ -207,11 +208,11 @@ impl Router {
 
 impl From<PathError> for Refusal {
     fn from(error: PathError) -> Self {
-        let status = match error {
-            PathError::Escape | PathError::AboveRoot => 400,
-            PathError::Slash | PathError::Nul => 404,
+        let id = match error {
+            PathError::Escape | PathError::AboveRoot => Id::BadPath,
+            PathError::Slash | PathError::Nul => Id::HiddenByte,
         };
-        Self::new(status, error.to_string())
+        Self::new(id, error.to_string())
     }
 }
 
@@ -220,7 +221,7 @@ impl From<PathError> for Refusal {
 fn outgoing(target: String) -> Result<String, Refusal> {
     if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return Err(Refusal::new(
-            403,
+            Id::BadTarget,
             "the target for the backend holds a blank or a control character",
         ));
     }

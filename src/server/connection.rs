@@ -8,13 +8,10 @@ use super::{Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward;
 use crate::handshake::{self, Asked, Verdict};
-use crate::http::answer::BackendFailure::{
-    self, AnswerTimeout, BadSwitch, Busy, Closed, Connect, ConnectTimeout, Disabled, Garbage,
-    Resolve, Tls, TlsTimeout,
-};
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
+use crate::ids::Id;
 use crate::net::buffer::Buffer;
 use crate::net::connect::{Options, connect, connect_unix};
 use crate::net::resolve::{Addresses, ResolveError};
@@ -221,7 +218,9 @@ impl<'a> Visit<'a> {
         let deadline = Instant::now() + timeout;
         backend
             .send_all(&request, deadline, self.waiter)
-            .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
+            .map_err(|why| {
+                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
+            })?;
         self.debug(format_args!("asked for {}", route.target));
 
         let mut limits = Limits::default();
@@ -235,6 +234,9 @@ impl<'a> Visit<'a> {
         match outcome {
             Final::Switched => {}
             Final::Relay => {
+                if answer.status == 403 && policy.origin_is_foreign(head) {
+                    self.hint_at_origin(&route.name);
+                }
                 return Err(self.relay(head, &answer, &mut backend, &leftovers, timeout));
             }
         }
@@ -262,6 +264,20 @@ impl<'a> Visit<'a> {
             &self.circumstances(),
         );
         Ok(route)
+    }
+
+    /// Says once for each mapping what often makes a backend refuse.
+    fn hint_at_origin(&self, mapping: &Arc<str>) {
+        if self.shared.hinted.first_time(mapping) {
+            let id = Id::OriginRefused;
+            self.log(
+                Level::Warn,
+                format_args!(
+                    "{id} {mapping}: the backend answered 403, and Origin differs from the Host that it got; {}",
+                    id.remedy()
+                ),
+            );
+        }
     }
 
     fn facts(&self) -> Facts<'a> {
@@ -311,14 +327,16 @@ impl<'a> Visit<'a> {
                     return Err(End::Gone("closed without a request".to_owned()));
                 }
                 Ok(0) => {
-                    return Err(
-                        Refusal::new(400, "the connection ended inside the request head").into(),
-                    );
+                    return Err(Refusal::new(
+                        Id::HeadCut,
+                        "the connection ended inside the request head",
+                    )
+                    .into());
                 }
                 Ok(_) => {}
                 Err(Interrupted::Deadline) => {
                     return Err(Refusal::new(
-                        408,
+                        Id::HeadTimeout,
                         "the request head took longer than RequestReadTimeout allows",
                     )
                     .into());
@@ -337,13 +355,13 @@ impl<'a> Visit<'a> {
     fn take_turn(&mut self, backend: &Backend) -> Result<Option<Turn>, End> {
         if backend.parameters.is_disabled == Some(true) {
             let why = "the backend is disabled (status=+D)";
-            return Err(self.backend_failed(Step::Acquire, Disabled, &why));
+            return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
         }
         let patience = backend.parameters.acquire;
         let patience = patience.unwrap_or_else(|| self.site.host.backend_timeout(backend));
         let deadline = Instant::now() + patience;
         let turn = self.shared.turns.take(backend, deadline, self.waiter);
-        turn.map_err(|why| self.step_failed(Step::Acquire, Busy, Busy, &why))
+        turn.map_err(|why| self.step_failed(Step::Acquire, Id::Busy, Id::Busy, &why))
     }
 
     /// Connects to the backend, with TLS where it wants that.
@@ -362,13 +380,14 @@ impl<'a> Visit<'a> {
                 connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
             }
         };
-        let socket =
-            socket.map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
+        let socket = socket.map_err(|why| {
+            self.step_failed(Step::Connect, Id::ConnectTimeout, Id::Unreachable, &why)
+        })?;
         if !url.tls {
             return Ok(socket.into());
         }
         let Some(connector) = tls else {
-            return Err(self.backend_failed(Step::Tls, Tls, &"this host has no TLS"));
+            return Err(self.backend_failed(Step::Tls, Id::TlsFailed, &"this host has no TLS"));
         };
         // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
         let preserved = self.settings.preserve_host;
@@ -379,8 +398,10 @@ impl<'a> Visit<'a> {
         connector
             .connect(name, socket, deadline, self.waiter)
             .map_err(|why| match why {
-                TlsError::Interrupted(why) => self.step_failed(Step::Tls, TlsTimeout, Tls, &why),
-                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Tls, &why),
+                TlsError::Interrupted(why) => {
+                    self.step_failed(Step::Tls, Id::TlsTimeout, Id::TlsFailed, &why)
+                }
+                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
             })
     }
 
@@ -388,8 +409,8 @@ impl<'a> Visit<'a> {
         let resolved = self.shared.resolver.resolve(name, deadline);
         resolved.map_err(|why| match why {
             ResolveError::Closed => stopping(),
-            ResolveError::Deadline => self.backend_failed(Step::Resolve, ConnectTimeout, &why),
-            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
+            ResolveError::Deadline => self.backend_failed(Step::Resolve, Id::ConnectTimeout, &why),
+            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Id::Unresolved, &why),
         })
     }
 
@@ -407,7 +428,7 @@ impl<'a> Visit<'a> {
         let mut interim = 0;
         loop {
             let parsed = ResponseHead::parse(buffer.bytes(), limits);
-            match parsed.map_err(|why| self.backend_failed(Step::Handshake, Garbage, &why))? {
+            match parsed.map_err(|why| self.backend_failed(Step::Handshake, Id::Garbage, &why))? {
                 Some((used, answer)) => {
                     self.trace_head("backend", buffer.bytes());
                     let from_backend = buffer.split_off(used);
@@ -416,7 +437,7 @@ impl<'a> Visit<'a> {
                         Verdict::Relay => Some(Final::Relay),
                         Verdict::Interim => None,
                         Verdict::Bad(why) => {
-                            return Err(self.backend_failed(Step::Handshake, BadSwitch, &why));
+                            return Err(self.backend_failed(Step::Handshake, Id::BadSwitch, &why));
                         }
                     };
                     if let Some(outcome) = outcome {
@@ -430,7 +451,7 @@ impl<'a> Visit<'a> {
                     interim += 1;
                     if interim > MOST_INTERIM {
                         let why = "more than 10 interim answers";
-                        return Err(self.backend_failed(Step::Handshake, Garbage, &why));
+                        return Err(self.backend_failed(Step::Handshake, Id::Garbage, &why));
                     }
                     buffer = Buffer::from(from_backend);
                 }
@@ -453,12 +474,12 @@ impl<'a> Visit<'a> {
                 match answer.fill(backend) {
                     Ok(0) => {
                         let why = "closed before its answer was complete";
-                        return Err(self.backend_failed(Step::Handshake, Closed, &why));
+                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &why));
                     }
                     Ok(_) => return Ok(()),
                     Err(error) if is_momentary(&error) => {}
                     Err(error) => {
-                        return Err(self.backend_failed(Step::Handshake, Closed, &error));
+                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &error));
                     }
                 }
             }
@@ -472,8 +493,9 @@ impl<'a> Visit<'a> {
                 both => self.waiter.wait(both, Some(deadline)),
             };
             let client_ready;
-            [backend_ready, client_ready] = woken
-                .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
+            [backend_ready, client_ready] = woken.map_err(|why| {
+                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
+            })?;
             if client_ready {
                 self.take_early(early)?;
             }
@@ -537,7 +559,12 @@ impl<'a> Visit<'a> {
             match shared.reactors.adopt(tunnel) {
                 Ok(()) => return,
                 Err((refused, why)) => {
-                    warn!("{} stays in its worker: {why}", refused.name());
+                    let id = Id::NotTaken;
+                    warn!(
+                        "{} {id} stays in its worker: {why}; {}",
+                        refused.name(),
+                        id.remedy()
+                    );
                     tunnel = refused;
                 }
             }
@@ -553,7 +580,13 @@ impl<'a> Visit<'a> {
             let line = String::from_utf8_lossy(&self.transaction.request_line).into_owned();
             self.log(
                 Level::Info,
-                format_args!("\"{line}\" refused: {} ({})", refusal.why, refusal.status),
+                format_args!(
+                    "{} \"{line}\" refused: {} ({}); {}",
+                    refusal.id,
+                    refusal.why,
+                    refusal.status,
+                    refusal.id.remedy()
+                ),
             );
         }
         self.transaction.status = refusal.status;
@@ -605,13 +638,7 @@ impl<'a> Visit<'a> {
     }
 
     /// A step towards a backend was not completed: by its deadline, by a failure, or because we stop.
-    fn step_failed(
-        &self,
-        step: Step,
-        too_late: BackendFailure,
-        failed: BackendFailure,
-        why: &Interrupted,
-    ) -> End {
+    fn step_failed(&self, step: Step, too_late: Id, failed: Id, why: &Interrupted) -> End {
         match why {
             Interrupted::Cancelled => stopping(),
             Interrupted::Deadline => self.backend_failed(step, too_late, why),
@@ -620,20 +647,20 @@ impl<'a> Visit<'a> {
     }
 
     /// The backend failed us before the client has got anything. What the client is told names no backend.
-    fn backend_failed(&self, step: Step, failure: BackendFailure, why: &dyn fmt::Display) -> End {
-        let refusal = Refusal::from(failure);
-        self.log_failure(step, &format_args!("{why} ({})", refusal.status));
+    fn backend_failed(&self, step: Step, failure: Id, why: &dyn fmt::Display) -> End {
+        let refusal = Refusal::new(failure, why.to_string());
+        self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));
         End::Refused(refusal)
     }
 
     /// The one log line of a backend that failed.
-    fn log_failure(&self, step: Step, why: &dyn fmt::Display) {
+    fn log_failure(&self, step: Step, id: Id, why: &dyn fmt::Display) {
         let transaction = &self.transaction;
         if let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend) {
             let backend = &backend.url;
             self.log(
                 Level::Warn,
-                format_args!("{mapping}: {backend}: {step}: {why}"),
+                format_args!("{id} {mapping}: {backend}: {step}: {why}; {}", id.remedy()),
             );
         }
     }
@@ -659,7 +686,11 @@ fn unix_seconds() -> u64 {
 }
 
 fn cannot_wait(error: &io::Error) {
-    error!("a worker cannot wait for events: {error}; its tunnel was cut");
+    let id = Id::CannotWait;
+    error!(
+        "{id} a worker cannot wait for events: {error}; its tunnel was cut; {}",
+        id.remedy()
+    );
 }
 
 impl Site {
@@ -708,5 +739,5 @@ fn is_momentary(error: &io::Error) -> bool {
 
 /// What a client is told that waited for a backend when the server stopped.
 fn stopping() -> End {
-    Refusal::new(503, "the server is stopping").into()
+    Refusal::new(Id::Stopping, "the server is stopping").into()
 }
