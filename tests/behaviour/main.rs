@@ -17,6 +17,7 @@
 //! | `access_log`, `error_log` | what the operator reads |
 //! | `config_errors`, `command_line` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
+//! | `fairness` | a stream and the others |
 //! | `scale` | many tunnels, and nothing left behind |
 //! | `foreign` | other people's clients and servers, and a browser |
 //! | `house` | who may import whom |
@@ -43,6 +44,7 @@ mod calls;
 mod command_line;
 mod config_errors;
 mod error_log;
+mod fairness;
 mod foreign;
 mod handshake;
 mod headers;
