@@ -3,6 +3,7 @@
 
 use super::date;
 use super::head::HeadError;
+use super::proxy_header::ProxyHeaderError;
 use std::io::Write;
 
 /// An answer that we give instead of tunnelling.
@@ -98,6 +99,13 @@ impl From<HeadError> for Refusal {
             HeadError::Connect => refusal.with_header("Allow", "GET"),
             _ => refusal,
         }
+    }
+}
+
+impl From<ProxyHeaderError> for Refusal {
+    fn from(error: ProxyHeaderError) -> Self {
+        // httpd: drops the connection without a word. Who is meant to send the header learns here what is wrong.
+        Self::new(400, error.to_string())
     }
 }
 
