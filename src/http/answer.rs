@@ -3,6 +3,7 @@
 
 use super::date;
 use super::head::HeadError;
+use super::headers::Headers;
 use super::proxy_header::ProxyHeaderError;
 use std::io::Write;
 
@@ -41,7 +42,15 @@ impl Refusal {
 
     /// The whole answer: an HTTP/1.1 head that ends the connection, and one plain sentence; and how many of the bytes are
     /// that sentence. To a HEAD request the sentence is only counted in `Content-Length`.
-    pub fn encode(&self, is_head: bool, now_unix_seconds: u64) -> (Vec<u8>, usize) {
+    ///
+    /// `extra` are fields that the configuration adds (`Header always`). A `Date` or `Server` among them stands in place of
+    /// ours; one that frames the answer or says what it is must not be there.
+    pub fn encode(
+        &self,
+        is_head: bool,
+        now_unix_seconds: u64,
+        extra: &Headers,
+    ) -> (Vec<u8>, usize) {
         let body = self.sentence();
         let sent = if is_head { "" } else { &body };
         let mut out = Vec::with_capacity(256 + body.len());
@@ -49,13 +58,18 @@ impl Refusal {
         let upgrade = self.fields.iter().any(|(name, _)| *name == "Upgrade");
         let connection = if upgrade { "close, Upgrade" } else { "close" };
         // Writing to a vector does not fail.
-        let _ = write!(
-            out,
-            "HTTP/1.1 {} {}\r\nDate: {}\r\nServer: proxy-wstunnel\r\n",
-            self.status,
-            reason(self.status),
-            date::imf_fixdate(now_unix_seconds)
-        );
+        let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        if extra.first("Date").is_none() {
+            let _ = write!(out, "Date: {}\r\n", date::imf_fixdate(now_unix_seconds));
+        }
+        if extra.first("Server").is_none() {
+            out.extend_from_slice(b"Server: proxy-wstunnel\r\n");
+        }
+        for (name, value) in extra.iter() {
+            let _ = write!(out, "{name}: ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
         for (name, value) in &self.fields {
             let _ = write!(out, "{name}: {value}\r\n");
         }
@@ -196,7 +210,8 @@ mod tests {
     use super::*;
 
     fn text(refusal: &Refusal) -> String {
-        String::from_utf8(refusal.encode(false, 784_111_777).0).unwrap()
+        let bytes = refusal.encode(false, 784_111_777, &Headers::default()).0;
+        String::from_utf8(bytes).unwrap()
     }
 
     #[test]
@@ -216,9 +231,32 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_the_fields_that_the_configuration_adds() {
+        let mut extra = Headers::default();
+        extra.push("Strict-Transport-Security", b"max-age=1");
+        extra.push("server", b"other");
+        let refusal = Refusal::new(405, "no").with_header("Allow", "GET");
+        let (bytes, body) = refusal.encode(true, 784_111_777, &extra);
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            "HTTP/1.1 405 Method Not Allowed\r\n\
+             Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Strict-Transport-Security: max-age=1\r\n\
+             server: other\r\n\
+             Allow: GET\r\n\
+             Connection: close\r\n\
+             Content-Type: text/plain\r\n\
+             Content-Length: 4\r\n\
+             \r\n"
+        );
+        assert_eq!(body, 0);
+    }
+
+    #[test]
     fn our_own_parsers_take_every_refusal() {
         for status in 400..600 {
-            let bytes = Refusal::new(status, "so").encode(false, 0).0;
+            let bytes = Refusal::new(status, "so").encode(false, 0, &Headers::default());
+            let bytes = bytes.0;
             let parsed = ResponseHead::parse(&bytes, &Limits::default());
             let (used, head) = parsed.unwrap().unwrap();
             assert_eq!(head.status, status);

@@ -23,6 +23,8 @@ use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
 use crate::route::Route;
 use crate::route::backend::Backend;
+use crate::route::edit::{self, Circumstances};
+use crate::route::environment::Environment;
 use crate::route::facts::Facts;
 use crate::route::settings::Settings;
 use crate::transaction::Transaction;
@@ -81,6 +83,7 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
         waiter: &mut worker.waiter,
         site,
         settings: Cow::Borrowed(&site.host.router.settings),
+        environment: Environment::default(),
         client: connection.stream.into(),
         turn: None,
         transaction: Transaction::new(
@@ -150,6 +153,8 @@ struct Visit<'a> {
     site: &'a Arc<Site>,
     /// What holds for this request: that of its host, until its path is known.
     settings: Cow<'a, Settings>,
+    /// What rules said about it.
+    environment: Environment,
     client: Stream,
     /// Given back when the visit or its tunnel ends.
     turn: Option<Turn>,
@@ -183,15 +188,15 @@ impl fmt::Display for Step {
     }
 }
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
     /// Everything up to the verified 101, which the client then has.
     fn shake_hands(&mut self) -> Result<(Stream, Leftovers), End> {
-        let (head, from_client) = self.read_request()?;
+        let (mut head, from_client) = self.read_request()?;
         self.site = self
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
-        let outcome = self.ask_backend(&head, from_client);
+        let outcome = self.ask_backend(&mut head, from_client);
         if self.site.access_logs.iter().any(AccessLog::needs_request) {
             self.transaction.request = Some(head);
         }
@@ -201,7 +206,7 @@ impl Visit<'_> {
     /// Finds the backend, and has it agree.
     fn ask_backend(
         &mut self,
-        head: &RequestHead,
+        head: &mut RequestHead,
         from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
         let route = self.find_route(head)?;
@@ -210,12 +215,8 @@ impl Visit<'_> {
 
         self.turn = self.take_turn(&route.backend)?;
         let mut backend = self.connect(&route.backend, head)?;
-        let request = forward::request_head(
-            head,
-            &route.target,
-            &asked,
-            &self.forward_policy(&route.backend),
-        );
+        let policy = forward::Policy::new(&self.settings, &self.facts(), &route.backend.url);
+        let request = forward::request_head(head, &route.target, &asked, &policy);
         let timeout = self.site.host.backend_timeout(&route.backend);
         let deadline = Instant::now() + timeout;
         backend
@@ -237,7 +238,7 @@ impl Visit<'_> {
                 return Err(self.relay(head, &answer, &mut backend, &leftovers, timeout));
             }
         }
-        let switched = forward::switched_head(&answer);
+        let switched = forward::switched_head(&answer, &self.answer_policy());
         self.send(&switched)?;
         self.transaction.status = answer.status;
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
@@ -246,23 +247,41 @@ impl Visit<'_> {
         Ok((backend, leftovers))
     }
 
-    /// Which backend the request is for, and what is set for it.
-    fn find_route(&mut self, head: &RequestHead) -> Result<Route, Refusal> {
-        let transaction = &mut self.transaction;
-        let facts = Facts {
-            client: transaction.client,
-            peer: transaction.client,
-            local: transaction.local,
+    /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
+    fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
+        let site = self.site;
+        let decision = site.host.router.route(head, &self.facts(), &mut |_| ());
+        self.settings = decision.settings;
+        self.environment = decision.environment;
+        let route = decision.outcome?;
+        self.transaction.mapping = Some(Arc::clone(&route.name));
+        self.transaction.backend = Some(Arc::clone(&route.backend));
+        edit::apply(
+            &self.settings.request_edits,
+            &mut head.headers,
+            &self.circumstances(),
+        );
+        Ok(route)
+    }
+
+    fn facts(&self) -> Facts<'a> {
+        Facts {
+            client: self.transaction.client,
+            peer: self.transaction.client,
+            local: self.transaction.local,
             is_secure: false,
             server_name: &self.site.host.server_name,
             unix_seconds: unix_seconds(),
-        };
-        let decision = self.site.host.router.route(head, &facts, &mut |_| ());
-        self.settings = decision.settings;
-        let route = decision.outcome?;
-        transaction.mapping = Some(Arc::clone(&route.name));
-        transaction.backend = Some(Arc::clone(&route.backend));
-        Ok(route)
+        }
+    }
+
+    fn circumstances(&self) -> Circumstances<'_> {
+        Circumstances {
+            facts: self.facts(),
+            environment: &self.environment,
+            received: self.transaction.received,
+            took: self.began.elapsed(),
+        }
     }
 
     /// Reads the request head; what is behind it belongs to the tunnel.
@@ -484,6 +503,7 @@ impl Visit<'_> {
             waiter,
             site,
             settings,
+            environment: _,
             client,
             turn,
             transaction,
@@ -538,7 +558,8 @@ impl Visit<'_> {
         }
         self.transaction.status = refusal.status;
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
-        let (answer, body) = refusal.encode(is_head, unix_seconds());
+        let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
+        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.finish_answer(),
@@ -573,13 +594,13 @@ impl Visit<'_> {
         Ok(())
     }
 
-    fn forward_policy<'b>(&'b self, backend: &'b Backend) -> forward::Policy<'b> {
-        forward::Policy {
-            preserve_host: self.settings.preserve_host,
-            add_headers: self.settings.add_headers,
+    fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
+        forward::AnswerPolicy {
             server_name: &self.site.host.server_name,
-            client: self.transaction.client.ip(),
-            backend: &backend.url,
+            port: self.facts().unusual_port(),
+            via: self.settings.via,
+            edits: &self.settings.answer_edits,
+            about: self.circumstances(),
         }
     }
 

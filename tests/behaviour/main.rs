@@ -16,6 +16,7 @@
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
 //! | `config_errors`, `command_line` | what the operator writes, and what he is told when it is wrong |
+//! | `calls` | how many system calls it takes |
 //! | `scale` | many tunnels, and nothing left behind |
 //! | `foreign` | other people's clients and servers, and a browser |
 //! | `house` | who may import whom |
@@ -38,6 +39,7 @@
 mod access_log;
 mod backend_parameters;
 mod backpressure;
+mod calls;
 mod command_line;
 mod config_errors;
 mod error_log;

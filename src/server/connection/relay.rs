@@ -31,7 +31,8 @@ impl Visit<'_> {
             Ok(framing) => framing,
             Err(why) => return self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why),
         };
-        let (head, relayed) = forward::relayed_head(answer, &framing, request.version);
+        let policy = self.answer_policy();
+        let (head, relayed) = forward::relayed_head(answer, &framing, request.version, &policy);
         if let Err(end) = self.send(&head) {
             return end;
         }
