@@ -4,6 +4,7 @@
 use super::date;
 use super::head::HeadError;
 use super::headers::Headers;
+use super::proxy_header::ProxyHeaderError;
 use crate::ids::Id;
 use std::io::Write;
 
@@ -131,6 +132,13 @@ impl From<HeadError> for Refusal {
             HeadError::Connect => refusal.with_header("Allow", "GET"),
             _ => refusal,
         }
+    }
+}
+
+impl From<ProxyHeaderError> for Refusal {
+    fn from(error: ProxyHeaderError) -> Self {
+        // httpd: drops the connection without a word. Who is meant to send the header learns here what is wrong.
+        Self::new(Id::BadProxyHeader, error.to_string())
     }
 }
 
