@@ -23,24 +23,11 @@ use crate::http::body::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_hop_by_hop};
 use crate::route::edit::{self, Circumstances, HeaderEdit};
+use crate::route::own_name::{OwnName, Via};
 use crate::route::url::BackendUrl;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// Whether messages that pass tell that they came through here. httpd: `ProxyVia`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Via {
-    /// They do not; what others wrote there passes.
-    #[default]
-    Off,
-    /// Our name is added.
-    On,
-    /// Our name, and which program and version this is.
-    Full,
-    /// Requests lose all that others wrote there. Answers keep it, as in httpd.
-    Block,
-}
 
 /// What the configuration and the connection have to say about a request's head.
 #[derive(Debug, Clone, Copy)]
@@ -51,10 +38,10 @@ pub struct Policy<'a> {
     pub add_headers: bool,
     /// The name of the virtual host.
     pub server_name: &'a str,
-    /// Our port, where it is not the default one of the scheme that the client speaks.
-    pub port: Option<u16>,
     /// Whether we name ourselves.
     pub via: Via,
+    /// How: by the configuration, whatever `UseCanonicalName` says.
+    pub own: OwnName<'a>,
     /// The address of the client.
     pub client: IpAddr,
     /// The backend.
@@ -64,12 +51,10 @@ pub struct Policy<'a> {
 /// What the configuration has to say about an answer's head.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerPolicy<'a> {
-    /// The name of the virtual host.
-    pub server_name: &'a str,
-    /// As in [`Policy::port`].
-    pub port: Option<u16>,
     /// Whether we name ourselves.
     pub via: Via,
+    /// How: by the configuration, whatever `UseCanonicalName` says.
+    pub own: OwnName<'a>,
     /// The lines of `Header`.
     pub edits: &'a [Arc<HeaderEdit>],
     /// What they need to know.
@@ -107,7 +92,7 @@ pub fn request_head(
             push_field(&mut out, name, value);
         }
     }
-    if let Some(entry) = via_entry(policy.via, head.version, policy.server_name, policy.port) {
+    if let Some(entry) = via_entry(policy.via, head.version, policy.own) {
         push_appended(&mut out, &head.headers, VIA, entry.as_bytes());
     }
     if policy.add_headers {
@@ -208,7 +193,7 @@ impl AnswerPolicy<'_> {
     /// backend's `Connection` names is gone by then: it has no say in what is added here.
     fn prepared<'a>(&self, answer: &'a ResponseHead) -> (Cow<'a, Headers>, Hop<'a>) {
         let mut hop = Hop::of(&answer.headers);
-        let via = via_entry(self.via, answer.version, self.server_name, self.port);
+        let via = via_entry(self.via, answer.version, self.own);
         if via.is_none() && self.edits.is_empty() {
             return (Cow::Borrowed(&answer.headers), hop);
         }
@@ -225,21 +210,15 @@ impl AnswerPolicy<'_> {
 }
 
 /// What we write into `Via` of a message that came to us in this version (RFC 9110 section 7.6.3).
-fn via_entry(via: Via, version: Version, name: &str, port: Option<u16>) -> Option<String> {
+fn via_entry(via: Via, version: Version, own: OwnName<'_>) -> Option<String> {
     let version = match version {
         Version::Http10 => "1.0",
         Version::Http11 => "1.1",
     };
-    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    // A bare IPv6 address would end at its first colon.
-    let name = match name.contains(':') {
-        true => Cow::Owned(format!("[{name}]")),
-        false => Cow::Borrowed(name),
-    };
     match via {
         Via::Off | Via::Block => None,
-        Via::On => Some(format!("{version} {name}{port}")),
-        Via::Full => Some(format!("{version} {name}{port} ({PRODUCT})")),
+        Via::On => Some(format!("{version} {own}")),
+        Via::Full => Some(format!("{version} {own} ({PRODUCT})")),
     }
 }
 
@@ -381,8 +360,8 @@ mod tests {
             preserve_host: false,
             add_headers: true,
             server_name: "www.example",
-            port: None,
             via: Via::Off,
+            own: OWN,
             client: "192.0.2.7".parse().unwrap(),
             backend: &backend,
         };
@@ -397,20 +376,23 @@ mod tests {
 
     const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
 
+    const OWN: OwnName<'_> = OwnName {
+        name: "www.example",
+        port: Some(8080),
+    };
+
     /// What is set for answers.
     #[derive(Default)]
     struct Set<'a> {
         via: Via,
-        port: Option<u16>,
         edits: &'a [Arc<HeaderEdit>],
     }
 
     impl Set<'_> {
         fn policy<T>(&self, then: impl FnOnce(&AnswerPolicy<'_>) -> T) -> T {
             then(&AnswerPolicy {
-                server_name: "www.example",
-                port: self.port,
                 via: self.via,
+                own: OWN,
                 edits: self.edits,
                 about: Circumstances {
                     facts: Facts {
@@ -592,13 +574,12 @@ mod tests {
         let head = answer(&format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n"));
         let mut set = Set {
             via: Via::On,
-            port: None,
             edits: &edits,
         };
         assert_eq!(
             switched(&head, &set),
             "HTTP/1.1 101 Switching Protocols\r\nX-First: 1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Set-Cookie: a=1; Secure\r\nVia: 1.1 www.example, 2\r\nX-Hop: ours\r\n\r\n"
+             Set-Cookie: a=1; Secure\r\nVia: 1.1 www.example:8080, 2\r\nX-Hop: ours\r\n\r\n"
         );
         let head = answer(&format!(
             "HTTP/1.1 403 Forbidden\r\n{fields}Content-Length: 2\r\n\r\n"
@@ -618,26 +599,21 @@ mod tests {
         let full = format!("1.1 www.example:8080 ({PRODUCT})");
         assert!(PRODUCT.starts_with("proxy-wstunnel/"));
         let before = "via: 1.0 a\r\nX: y\r\nVia: 1.1 b (c)\r\n";
-        for (via, port, request, added) in [
-            (Via::Off, None, "", ""),
-            (Via::Block, None, "", ""),
+        for (via, request, added) in [
+            (Via::Off, "", ""),
+            (Via::Block, "", ""),
             (
                 Via::On,
-                None,
-                "Via: 1.0 a, 1.1 b (c), 1.1 www.example\r\n",
-                "Via: 1.0 www.example\r\n",
+                "Via: 1.0 a, 1.1 b (c), 1.1 www.example:8080\r\n",
+                "Via: 1.0 www.example:8080\r\n",
             ),
             (
                 Via::Full,
-                Some(8080),
                 &format!("Via: 1.0 a, 1.1 b (c), {full}\r\n"),
                 &format!("Via: {}\r\n", full.replace("1.1 ", "1.0 ")),
             ),
         ] {
-            let text = forwarded(before, |policy| {
-                policy.via = via;
-                policy.port = port;
-            });
+            let text = forwarded(before, |policy| policy.via = via);
             let passed = text.contains("\r\nvia: 1.0 a\r\nX: y\r\nVia: 1.1 b (c)\r\n");
             assert_eq!(passed, via == Via::Off, "{text}");
             assert!(text.contains(request), "{text}");
@@ -651,11 +627,7 @@ mod tests {
                 }
             );
             let head = answer("HTTP/1.0 200 OK\r\nVia: 1.1 b\r\nX: y\r\n\r\n");
-            let set = Set {
-                via,
-                port,
-                edits: &[],
-            };
+            let set = Set { via, edits: &[] };
             let (bytes, _) = relayed_as(&head, &Framing::Empty, Version::Http10, &set);
             assert_eq!(
                 bytes,
@@ -664,12 +636,6 @@ mod tests {
                 )
             );
         }
-        let text = forwarded("", |policy| {
-            policy.via = Via::On;
-            policy.server_name = "2001:db8::1";
-            policy.port = Some(81);
-        });
-        assert!(text.contains("\r\nVia: 1.1 [2001:db8::1]:81\r\n"), "{text}");
     }
 
     #[test]

@@ -102,6 +102,18 @@ impl HeaderEdit {
     }
 }
 
+/// Lets pass the names of fields that may be changed on their way.
+///
+/// # Errors
+/// That `name` is not one of a header field, or why nothing may change this field on its way.
+pub fn check_name(target: Target, name: &str) -> Result<(), String> {
+    let list = match target {
+        Target::Request => List::Request,
+        Target::Answer => List::Answer,
+    };
+    protected::check(list, name)
+}
+
 /// Changes the fields of a request or of a backend's answer as the lines say, in the order in which they are written.
 pub fn apply(edits: &[Arc<HeaderEdit>], headers: &mut Headers, about: &Circumstances<'_>) {
     if edits.is_empty() {

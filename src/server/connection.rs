@@ -6,7 +6,7 @@ use super::acceptor::Accepted;
 use super::turns::Turn;
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
-use crate::forward::{self, Via};
+use crate::forward;
 use crate::handshake::{self, Asked, Verdict};
 use crate::http::answer::BackendFailure::{
     self, AnswerTimeout, BadSwitch, Busy, Closed, Connect, ConnectTimeout, Disabled, Garbage,
@@ -27,6 +27,7 @@ use crate::route::backend::Backend;
 use crate::route::edit::Circumstances;
 use crate::route::environment::Environment;
 use crate::route::facts::Facts;
+use crate::route::own_name::{CanonicalName, Configured, OwnName, Via};
 use crate::route::settings::Settings;
 use crate::transaction::Transaction;
 use crate::tunnel::event_loop::{EventLoop, Size};
@@ -577,8 +578,8 @@ impl Visit<'_> {
             preserve_host: self.settings.preserve_host,
             add_headers: self.settings.add_headers,
             server_name: &self.site.host.server_name,
-            port: None,
             via: Via::Off,
+            own: self.own_name(),
             client: self.transaction.client.ip(),
             backend: &backend.url,
         }
@@ -595,11 +596,18 @@ impl Visit<'_> {
         }
     }
 
+    fn own_name(&self) -> OwnName<'_> {
+        let configured = Configured {
+            name: &self.site.host.server_name,
+            port: None,
+        };
+        CanonicalName::On.of(configured, None, self.transaction.local.port(), false)
+    }
+
     fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
         forward::AnswerPolicy {
-            server_name: &self.site.host.server_name,
-            port: None,
             via: Via::Off,
+            own: self.own_name(),
             edits: &[],
             about: Circumstances {
                 facts: self.facts(),
