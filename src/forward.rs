@@ -23,7 +23,8 @@ use crate::http::body::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_hop_by_hop};
 use crate::route::edit::{self, Circumstances, HeaderEdit};
-use crate::route::own_name::{OwnName, Via};
+use crate::route::facts::Facts;
+use crate::route::settings::{Settings, Via};
 use crate::route::url::BackendUrl;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -38,23 +39,40 @@ pub struct Policy<'a> {
     pub add_headers: bool,
     /// The name of the virtual host.
     pub server_name: &'a str,
+    /// Our port, where it is not the default one of the scheme that the client speaks.
+    pub port: Option<u16>,
     /// Whether we name ourselves.
     pub via: Via,
-    /// How: by the configuration, whatever `UseCanonicalName` says.
-    pub own: OwnName<'a>,
     /// The address of the client.
     pub client: IpAddr,
     /// The backend.
     pub backend: &'a BackendUrl,
 }
 
+impl<'a> Policy<'a> {
+    /// That of a request, once it is known where it goes.
+    pub fn new(settings: &Settings, facts: &Facts<'a>, backend: &'a BackendUrl) -> Self {
+        Self {
+            preserve_host: settings.preserve_host,
+            add_headers: settings.add_headers,
+            server_name: facts.server_name,
+            port: facts.unusual_port(),
+            via: settings.via,
+            client: facts.client.ip(),
+            backend,
+        }
+    }
+}
+
 /// What the configuration has to say about an answer's head.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerPolicy<'a> {
+    /// The name of the virtual host.
+    pub server_name: &'a str,
+    /// As in [`Policy::port`].
+    pub port: Option<u16>,
     /// Whether we name ourselves.
     pub via: Via,
-    /// How: by the configuration, whatever `UseCanonicalName` says.
-    pub own: OwnName<'a>,
     /// The lines of `Header`.
     pub edits: &'a [Arc<HeaderEdit>],
     /// What they need to know.
@@ -92,7 +110,7 @@ pub fn request_head(
             push_field(&mut out, name, value);
         }
     }
-    if let Some(entry) = via_entry(policy.via, head.version, policy.own) {
+    if let Some(entry) = via_entry(policy.via, head.version, policy.server_name, policy.port) {
         push_appended(&mut out, &head.headers, VIA, entry.as_bytes());
     }
     if policy.add_headers {
@@ -193,7 +211,7 @@ impl AnswerPolicy<'_> {
     /// backend's `Connection` names is gone by then: it has no say in what is added here.
     fn prepared<'a>(&self, answer: &'a ResponseHead) -> (Cow<'a, Headers>, Hop<'a>) {
         let mut hop = Hop::of(&answer.headers);
-        let via = via_entry(self.via, answer.version, self.own);
+        let via = via_entry(self.via, answer.version, self.server_name, self.port);
         if via.is_none() && self.edits.is_empty() {
             return (Cow::Borrowed(&answer.headers), hop);
         }
@@ -210,15 +228,21 @@ impl AnswerPolicy<'_> {
 }
 
 /// What we write into `Via` of a message that came to us in this version (RFC 9110 section 7.6.3).
-fn via_entry(via: Via, version: Version, own: OwnName<'_>) -> Option<String> {
+fn via_entry(via: Via, version: Version, name: &str, port: Option<u16>) -> Option<String> {
     let version = match version {
         Version::Http10 => "1.0",
         Version::Http11 => "1.1",
     };
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    // A bare IPv6 address would end at its first colon.
+    let name = match name.contains(':') {
+        true => Cow::Owned(format!("[{name}]")),
+        false => Cow::Borrowed(name),
+    };
     match via {
         Via::Off | Via::Block => None,
-        Via::On => Some(format!("{version} {own}")),
-        Via::Full => Some(format!("{version} {own} ({PRODUCT})")),
+        Via::On => Some(format!("{version} {name}{port}")),
+        Via::Full => Some(format!("{version} {name}{port} ({PRODUCT})")),
     }
 }
 
@@ -360,8 +384,8 @@ mod tests {
             preserve_host: false,
             add_headers: true,
             server_name: "www.example",
+            port: None,
             via: Via::Off,
-            own: OWN,
             client: "192.0.2.7".parse().unwrap(),
             backend: &backend,
         };
@@ -376,23 +400,20 @@ mod tests {
 
     const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
 
-    const OWN: OwnName<'_> = OwnName {
-        name: "www.example",
-        port: Some(8080),
-    };
-
     /// What is set for answers.
     #[derive(Default)]
     struct Set<'a> {
         via: Via,
+        port: Option<u16>,
         edits: &'a [Arc<HeaderEdit>],
     }
 
     impl Set<'_> {
         fn policy<T>(&self, then: impl FnOnce(&AnswerPolicy<'_>) -> T) -> T {
             then(&AnswerPolicy {
+                server_name: "www.example",
+                port: self.port,
                 via: self.via,
-                own: OWN,
                 edits: self.edits,
                 about: Circumstances {
                     facts: Facts {
@@ -574,12 +595,13 @@ mod tests {
         let head = answer(&format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n"));
         let mut set = Set {
             via: Via::On,
+            port: None,
             edits: &edits,
         };
         assert_eq!(
             switched(&head, &set),
             "HTTP/1.1 101 Switching Protocols\r\nX-First: 1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Set-Cookie: a=1; Secure\r\nVia: 1.1 www.example:8080, 2\r\nX-Hop: ours\r\n\r\n"
+             Set-Cookie: a=1; Secure\r\nVia: 1.1 www.example, 2\r\nX-Hop: ours\r\n\r\n"
         );
         let head = answer(&format!(
             "HTTP/1.1 403 Forbidden\r\n{fields}Content-Length: 2\r\n\r\n"
@@ -599,21 +621,26 @@ mod tests {
         let full = format!("1.1 www.example:8080 ({PRODUCT})");
         assert!(PRODUCT.starts_with("proxy-wstunnel/"));
         let before = "via: 1.0 a\r\nX: y\r\nVia: 1.1 b (c)\r\n";
-        for (via, request, added) in [
-            (Via::Off, "", ""),
-            (Via::Block, "", ""),
+        for (via, port, request, added) in [
+            (Via::Off, None, "", ""),
+            (Via::Block, None, "", ""),
             (
                 Via::On,
-                "Via: 1.0 a, 1.1 b (c), 1.1 www.example:8080\r\n",
-                "Via: 1.0 www.example:8080\r\n",
+                None,
+                "Via: 1.0 a, 1.1 b (c), 1.1 www.example\r\n",
+                "Via: 1.0 www.example\r\n",
             ),
             (
                 Via::Full,
+                Some(8080),
                 &format!("Via: 1.0 a, 1.1 b (c), {full}\r\n"),
                 &format!("Via: {}\r\n", full.replace("1.1 ", "1.0 ")),
             ),
         ] {
-            let text = forwarded(before, |policy| policy.via = via);
+            let text = forwarded(before, |policy| {
+                policy.via = via;
+                policy.port = port;
+            });
             let passed = text.contains("\r\nvia: 1.0 a\r\nX: y\r\nVia: 1.1 b (c)\r\n");
             assert_eq!(passed, via == Via::Off, "{text}");
             assert!(text.contains(request), "{text}");
@@ -627,7 +654,11 @@ mod tests {
                 }
             );
             let head = answer("HTTP/1.0 200 OK\r\nVia: 1.1 b\r\nX: y\r\n\r\n");
-            let set = Set { via, edits: &[] };
+            let set = Set {
+                via,
+                port,
+                edits: &[],
+            };
             let (bytes, _) = relayed_as(&head, &Framing::Empty, Version::Http10, &set);
             assert_eq!(
                 bytes,
@@ -636,6 +667,12 @@ mod tests {
                 )
             );
         }
+        let text = forwarded("", |policy| {
+            policy.via = Via::On;
+            policy.server_name = "2001:db8::1";
+            policy.port = Some(81);
+        });
+        assert!(text.contains("\r\nVia: 1.1 [2001:db8::1]:81\r\n"), "{text}");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`frame`] | where WebSocket frames begin and end |
 //! | [`transaction`] | all that is known of one request, and why its tunnel ended |
 //! | [`config`] | text to a resolved, immutable configuration; the directive table |
+//! | [`explain`] | what would become of a request, with every step told |
 //!
 //! Devices act; they know no policy:
 //!
@@ -30,6 +31,7 @@ pub mod cli;
 pub mod config;
 pub mod config_files;
 pub mod error_log;
+pub mod explain;
 pub mod forward;
 pub mod frame;
 pub mod handshake;

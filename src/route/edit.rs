@@ -13,6 +13,7 @@ use crate::http::headers::Headers;
 use crate::route::environment::Environment;
 use crate::route::facts::Facts;
 use crate::route::pattern::{Pattern, Subject};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use value::{LONGEST, Value};
@@ -29,6 +30,8 @@ pub enum Target {
 /// One line of `Header` or `RequestHeader`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderEdit {
+    /// The words of the line.
+    text: String,
     list: List,
     name: String,
     action: Action,
@@ -112,6 +115,13 @@ pub fn check_name(target: Target, name: &str) -> Result<(), String> {
         Target::Answer => List::Answer,
     };
     protected::check(list, name)
+}
+
+impl fmt::Display for HeaderEdit {
+    /// The words behind the directive.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// Changes the fields of a request or of a backend's answer as the lines say, in the order in which they are written.

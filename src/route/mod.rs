@@ -174,12 +174,10 @@ impl Router {
             .rev()
             .find_map(|location| location.mapping.as_ref());
         for mapping in own.into_iter().chain(&self.mappings) {
+            let (name, origin) = (&mapping.name, &mapping.origin);
             let proxy = match &mapping.action {
                 Action::Exclude if mapping.place.holds(asked) => {
-                    tell(format_args!(
-                        "{} at {}: matches, excluded",
-                        mapping.name, mapping.origin
-                    ));
+                    tell(format_args!("{name} at {origin}: matches, and excludes"));
                     return Ok(None);
                 }
                 Action::Exclude => None,
@@ -188,15 +186,13 @@ impl Router {
                     .map(|target| (proxy, target)),
             };
             let Some((proxy, target)) = proxy else {
-                tell(format_args!(
-                    "{} at {}: no match",
-                    mapping.name, mapping.origin
-                ));
+                let path = asked.path().escape_ascii();
+                let why = mapping.place.refusal();
+                tell(format_args!("{name} at {origin}: \"{path}\" {why}"));
                 continue;
             };
             tell(format_args!(
-                "{} at {}: matches",
-                mapping.name, mapping.origin
+                "{name} at {origin}: matches, and asks for {target}"
             ));
             for change in &proxy.changes {
                 decision.settings.to_mut().apply(change);
@@ -455,8 +451,8 @@ mod tests {
             steps,
             [
                 "path \"/a/bc\"",
-                "ProxyPass \"/a/b\" at test:1: no match",
-                "ProxyPass \"/a\" at test:1: matches",
+                "ProxyPass \"/a/b\" at test:1: \"/a/bc\" is not below \"/a/b\"",
+                "ProxyPass \"/a\" at test:1: matches, and asks for /bc",
             ]
         );
     }

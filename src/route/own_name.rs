@@ -1,5 +1,4 @@
-//! How this server calls itself: to a client that it speaks to of itself (httpd `UseCanonicalName`), and in messages that it
-//! passes on (`ProxyVia`).
+//! How this server calls itself when it speaks of itself to a client: httpd `UseCanonicalName`.
 
 use crate::http::authority::Authority;
 use std::fmt;
@@ -12,20 +11,6 @@ pub enum CanonicalName {
     Off,
     /// That of the configuration: `ServerName`.
     On,
-}
-
-/// Whether messages that pass tell that they came through here. httpd: `ProxyVia`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Via {
-    /// They do not; what others wrote there passes.
-    #[default]
-    Off,
-    /// Our name is added.
-    On,
-    /// Our name, and which program and version this is.
-    Full,
-    /// Requests lose all that others wrote there. Answers keep it, as in httpd.
-    Block,
 }
 
 /// The name of a virtual host in its configuration.
@@ -82,22 +67,6 @@ impl CanonicalName {
         };
         let port = Some(port).filter(|port| *port != default);
         OwnName { name, port }
-    }
-}
-
-impl Via {
-    /// Parses the word behind `ProxyVia`.
-    ///
-    /// # Errors
-    /// Any other word.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "off" => Ok(Self::Off),
-            "on" => Ok(Self::On),
-            "full" => Ok(Self::Full),
-            "block" => Ok(Self::Block),
-            _ => Err(format!("expected Off, On, Full or Block, found {text:?}")),
-        }
     }
 }
 
@@ -165,14 +134,5 @@ mod tests {
             let found = CanonicalName::parse(text).unwrap_err();
             assert!(found.contains(problem), "{found}");
         }
-        for (text, via) in [
-            ("off", Via::default()),
-            ("ON", Via::On),
-            ("Full", Via::Full),
-            ("Block", Via::Block),
-        ] {
-            assert_eq!(Via::parse(text), Ok(via));
-        }
-        assert!(Via::parse("yes").unwrap_err().contains("found \"yes\""));
     }
 }

@@ -15,19 +15,17 @@ use crate::http::answer::BackendFailure::{
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
-use crate::http::headers::Headers;
 use crate::net::buffer::Buffer;
-use crate::net::connect::{Options, connect};
-use crate::net::resolve::ResolveError;
-use crate::net::stream::Stream;
+use crate::net::connect::{Options, connect, connect_unix};
+use crate::net::resolve::{Addresses, ResolveError};
+use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
 use crate::route::Route;
 use crate::route::backend::Backend;
-use crate::route::edit::Circumstances;
+use crate::route::edit::{self, Circumstances};
 use crate::route::environment::Environment;
 use crate::route::facts::Facts;
-use crate::route::own_name::{CanonicalName, Configured, OwnName, Via};
 use crate::route::settings::Settings;
 use crate::transaction::Transaction;
 use crate::tunnel::event_loop::{EventLoop, Size};
@@ -190,15 +188,15 @@ impl fmt::Display for Step {
     }
 }
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
     /// Everything up to the verified 101, which the client then has.
     fn shake_hands(&mut self) -> Result<(Stream, Leftovers), End> {
-        let (head, from_client) = self.read_request()?;
+        let (mut head, from_client) = self.read_request()?;
         self.site = self
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
-        let outcome = self.ask_backend(&head, from_client);
+        let outcome = self.ask_backend(&mut head, from_client);
         if self.site.access_logs.iter().any(AccessLog::needs_request) {
             self.transaction.request = Some(head);
         }
@@ -208,7 +206,7 @@ impl Visit<'_> {
     /// Finds the backend, and has it agree.
     fn ask_backend(
         &mut self,
-        head: &RequestHead,
+        head: &mut RequestHead,
         from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
         let route = self.find_route(head)?;
@@ -217,12 +215,8 @@ impl Visit<'_> {
 
         self.turn = self.take_turn(&route.backend)?;
         let mut backend = self.connect(&route.backend, head)?;
-        let request = forward::request_head(
-            head,
-            &route.target,
-            &asked,
-            &self.forward_policy(&route.backend),
-        );
+        let policy = forward::Policy::new(&self.settings, &self.facts(), &route.backend.url);
+        let request = forward::request_head(head, &route.target, &asked, &policy);
         let timeout = self.site.host.backend_timeout(&route.backend);
         let deadline = Instant::now() + timeout;
         backend
@@ -253,20 +247,41 @@ impl Visit<'_> {
         Ok((backend, leftovers))
     }
 
-    /// Which backend the request is for, and what is set for it.
-    fn find_route(&mut self, head: &RequestHead) -> Result<Route, Refusal> {
-        let decision = self
-            .site
-            .host
-            .router
-            .route(head, &self.facts(), &mut |_| ());
-        let transaction = &mut self.transaction;
+    /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
+    fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
+        let site = self.site;
+        let decision = site.host.router.route(head, &self.facts(), &mut |_| ());
         self.settings = decision.settings;
         self.environment = decision.environment;
         let route = decision.outcome?;
-        transaction.mapping = Some(Arc::clone(&route.name));
-        transaction.backend = Some(Arc::clone(&route.backend));
+        self.transaction.mapping = Some(Arc::clone(&route.name));
+        self.transaction.backend = Some(Arc::clone(&route.backend));
+        edit::apply(
+            &self.settings.request_edits,
+            &mut head.headers,
+            &self.circumstances(),
+        );
         Ok(route)
+    }
+
+    fn facts(&self) -> Facts<'a> {
+        Facts {
+            client: self.transaction.client,
+            peer: self.transaction.client,
+            local: self.transaction.local,
+            is_secure: false,
+            server_name: &self.site.host.server_name,
+            unix_seconds: unix_seconds(),
+        }
+    }
+
+    fn circumstances(&self) -> Circumstances<'_> {
+        Circumstances {
+            facts: self.facts(),
+            environment: &self.environment,
+            received: self.transaction.received,
+            took: self.began.elapsed(),
+        }
     }
 
     /// Reads the request head; what is behind it belongs to the tunnel.
@@ -336,25 +351,21 @@ impl Visit<'_> {
         let url = &backend.url;
         let Site { host, tls, .. } = self.site.as_ref();
         let deadline = Instant::now() + host.connect_timeout(backend);
-        let addresses =
-            self.shared
-                .resolver
-                .resolve(&url.host, deadline)
-                .map_err(|why| match why {
-                    ResolveError::Closed => stopping(),
-                    ResolveError::Deadline => {
-                        self.backend_failed(Step::Resolve, ConnectTimeout, &why)
-                    }
-                    ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
-                })?;
-        let options = Options {
-            keepalive: backend.parameters.keepalive.unwrap_or(true),
-            receive_buffer: backend.parameters.receive_buffer,
+        let socket = match &url.socket {
+            Some(path) => connect_unix(path, deadline, self.waiter).map(Socket::from),
+            None => {
+                let addresses = self.resolve(&url.host, deadline)?;
+                let options = Options {
+                    keepalive: backend.parameters.keepalive.unwrap_or(true),
+                    receive_buffer: backend.parameters.receive_buffer,
+                };
+                connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
+            }
         };
-        let tcp = connect(&addresses, url.port, options, deadline, self.waiter)
-            .map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
+        let socket =
+            socket.map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
         if !url.tls {
-            return Ok(tcp.into());
+            return Ok(socket.into());
         }
         let Some(connector) = tls else {
             return Err(self.backend_failed(Step::Tls, Tls, &"this host has no TLS"));
@@ -366,11 +377,20 @@ impl Visit<'_> {
         let name = authority.map_or(url.host.as_str(), |authority| authority.host);
         let deadline = Instant::now() + host.backend_timeout(backend);
         connector
-            .connect(name, tcp.into(), deadline, self.waiter)
+            .connect(name, socket, deadline, self.waiter)
             .map_err(|why| match why {
                 TlsError::Interrupted(why) => self.step_failed(Step::Tls, TlsTimeout, Tls, &why),
                 TlsError::Handshake(why) => self.backend_failed(Step::Tls, Tls, &why),
             })
+    }
+
+    fn resolve(&self, name: &str, deadline: Instant) -> Result<Addresses, End> {
+        let resolved = self.shared.resolver.resolve(name, deadline);
+        resolved.map_err(|why| match why {
+            ResolveError::Closed => stopping(),
+            ResolveError::Deadline => self.backend_failed(Step::Resolve, ConnectTimeout, &why),
+            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
+        })
     }
 
     /// Reads the backend's final answer head, or its 101. Meanwhile what the client sends early is kept, and a
@@ -538,7 +558,8 @@ impl Visit<'_> {
         }
         self.transaction.status = refusal.status;
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
-        let (answer, body) = refusal.encode(is_head, unix_seconds(), &Headers::default());
+        let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
+        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.finish_answer(),
@@ -573,48 +594,13 @@ impl Visit<'_> {
         Ok(())
     }
 
-    fn forward_policy<'b>(&'b self, backend: &'b Backend) -> forward::Policy<'b> {
-        forward::Policy {
-            preserve_host: self.settings.preserve_host,
-            add_headers: self.settings.add_headers,
-            server_name: &self.site.host.server_name,
-            via: Via::Off,
-            own: self.own_name(),
-            client: self.transaction.client.ip(),
-            backend: &backend.url,
-        }
-    }
-
-    fn facts(&self) -> Facts<'_> {
-        Facts {
-            client: self.transaction.client,
-            peer: self.transaction.client,
-            local: self.transaction.local,
-            is_secure: false,
-            server_name: &self.site.host.server_name,
-            unix_seconds: unix_seconds(),
-        }
-    }
-
-    fn own_name(&self) -> OwnName<'_> {
-        let configured = Configured {
-            name: &self.site.host.server_name,
-            port: None,
-        };
-        CanonicalName::On.of(configured, None, self.transaction.local.port(), false)
-    }
-
     fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
         forward::AnswerPolicy {
-            via: Via::Off,
-            own: self.own_name(),
-            edits: &[],
-            about: Circumstances {
-                facts: self.facts(),
-                environment: &self.environment,
-                received: self.transaction.received,
-                took: self.began.elapsed(),
-            },
+            server_name: &self.site.host.server_name,
+            port: self.facts().unusual_port(),
+            via: self.settings.via,
+            edits: &self.settings.answer_edits,
+            about: self.circumstances(),
         }
     }
 

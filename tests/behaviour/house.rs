@@ -18,6 +18,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "config",
         &["http", "route", "handshake", "access_log::format"],
     ),
+    (
+        "explain",
+        &["http", "route", "handshake", "forward", "config"],
+    ),
     ("log_writer", &[]),
     (
         "access_log",
@@ -28,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("net", &[]),
     ("tunnel", &["net", "frame", "transaction"]),
-    ("cli", &["config", "config_files"]),
+    ("cli", &["config", "config_files", "explain"]),
     (
         "server",
         &[
@@ -85,6 +89,7 @@ const PURE: &[&str] = &[
     "transaction",
     "access_log::format",
     "config",
+    "explain",
 ];
 const IMPURE: &[&str] = &[
     "std::fs",

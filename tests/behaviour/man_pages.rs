@@ -168,16 +168,14 @@ fn syntax_defaults_and_contexts_are_those_of_the_program() {
 #[test]
 fn every_option_is_described_and_nothing_else() {
     let help = run(&["--help"]).expect_status(0).stdout;
-    // `  -f, --file  ...`: the manual speaks of the short one.
+    // `  -f, --file  ...`: the manual speaks of the short one, where there is one.
     let lines = help.lines().map(str::trim_start);
     let lines: Vec<&str> = lines.filter(|line| line.starts_with('-')).collect();
     let short: Vec<&str> = lines
         .iter()
         .map(|line| {
-            line.split([',', ' '])
-                .next()
-                .unwrap()
-                .trim_start_matches('-')
+            let name = line.split([',', ' ']).next().unwrap();
+            name.strip_prefix('-').unwrap()
         })
         .collect();
     assert!(short.len() > 7, "{help}");

@@ -11,7 +11,7 @@ use proxy_wstunnel::http::head::{Limits, RequestHead, ResponseHead};
 use proxy_wstunnel::route::edit::{Circumstances, HeaderEdit, Target};
 use proxy_wstunnel::route::environment::Environment;
 use proxy_wstunnel::route::facts::Facts;
-use proxy_wstunnel::route::own_name::{OwnName, Via};
+use proxy_wstunnel::route::settings::Via;
 use proxy_wstunnel::route::url::BackendUrl;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -103,8 +103,8 @@ fn forward_request(bencher: Bencher<'_, '_>) {
         preserve_host: false,
         add_headers: true,
         server_name: "front.example",
+        port: None,
         via: Via::Off,
-        own: OWN,
         client: "192.0.2.7".parse().unwrap(),
         backend: &backend,
     };
@@ -131,8 +131,9 @@ fn forward_edited(bencher: Bencher<'_, '_>, edits: &[Arc<HeaderEdit>]) {
     let answer = parsed_answer();
     let address = "192.0.2.7:80".parse().unwrap();
     let policy = AnswerPolicy {
+        server_name: "front.example",
+        port: None,
         via: Via::Off,
-        own: OWN,
         edits,
         about: Circumstances {
             facts: Facts {
@@ -150,8 +151,3 @@ fn forward_edited(bencher: Bencher<'_, '_>, edits: &[Arc<HeaderEdit>]) {
     };
     bencher.bench(|| switched_head(black_box(&answer), &policy));
 }
-
-const OWN: OwnName<'_> = OwnName {
-    name: "front.example",
-    port: None,
-};

@@ -13,6 +13,7 @@ impl HeaderEdit {
     /// A sentence that says what was found, and what was expected or what to do instead.
     pub fn parse(target: Target, words: &[&str]) -> Result<Self, String> {
         const FORM: &str = "expected an action, a field and, except for unset, a value";
+        let text = words.join(" ");
         let (list, words) = match (target, words) {
             (Target::Request, words) => (List::Request, words),
             (Target::Answer, [first, rest @ ..]) if first.eq_ignore_ascii_case("always") => {
@@ -32,6 +33,7 @@ impl HeaderEdit {
         protected::check(list, name)?;
         let (action, rest) = verb.with_operands(rest)?;
         let edit = Self {
+            text,
             list,
             name: name.to_owned(),
             action,
