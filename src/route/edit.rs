@@ -105,6 +105,18 @@ impl HeaderEdit {
     }
 }
 
+/// Lets pass the names of fields that may be changed on their way.
+///
+/// # Errors
+/// That `name` is not one of a header field, or why nothing may change this field on its way.
+pub fn check_name(target: Target, name: &str) -> Result<(), String> {
+    let list = match target {
+        Target::Request => List::Request,
+        Target::Answer => List::Answer,
+    };
+    protected::check(list, name)
+}
+
 impl fmt::Display for HeaderEdit {
     /// The words behind the directive.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
