@@ -8,6 +8,7 @@
 //! | `backend_parameters` | what is set for single backends |
 //! | `headers` | the heads as the other side sees them, to the byte |
 //! | `unix_backends` | backends at Unix sockets |
+//! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
@@ -53,6 +54,7 @@ mod house;
 mod idle_timeout;
 mod limits;
 mod man_pages;
+mod proxy_protocol;
 mod refusals;
 mod routing;
 mod scale;
