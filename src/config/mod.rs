@@ -12,6 +12,7 @@ mod findings;
 mod names;
 mod parameters;
 mod proxy_pass;
+mod rewrite;
 mod sections;
 mod summary;
 mod syntax;
