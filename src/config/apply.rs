@@ -70,7 +70,7 @@ pub(super) fn fallback_to_proxy_http(_: &mut Scope<'_>, on: bool) -> Result<(), 
     if on {
         return Err(
             "On is not supported: a ws:// entry is never served as http://; tell both apart by RewriteCond \
-             %{HTTP:Upgrade} and RewriteRule [P] in the server in front, and remove this line"
+             %{HTTP:Upgrade} and RewriteRule [P], and remove this line"
                 .to_owned(),
         );
     }

@@ -4,7 +4,7 @@
 
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
-use super::{DEFAULT_SERVER_ROOT, apply, proxy_pass, proxy_protocol, value};
+use super::{DEFAULT_SERVER_ROOT, apply, proxy_pass, proxy_protocol, rewrite, syntax, value};
 use crate::http::head::MAX_HEAD;
 use crate::route::settings::Change;
 use crate::route::url::Slashes;
@@ -60,6 +60,8 @@ pub(super) enum Action {
     One(fn(&mut Scope<'_>, &str) -> Result<(), String>),
     /// At least one word, and no more than this.
     UpTo(usize, fn(&mut Scope<'_>, &[&str]) -> Result<(), String>),
+    /// All that stands behind the name, split in a way of its own.
+    Raw(fn(&mut Scope<'_>, &str) -> Result<(), String>),
     /// Obeyed while reading, by `config/syntax.rs`.
     Reader,
     /// A section that `config/draft.rs` walks into.
@@ -80,8 +82,13 @@ pub(super) enum SectionKind {
 }
 
 impl Entry {
-    /// Counts the words and obeys them.
-    pub(super) fn apply(&self, scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    /// Splits what stands behind the name into words, counts and obeys them.
+    pub(super) fn apply(&self, scope: &mut Scope<'_>, arguments: &str) -> Result<(), String> {
+        if let Action::Raw(apply) = self.action {
+            return apply(scope, arguments);
+        }
+        let words = syntax::words(arguments)?;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let expected = |what: &str| {
             let count = words.len();
             Err(format!(
@@ -89,7 +96,7 @@ impl Entry {
                 self.name, self.syntax
             ))
         };
-        match (self.action, words) {
+        match (self.action, words.as_slice()) {
             (Action::Flag(apply), [word, ignored @ ..]) => {
                 if !ignored.is_empty() {
                     let ignored = ignored.join(" ");
@@ -111,7 +118,7 @@ impl Entry {
                 scope.note(why);
                 Ok(())
             }
-            (Action::Reader | Action::Section(_), _) => Ok(()),
+            (Action::Raw(_) | Action::Reader | Action::Section(_), _) => Ok(()),
         }
     }
 }
@@ -277,6 +284,39 @@ pub const TABLE: &[Entry] = &[
             scope.host.proxy_timeout = Some(value::positive_duration(text, Seconds)?);
             Ok(())
         }),
+    },
+    // ---- rewriting ---------------------------------------------------------------------------------------------
+    Entry {
+        name: "RewriteEngine",
+        syntax: "On|Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "whether the rules of this host are looked at",
+        action: Action::Flag(rewrite::rewrite_engine),
+    },
+    Entry {
+        name: "RewriteCond",
+        syntax: "test pattern [flags]",
+        default: None,
+        contexts: BOTH,
+        help: "what must hold for the next RewriteRule, beside its pattern",
+        action: Action::Raw(rewrite::rewrite_cond),
+    },
+    Entry {
+        name: "RewriteRule",
+        syntax: "pattern substitution|- [flags]",
+        default: None,
+        contexts: BOTH,
+        help: "changes path and query, leads to a backend (P), or answers (R, F, G), before ProxyPass is looked at",
+        action: Action::Raw(rewrite::rewrite_rule),
+    },
+    Entry {
+        name: "RewriteOptions",
+        syntax: "Inherit|InheritBefore|InheritDown|InheritDownBefore|IgnoreInherit ...",
+        default: None,
+        contexts: BOTH,
+        help: "which rules of the main server a virtual host has",
+        action: Action::UpTo(MANY, rewrite::rewrite_options),
     },
     // ---- tunnels -----------------------------------------------------------------------------------------------
     Entry {

@@ -7,6 +7,7 @@ use super::directives::{self, Action, Context, Entry, SectionKind};
 use super::findings::{Findings, Origin};
 use super::proxy_pass::{MappingDraft, TargetDraft};
 use super::proxy_protocol::{self, ProxyProtocol};
+use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
@@ -58,6 +59,10 @@ pub(super) struct HostDraft {
     pub(super) proxies: Vec<Arc<ProxySection>>,
     /// `ProxySet` with a URL, whose backend has to be one of a mapping.
     pub(super) proxy_sets: Vec<(BackendUrl, Origin)>,
+    /// `RewriteRule` and its kin; each host has its own.
+    pub(super) rewrite: RewriteDraft,
+    /// The rules that run, also those of the main server.
+    rules: Vec<RuleDraft>,
     /// Nicknames; the last of a name counts.
     pub(super) formats: Vec<(String, Arc<LogFormat>)>,
     /// `LogFormat` without a nickname.
@@ -166,14 +171,17 @@ pub(super) fn resolve(
         let mut host = HostDraft {
             server_name: None,
             logs: Vec::new(),
+            rewrite: RewriteDraft::default(),
             ..main.clone()
         };
         walk.items(&section.body, Context::VirtualHost, &mut host, None);
         if host.logs.is_empty() {
             host.logs = main.logs.clone();
         }
+        host.rules = host.rewrite.resolve(Some(&main.rewrite));
         hosts.push((host, addresses, section.origin.clone()));
     }
+    main.rules = main.rewrite.resolve(None);
 
     walk.check(&main, &hosts, &whole);
     let with_addresses = hosts
@@ -347,11 +355,6 @@ impl Walk<'_> {
         if matches!(entry.action, Action::Reader | Action::Section(_)) {
             return;
         }
-        let words = match syntax::words(arguments) {
-            Ok(words) => words,
-            Err(problem) => return self.findings.error(at, entry.name, problem),
-        };
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut scope = Scope {
             program: &mut self.program,
             host,
@@ -362,7 +365,7 @@ impl Walk<'_> {
             server_root: &self.server_root,
             findings: &mut self.findings,
         };
-        if let Err(problem) = entry.apply(&mut scope, &words) {
+        if let Err(problem) = entry.apply(&mut scope, arguments) {
             scope.error(problem);
         }
     }
@@ -401,17 +404,19 @@ impl Walk<'_> {
             self.findings.error(whole, "Listen", problem);
         }
         self.check_tls_off(main, None);
+        main.rewrite.check(None, &mut self.findings);
         if hosts.is_empty() {
             self.check_proxy_sets(main);
         }
         for (host, addresses, origin) in hosts {
             self.check_tls_off(host, Some(main));
+            host.rewrite.check(Some(&main.rewrite), &mut self.findings);
             self.check_proxy_sets(host);
             for address in addresses {
                 self.check_listened(*address, origin);
             }
         }
-        let maps = |host: &HostDraft| host.targets().next().is_some();
+        let maps = |host: &HostDraft| host.urls().next().is_some();
         let routed = maps(main) || hosts.iter().any(|(host, _, _)| maps(host));
         if !routed && self.findings.errors.is_empty() {
             let text = "there is none, so every request is answered with 404";
@@ -428,13 +433,19 @@ impl Walk<'_> {
                 main.tls_off == host.tls_off && main.targets().any(|(own, _)| own.at == mapping.at)
             })
         };
-        for (mapping, target) in host.targets() {
-            if target.url.tls && !is_inherited(mapping) {
-                let problem = format!(
-                    "wss:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write ws://"
-                );
-                self.findings.error(&mapping.at, mapping.directive, problem);
-            }
+        let mappings = host
+            .targets()
+            .filter(|(mapping, target)| target.url.tls && !is_inherited(mapping))
+            .map(|(mapping, _)| (&mapping.at, mapping.directive));
+        let rules = host.rules.iter();
+        let rules = rules
+            .filter(|rule| rule.url().is_some_and(|url| url.tls))
+            .map(|rule| (&rule.at, "RewriteRule"));
+        for (at, directive) in mappings.chain(rules) {
+            let problem = format!(
+                "wss:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write ws://"
+            );
+            self.findings.error(at, directive, problem);
         }
     }
 
@@ -442,7 +453,7 @@ impl Walk<'_> {
     fn check_proxy_sets(&mut self, host: &HostDraft) {
         for (url, at) in &host.proxy_sets {
             let section = ProxySection::of_backend(url.clone(), Parameters::default());
-            if !host.targets().any(|(_, target)| section.names(&target.url)) {
+            if !host.urls().any(|url| section.names(url)) {
                 let problem =
                     format!("no mapping leads to \"{url}\"; write its URL as ProxyPass does");
                 self.findings.error(at, "ProxySet", problem);
@@ -516,6 +527,12 @@ impl HostDraft {
         all.filter_map(|mapping| Some((mapping, mapping.target.as_ref()?)))
     }
 
+    /// The URL of every backend that a request can be led to.
+    fn urls(&self) -> impl Iterator<Item = &BackendUrl> {
+        let mapped = self.targets().map(|(_, target)| &target.url);
+        mapped.chain(self.rules.iter().filter_map(RuleDraft::url))
+    }
+
     /// `main` is that of the main server, whose entries come first, where they mean the same here: many hosts then share
     /// them.
     fn router(&self, main: Option<&Router>) -> Router {
@@ -528,6 +545,7 @@ impl HostDraft {
         Router {
             slashes: self.slashes,
             settings: self.settings.clone(),
+            rules: rewrite::finish(self.rules.clone(), &self.proxies),
             locations: locations
                 .iter()
                 .cloned()

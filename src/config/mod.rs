@@ -13,6 +13,7 @@ mod names;
 mod parameters;
 mod proxy_pass;
 mod proxy_protocol;
+mod rewrite;
 mod sections;
 mod summary;
 mod syntax;

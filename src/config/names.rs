@@ -59,9 +59,12 @@ pub(super) fn unsupported(name: &str) -> Option<&'static str> {
 /// Names, separated by blanks, and what to do.
 const UNSUPPORTED: &[(&str, &str)] = &[
     (
-        "RewriteEngine RewriteRule RewriteCond RewriteBase RewriteOptions RewriteMap",
-        "rewriting is not supported by this version; write one ProxyPass for each path prefix that leads to a WebSocket \
-         backend",
+        "RewriteMap",
+        "maps are not supported; write a RewriteRule for each key, or a RewriteCond with a pattern",
+    ),
+    (
+        "RewriteBase",
+        "there are no rules of directories in this program; write the whole path in RewriteRule",
     ),
     (
         "ProxyPassReverse ProxyPassReverseCookieDomain ProxyPassReverseCookiePath ProxyErrorOverride ProxyHTMLEnable \
@@ -207,7 +210,7 @@ mod tests {
 
     #[test]
     fn names_of_httpd_are_found_in_any_case() {
-        assert!(unsupported("rewriteengine").is_some());
+        assert!(unsupported("rewritemap").is_some());
         assert!(unsupported("<files>").is_some());
         assert!(unsupported("Frobnicate").is_none());
         assert!(unsupported("").is_none());

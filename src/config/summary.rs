@@ -115,6 +115,20 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     for log in &host.access_logs {
         writeln!(out, "  access log {}  [{}]", log.path.display(), log.origin)?;
     }
+    for rule in &host.router.rules.rules {
+        for condition in rule.conditions() {
+            writeln!(out, "  {condition}")?;
+        }
+        write!(out, "  {rule}")?;
+        if let Some(backend) = rule.backend() {
+            write!(out, " -> {}", backend.url)?;
+            write_backend(out, host, backend)?;
+        }
+        writeln!(out, "  [{}]", rule.origin)?;
+        for change in rule.changes() {
+            writeln!(out, "    {change}")?;
+        }
+    }
     for location in &host.router.locations {
         writeln!(out, "  {}  [{}]", location.name, location.origin)?;
         for change in &location.changes {

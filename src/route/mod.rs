@@ -12,6 +12,7 @@ pub mod own_name;
 pub mod pattern;
 pub mod place;
 pub mod remote_ip;
+pub mod rewrite;
 pub mod settings;
 pub mod template;
 pub mod url;
@@ -24,6 +25,7 @@ use environment::Environment;
 use facts::{Facts, Tell};
 use location::Location;
 use mapping::{Action, Asked, Mapping};
+use rewrite::{Outcome, Rewriting, Rules};
 use settings::{Change, Settings};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub struct Router {
     pub slashes: Slashes,
     /// What holds where no section changes it.
     pub settings: Settings,
+    /// `RewriteRule`, tried before all others.
+    pub rules: Rules,
     /// `<Location>` and `<LocationMatch>`, in the order of the file; all that hold a path apply, the last one strongest.
     pub locations: Vec<Arc<Location>>,
     /// `ProxyPass` and `ProxyPassMatch` outside of locations, first match wins.
@@ -90,11 +94,14 @@ impl Router {
             .locations
             .iter()
             .filter_map(|location| location.mapping.as_ref());
-        own.chain(&self.mappings)
+        let mapped = own
+            .chain(&self.mappings)
             .filter_map(|mapping| match &mapping.action {
                 Action::Proxy(proxy) => Some(proxy.backend.as_ref()),
                 Action::Exclude => None,
-            })
+            });
+        let led = self.rules.rules.iter().filter_map(|rule| rule.backend());
+        mapped.chain(led)
     }
 
     /// Whether any request could have its tunnel in a reactor.
@@ -111,7 +118,8 @@ impl Router {
             });
         let changes = locations
             .map(|location| location.changes.as_slice())
-            .chain(proxies);
+            .chain(proxies)
+            .chain(self.rules.rules.iter().map(|rule| rule.changes()));
         self.settings.asynchronous
             || changes
                 .flatten()
@@ -121,19 +129,62 @@ impl Router {
     fn find<'a>(
         &'a self,
         head: &RequestHead,
-        _facts: &Facts<'_>,
+        facts: &Facts<'_>,
         decision: &mut Decision<'a>,
         tell: &mut Tell<'_>,
     ) -> Result<Route, Refusal> {
-        let (raw, query) = match head.target().split_once('?') {
+        let (mut raw, query) = match head.target().split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (head.target(), None),
         };
-        let path = url::canonical_path(raw, self.slashes)?;
+        let mut path = url::canonical_path(raw, self.slashes)?;
         tell(format_args!("path \"{}\"", path.escape_ascii()));
-        let asked = Asked::new(raw, &path, query);
+        let mut query = query.map(Cow::Borrowed);
+        let mut led = None;
+        if !self.rules.rules.is_empty() {
+            let mut request = Rewriting {
+                head,
+                facts,
+                environment: &mut decision.environment,
+                path: path.to_vec(),
+                query,
+            };
+            match self.rules.apply(&mut request, tell)? {
+                Outcome::Redirect { status, location } => {
+                    return Err(Refusal::redirect(status, location));
+                }
+                Outcome::Proxy {
+                    name,
+                    backend,
+                    changes,
+                    target,
+                } => {
+                    let route = Route {
+                        backend: Arc::clone(backend),
+                        name: Arc::clone(name),
+                        target: outgoing(target)?,
+                    };
+                    led = Some((route, changes));
+                }
+                Outcome::Mappings => {}
+            }
+            query = request.query;
+            if request.path != *path {
+                path = Cow::Owned(request.path);
+                raw = "";
+            }
+        }
+        let asked = Asked::new(raw, &path, query.as_deref());
         let locations = self.locations_of(&asked, tell);
-        let route = self.map(&asked, &locations, decision, tell);
+        let route = match led {
+            Some((route, changes)) => {
+                for change in changes {
+                    decision.settings.to_mut().apply(change);
+                }
+                Ok(Some(route))
+            }
+            None => self.map(&asked, &locations, decision, tell),
+        };
         for location in &locations {
             for change in &location.changes {
                 decision.settings.to_mut().apply(change);
