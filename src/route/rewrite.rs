@@ -417,6 +417,7 @@ mod tests {
     use super::*;
     use crate::http::head::Limits;
     use crate::http::noise::Noise;
+    use crate::route::own_name::OwnName;
 
     fn review() -> Review {
         Review {
@@ -469,6 +470,10 @@ mod tests {
             local: "192.0.2.2:8443".parse().unwrap(),
             is_secure: false,
             server_name: "a",
+            own_name: OwnName {
+                name: "a",
+                port: Some(8080),
+            },
             unix_seconds: 951_782_405,
         };
         let (path, query) = match head.target().split_once('?') {

@@ -6,6 +6,7 @@
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
 //! | `routing` | which request meets which backend URL |
 //! | `backend_parameters` | what is set for single backends |
+//! | `access` | who may connect, and who it is that connects |
 //! | `headers` | the heads as the other side sees them, to the byte |
 //! | `unix_backends` | backends at Unix sockets |
 //! | `proxy_protocol` | PROXY headers in front of requests |
@@ -38,6 +39,7 @@
     reason = "a test binary exports nothing"
 )]
 
+mod access;
 mod access_log;
 mod backend_parameters;
 mod backpressure;

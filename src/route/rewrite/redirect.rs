@@ -57,27 +57,7 @@ impl Scheme {
 
 /// Scheme, host and port of a redirection to a path of this very host.
 pub(super) fn own_origin(values: &Values<'_>) -> String {
-    let facts = values.facts;
-    let scheme = own_scheme(values);
-    let default = if facts.is_secure { 443 } else { 80 };
-    let asked = values.head.headers.first("Host");
-    let asked = asked.and_then(|host| Authority::parse(host).ok());
-    let name = facts.server_name;
-    let port = match asked {
-        // Outside the port may be another one than here.
-        Some(asked) if asked.host.eq_ignore_ascii_case(name) => asked.port.unwrap_or(default),
-        _ => facts.local.port(),
-    };
-    let name = if name.contains(':') {
-        format!("[{name}]")
-    } else {
-        name.to_owned()
-    };
-    if port == default {
-        format!("{scheme}://{name}")
-    } else {
-        format!("{scheme}://{name}:{port}")
-    }
+    format!("{}://{}", own_scheme(values), values.facts.own_name)
 }
 
 fn own_scheme(values: &Values<'_>) -> &'static str {

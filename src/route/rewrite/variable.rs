@@ -213,7 +213,7 @@ impl Plain {
             Self::RequestUri => return Cow::Borrowed(of.path),
             Self::QueryString => of.query.unwrap_or_default(),
             Self::RequestMethod => of.head.method(),
-            Self::ServerName => facts.server_name,
+            Self::ServerName => facts.own_name.name,
             Self::ServerSoftware => "proxy-wstunnel",
             Self::ServerProtocol => protocol(of.head.version),
             Self::RequestScheme if facts.is_secure => "https",
