@@ -5,9 +5,12 @@
 
 use crate::config::{self, Config, ConfigWarning, DEFAULT_FILE, Sources, directives};
 use crate::config_files::Machine;
+use crate::explain::{Question, explain};
 use argh::FromArgs;
 use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -69,6 +72,18 @@ struct Options {
     #[argh(switch, short = 'S')]
     show: bool,
 
+    /// print what would become of this request, such as "GET /ws/ HTTP/1.1", and exit
+    #[argh(option, arg_name = "request-line")]
+    explain: Option<String>,
+
+    /// a header field "Name: value" of the request to explain; may be repeated; without a value: the field is missing
+    #[argh(option, short = 'H', arg_name = "field")]
+    header: Vec<String>,
+
+    /// the client's address for the request to explain; 127.0.0.1 without it
+    #[argh(option, arg_name = "address")]
+    client: Option<IpAddr>,
+
     /// print the directives with their syntax, default and contexts and exit
     #[argh(switch, short = 'L')]
     list: bool,
@@ -79,11 +94,14 @@ struct Options {
 }
 
 /// The options that take a value, short and long.
-const WITH_VALUE: [(char, &str); 4] = [
-    ('f', "--file"),
-    ('C', "--before"),
-    ('c', "--after"),
-    ('D', "--define"),
+const WITH_VALUE: [(Option<char>, &str); 7] = [
+    (Some('f'), "--file"),
+    (Some('C'), "--before"),
+    (Some('c'), "--after"),
+    (Some('D'), "--define"),
+    (Some('H'), "--header"),
+    (None, "--explain"),
+    (None, "--client"),
 ];
 
 fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Command> {
@@ -110,6 +128,13 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
         return Ok(Command::Exit(0));
     }
     let (test, show) = (options.test, options.show);
+    let question = match options.question() {
+        Ok(question) => question,
+        Err(problem) => {
+            writeln!(err, "{NAME}: {problem}")?;
+            return Ok(Command::Exit(1));
+        }
+    };
     let config = match config::load(&options.into_sources(), &Machine) {
         Ok(config) => config,
         Err(errors) => {
@@ -119,6 +144,18 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
             return Ok(Command::Exit(1));
         }
     };
+    if let Some(question) = question {
+        return match explain(&config, &question) {
+            Ok(told) => {
+                out.write_all(told.as_bytes())?;
+                Ok(Command::Exit(0))
+            }
+            Err(problem) => {
+                writeln!(err, "{NAME}: {problem}")?;
+                Ok(Command::Exit(1))
+            }
+        };
+    }
     if !test && !show {
         return Ok(Command::Run(Box::new(config)));
     }
@@ -132,6 +169,23 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
 }
 
 impl Options {
+    /// The request that is to be explained.
+    fn question(&self) -> Result<Option<Question>, &'static str> {
+        let Some(request_line) = self.explain.clone() else {
+            if !self.header.is_empty() || self.client.is_some() {
+                return Err("-H and --client belong to --explain");
+            }
+            return Ok(None);
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(Some(Question {
+            request_line,
+            fields: self.header.clone(),
+            client: self.client.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            unix_seconds: now.unwrap_or_default().as_secs(),
+        }))
+    }
+
     fn into_sources(self) -> Sources {
         // httpd: a relative -f is below ServerRoot there. A shell completes names below the current folder.
         let complete = !self.before.is_empty() || !self.after.is_empty();
@@ -164,7 +218,7 @@ fn take_apart(arguments: &[String]) -> Vec<String> {
             let mut rest = letters.chars();
             while let Some(letter) = rest.next() {
                 apart.push(format!("-{letter}"));
-                if WITH_VALUE.iter().any(|(short, _)| *short == letter) {
+                if WITH_VALUE.iter().any(|(short, _)| *short == Some(letter)) {
                     let attached = rest.as_str();
                     wants_value = attached.is_empty();
                     apart.extend((!attached.is_empty()).then(|| attached.to_owned()));

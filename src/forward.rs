@@ -6,20 +6,29 @@
 //! GET <target> HTTP/1.1
 //! Host
 //! the client's fields in their order, but for those that end at this hop
+//! Via
 //! X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Server
 //! Upgrade
 //! Connection: Upgrade
 //! ```
 //!
-//! Repeated fields stay apart, where httpd joins them into one: that breaks those that are no lists. The three
+//! Repeated fields stay apart, where httpd joins them into one: that breaks those that are no lists. `Via` and the three
 //! `X-Forwarded-` fields are the exception, since each tells one story.
+//!
+//! What `RequestHeader` says has been done to a request before, as in httpd; what `Header` says is done to an answer here,
+//! behind all that the proxy does by itself.
 
 use crate::handshake::Asked;
 use crate::http::body::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_hop_by_hop};
+use crate::route::edit::{self, Circumstances, HeaderEdit};
+use crate::route::facts::Facts;
+use crate::route::settings::{Settings, Via};
 use crate::route::url::BackendUrl;
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What the configuration and the connection have to say about a request's head.
 #[derive(Debug, Clone, Copy)]
@@ -30,13 +39,68 @@ pub struct Policy<'a> {
     pub add_headers: bool,
     /// The name of the virtual host.
     pub server_name: &'a str,
+    /// Our port, where it is not the default one of the scheme that the client speaks.
+    pub port: Option<u16>,
+    /// Whether we name ourselves.
+    pub via: Via,
     /// The address of the client.
     pub client: IpAddr,
     /// The backend.
     pub backend: &'a BackendUrl,
 }
 
-/// The head that asks the backend for the upgrade. `target` is the one that the route gave.
+impl<'a> Policy<'a> {
+    /// That of a request, once it is known where it goes.
+    pub fn new(settings: &Settings, facts: &Facts<'a>, backend: &'a BackendUrl) -> Self {
+        Self {
+            preserve_host: settings.preserve_host,
+            add_headers: settings.add_headers,
+            server_name: facts.server_name,
+            port: facts.unusual_port(),
+            via: settings.via,
+            client: facts.client.ip(),
+            backend,
+        }
+    }
+}
+
+impl Policy<'_> {
+    /// Whether the page that asks was loaded from another host than the one that the backend is told it is. Many backends
+    /// refuse that (RFC 6455 section 4.2.2, step 4).
+    pub fn origin_is_foreign(&self, head: &RequestHead) -> bool {
+        let Some(origin) = head.headers.first("Origin") else {
+            return false;
+        };
+        let behind_scheme = origin.windows(3).position(|window| window == b"://");
+        let Some(host) = behind_scheme.and_then(|colon| origin.get(colon + 3..)) else {
+            return false;
+        };
+        let client_host = head.headers.first("Host").filter(|_| self.preserve_host);
+        let told = match client_host {
+            Some(host) => Cow::Borrowed(host),
+            None => Cow::Owned(self.backend.host_header().into_bytes()),
+        };
+        !host.eq_ignore_ascii_case(&told)
+    }
+}
+
+/// What the configuration has to say about an answer's head.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerPolicy<'a> {
+    /// The name of the virtual host.
+    pub server_name: &'a str,
+    /// As in [`Policy::port`].
+    pub port: Option<u16>,
+    /// Whether we name ourselves.
+    pub via: Via,
+    /// The lines of `Header`.
+    pub edits: &'a [Arc<HeaderEdit>],
+    /// What they need to know.
+    pub about: Circumstances<'a>,
+}
+
+/// The head that asks the backend for the upgrade. `target` is the one that the route gave, and the fields of `head` are
+/// what `RequestHeader` and `RemoteIPHeader` have left.
 pub fn request_head(
     head: &RequestHead,
     target: &str,
@@ -60,10 +124,14 @@ pub fn request_head(
         let ours = ["Host", "Expect"]
             .iter()
             .any(|own| own.eq_ignore_ascii_case(name))
+            || (policy.via != Via::Off && name.eq_ignore_ascii_case(VIA))
             || (policy.add_headers && is_forwarded(name));
         if !ours && hop.passes(name) {
             push_field(&mut out, name, value);
         }
+    }
+    if let Some(entry) = via_entry(policy.via, head.version, policy.server_name, policy.port) {
+        push_appended(&mut out, &head.headers, VIA, entry.as_bytes());
     }
     if policy.add_headers {
         // Behind the removal: a client must not be able to name them in Connection (CVE-2022-31813). Each is written once,
@@ -89,14 +157,14 @@ pub fn request_head(
     out
 }
 
-/// A verified 101 as the client gets it: the same fields in the same order, but for those that end at this hop. `Upgrade`
-/// and `Connection: Upgrade` begin one hop anew, and stay where they were.
-pub fn switched_head(answer: &ResponseHead) -> Vec<u8> {
+/// A verified 101 as the client gets it: the same fields in the same order, but for those that end at this hop, and with
+/// what the configuration makes of them. `Upgrade` and `Connection: Upgrade` begin one hop anew, and stay where they were.
+pub fn switched_head(answer: &ResponseHead, policy: &AnswerPolicy<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(USUAL_HEAD);
     push_status_line(&mut out, answer);
-    let hop = Hop::of(&answer.headers);
+    let (headers, hop) = policy.prepared(answer);
     let mut connected = false;
-    for (name, value) in answer.headers.iter() {
+    for (name, value) in headers.iter() {
         if name.eq_ignore_ascii_case("Connection") {
             if !connected {
                 push_field(&mut out, "Connection", b"Upgrade");
@@ -125,13 +193,14 @@ pub fn relayed_head(
     answer: &ResponseHead,
     framing: &Framing,
     client: Version,
+    policy: &AnswerPolicy<'_>,
 ) -> (Vec<u8>, Relayed) {
     let mut out = Vec::with_capacity(USUAL_HEAD);
     push_status_line(&mut out, answer);
-    let hop = Hop::of(&answer.headers);
+    let (headers, hop) = policy.prepared(answer);
     // RFC 9110 section 15.5.22: the client has to learn from a 426 what to ask for.
     let keeps_upgrade = answer.status == 426 && answer.headers.first("Upgrade").is_some();
-    for (name, value) in answer.headers.iter() {
+    for (name, value) in headers.iter() {
         if hop.passes(name) || (keeps_upgrade && name.eq_ignore_ascii_case("Upgrade")) {
             push_field(&mut out, name, value);
         }
@@ -157,6 +226,46 @@ pub fn relayed_head(
     (out, relayed)
 }
 
+impl AnswerPolicy<'_> {
+    /// The fields of an answer with what the configuration makes of them, and which of them go beyond this hop. What the
+    /// backend's `Connection` names is gone by then: it has no say in what is added here.
+    fn prepared<'a>(&self, answer: &'a ResponseHead) -> (Cow<'a, Headers>, Hop<'a>) {
+        let mut hop = Hop::of(&answer.headers);
+        let via = via_entry(self.via, answer.version, self.server_name, self.port);
+        if via.is_none() && self.edits.is_empty() {
+            return (Cow::Borrowed(&answer.headers), hop);
+        }
+        let mut headers = answer.headers.clone();
+        headers.retain(|name, _| !hop.names(name));
+        hop.named.clear();
+        // Of its own, as in httpd.
+        if let Some(entry) = via {
+            headers.push(VIA, entry.as_bytes());
+        }
+        edit::apply(self.edits, &mut headers, &self.about);
+        (Cow::Owned(headers), hop)
+    }
+}
+
+/// What we write into `Via` of a message that came to us in this version (RFC 9110 section 7.6.3).
+fn via_entry(via: Via, version: Version, name: &str, port: Option<u16>) -> Option<String> {
+    let version = match version {
+        Version::Http10 => "1.0",
+        Version::Http11 => "1.1",
+    };
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    // A bare IPv6 address would end at its first colon.
+    let name = match name.contains(':') {
+        true => Cow::Owned(format!("[{name}]")),
+        false => Cow::Borrowed(name),
+    };
+    match via {
+        Via::Off | Via::Block => None,
+        Via::On => Some(format!("{version} {name}{port}")),
+        Via::Full => Some(format!("{version} {name}{port} ({PRODUCT})")),
+    }
+}
+
 /// Appends a piece of a body as one chunk (RFC 9112 section 7.1). Nothing for an empty piece: that would be the last chunk.
 pub fn chunk(payload: &[u8], out: &mut Vec<u8>) {
     if payload.is_empty() {
@@ -173,6 +282,9 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Room for a browser's head, so that writing one is one allocation.
 const USUAL_HEAD: usize = 1024;
 
+const PRODUCT: &str = concat!("proxy-wstunnel/", env!("CARGO_PKG_VERSION"));
+
+const VIA: &str = "Via";
 const FORWARDED_FOR: &str = "X-Forwarded-For";
 const FORWARDED_HOST: &str = "X-Forwarded-Host";
 const FORWARDED_SERVER: &str = "X-Forwarded-Server";
@@ -202,10 +314,12 @@ impl<'a> Hop<'a> {
 
     /// Where the body ends is said anew on each hop: no `Content-Length` passes either.
     fn passes(&self, name: &str) -> bool {
+        !is_hop_by_hop(name) && !name.eq_ignore_ascii_case("Content-Length") && !self.names(name)
+    }
+
+    fn names(&self, name: &str) -> bool {
         let is = |named: &&[u8]| named.eq_ignore_ascii_case(name.as_bytes());
-        !is_hop_by_hop(name)
-            && !name.eq_ignore_ascii_case("Content-Length")
-            && !self.named.iter().any(is)
+        self.named.iter().any(is)
     }
 }
 
@@ -261,6 +375,11 @@ mod tests {
     use crate::handshake::{self, Upgrade};
     use crate::http::body::BodyReader;
     use crate::http::head::Limits;
+    use crate::route::edit::Target;
+    use crate::route::environment::Environment;
+    use crate::route::facts::Facts;
+    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+    use std::time::{Duration, UNIX_EPOCH};
 
     fn request(text: &str) -> RequestHead {
         let parsed = RequestHead::parse(text.as_bytes(), &Limits::default());
@@ -285,6 +404,8 @@ mod tests {
             preserve_host: false,
             add_headers: true,
             server_name: "www.example",
+            port: None,
+            via: Via::Off,
             client: "192.0.2.7".parse().unwrap(),
             backend: &backend,
         };
@@ -295,6 +416,55 @@ mod tests {
             .unwrap();
         assert_eq!(used, bytes.len());
         String::from_utf8(bytes).unwrap()
+    }
+
+    const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
+
+    /// What is set for answers.
+    #[derive(Default)]
+    struct Set<'a> {
+        via: Via,
+        port: Option<u16>,
+        edits: &'a [Arc<HeaderEdit>],
+    }
+
+    impl Set<'_> {
+        fn policy<T>(&self, then: impl FnOnce(&AnswerPolicy<'_>) -> T) -> T {
+            then(&AnswerPolicy {
+                server_name: "www.example",
+                port: self.port,
+                via: self.via,
+                edits: self.edits,
+                about: Circumstances {
+                    facts: Facts {
+                        client: ADDRESS,
+                        peer: ADDRESS,
+                        local: ADDRESS,
+                        is_secure: false,
+                        server_name: "www.example",
+                        unix_seconds: 0,
+                    },
+                    environment: &Environment::default(),
+                    received: UNIX_EPOCH,
+                    took: Duration::ZERO,
+                },
+            })
+        }
+    }
+
+    fn switched(head: &ResponseHead, set: &Set<'_>) -> String {
+        let bytes = set.policy(|policy| switched_head(head, policy));
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn relayed_as(
+        head: &ResponseHead,
+        framing: &Framing,
+        client: Version,
+        set: &Set<'_>,
+    ) -> (String, Relayed) {
+        let (bytes, how) = set.policy(|policy| relayed_head(head, framing, client, policy));
+        (String::from_utf8(bytes).unwrap(), how)
     }
 
     #[test]
@@ -416,7 +586,7 @@ mod tests {
              Set-Cookie: a=1\r\nSec-WebSocket-Accept: x\r\nConnection: x\r\nSet-Cookie: b=2\r\n\r\n",
         );
         assert_eq!(
-            String::from_utf8(switched_head(&head)).unwrap(),
+            switched(&head, &Set::default()),
             "HTTP/1.1 101 Web Socket Protocol Handshake\r\n\
              Server: x\r\n\
              Connection: Upgrade\r\n\
@@ -426,6 +596,103 @@ mod tests {
              Set-Cookie: b=2\r\n\
              \r\n"
         );
+    }
+
+    #[test]
+    fn an_answer_is_edited_behind_the_proxy_s_own_work() {
+        let edits: Vec<_> = [
+            &["always", "set", "X-First", "1"][..],
+            &["unset", "Server"],
+            &["set", "X-Hop", "ours"],
+            &["edit", "Set-Cookie", "$", "; Secure"],
+            &["append", "Via", "2"],
+        ]
+        .iter()
+        .map(|words| Arc::new(HeaderEdit::parse(Target::Answer, words).unwrap()))
+        .collect();
+        let fields = "Server: x\r\nConnection: Upgrade, X-Hop\r\nX-Hop: 1\r\nUpgrade: websocket\r\n\
+                      Set-Cookie: a=1\r\nKeep-Alive: 5\r\n";
+        let head = answer(&format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n"));
+        let mut set = Set {
+            via: Via::On,
+            port: None,
+            edits: &edits,
+        };
+        assert_eq!(
+            switched(&head, &set),
+            "HTTP/1.1 101 Switching Protocols\r\nX-First: 1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Set-Cookie: a=1; Secure\r\nVia: 1.1 www.example, 2\r\nX-Hop: ours\r\n\r\n"
+        );
+        let head = answer(&format!(
+            "HTTP/1.1 403 Forbidden\r\n{fields}Content-Length: 2\r\n\r\n"
+        ));
+        set.via = Via::Off;
+        let (bytes, how) = relayed_as(&head, &Framing::Length(2), Version::Http11, &set);
+        assert_eq!(
+            bytes,
+            "HTTP/1.1 403 Forbidden\r\nX-First: 1\r\nSet-Cookie: a=1; Secure\r\nX-Hop: ours\r\nVia: 2\r\n\
+             Content-Length: 2\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(how, Relayed::Plain);
+    }
+
+    #[test]
+    fn via_names_the_proxy_in_requests_and_in_answers() {
+        let full = format!("1.1 www.example:8080 ({PRODUCT})");
+        assert!(PRODUCT.starts_with("proxy-wstunnel/"));
+        let before = "via: 1.0 a\r\nX: y\r\nVia: 1.1 b (c)\r\n";
+        for (via, port, request, added) in [
+            (Via::Off, None, "", ""),
+            (Via::Block, None, "", ""),
+            (
+                Via::On,
+                None,
+                "Via: 1.0 a, 1.1 b (c), 1.1 www.example\r\n",
+                "Via: 1.0 www.example\r\n",
+            ),
+            (
+                Via::Full,
+                Some(8080),
+                &format!("Via: 1.0 a, 1.1 b (c), {full}\r\n"),
+                &format!("Via: {}\r\n", full.replace("1.1 ", "1.0 ")),
+            ),
+        ] {
+            let text = forwarded(before, |policy| {
+                policy.via = via;
+                policy.port = port;
+            });
+            let passed = text.contains("\r\nvia: 1.0 a\r\nX: y\r\nVia: 1.1 b (c)\r\n");
+            assert_eq!(passed, via == Via::Off, "{text}");
+            assert!(text.contains(request), "{text}");
+            let count = text.to_lowercase().matches("via: ").count();
+            assert_eq!(
+                count,
+                if passed {
+                    2
+                } else {
+                    usize::from(via != Via::Block)
+                }
+            );
+            let head = answer("HTTP/1.0 200 OK\r\nVia: 1.1 b\r\nX: y\r\n\r\n");
+            let set = Set {
+                via,
+                port,
+                edits: &[],
+            };
+            let (bytes, _) = relayed_as(&head, &Framing::Empty, Version::Http10, &set);
+            assert_eq!(
+                bytes,
+                format!(
+                    "HTTP/1.1 200 OK\r\nVia: 1.1 b\r\nX: y\r\n{added}Connection: close\r\n\r\n"
+                )
+            );
+        }
+        let text = forwarded("", |policy| {
+            policy.via = Via::On;
+            policy.server_name = "2001:db8::1";
+            policy.port = Some(81);
+        });
+        assert!(text.contains("\r\nVia: 1.1 [2001:db8::1]:81\r\n"), "{text}");
     }
 
     #[test]
@@ -477,9 +744,9 @@ mod tests {
                 answer(&format!("HTTP/1.1 {status}\r\n{fields}{framed}\r\n"))
             };
             let framing = Framing::of_answer("GET", &head).unwrap();
-            let (bytes, how) = relayed_head(&head, &framing, client);
+            let (bytes, how) = relayed_as(&head, &framing, client, &Set::default());
             assert_eq!(
-                String::from_utf8(bytes).unwrap(),
+                bytes,
                 format!(
                     "HTTP/1.1 {status}\r\nContent-Type: a\r\n{expected}Connection: close\r\n\r\n"
                 )
@@ -494,9 +761,9 @@ mod tests {
             "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n",
         );
-        let (bytes, _) = relayed_head(&head, &Framing::Length(0), Version::Http11);
+        let (bytes, _) = relayed_as(&head, &Framing::Length(0), Version::Http11, &Set::default());
         assert_eq!(
-            String::from_utf8(bytes).unwrap(),
+            bytes,
             "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Content-Length: 0\r\nConnection: close, Upgrade\r\n\r\n"
         );

@@ -8,6 +8,7 @@ use crate::http::answer::Refusal;
 use crate::http::body;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_token};
+use crate::ids::Id;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
@@ -216,12 +217,16 @@ fn check_version(headers: &Headers, optional: bool, upgrade: &Upgrade) -> Result
 }
 
 fn bad(why: &str) -> Refusal {
-    Refusal::new(400, why)
+    Refusal::new(Id::BadUpgrade, why)
 }
 
 fn upgrade_required(upgrade: &Upgrade, why: &str) -> Refusal {
     let wanted = upgrade.wanted();
-    Refusal::new(426, format!("{why}; {wanted:?} is spoken here")).with_header("Upgrade", wanted)
+    Refusal::new(
+        Id::UpgradeRequired,
+        format!("{why}; {wanted:?} is spoken here"),
+    )
+    .with_header("Upgrade", wanted)
 }
 
 /// What a backend's answer means.
@@ -441,7 +446,7 @@ mod tests {
         ] {
             let refusal = ask(&fields, &websocket()).unwrap_err();
             assert_eq!(refusal.status, 426, "{fields:?}");
-            let text = String::from_utf8(refusal.encode(false, 0).0).unwrap();
+            let text = String::from_utf8(refusal.encode(false, 0, &Headers::default()).0).unwrap();
             assert!(text.contains("\r\nUpgrade: WebSocket\r\n"));
             assert!(text.contains("\r\nConnection: close, Upgrade\r\n"));
         }
@@ -517,7 +522,7 @@ mod tests {
     fn another_version_is_told_which_is_spoken() {
         for fields in [&FIELDS[..3], &with(&["Sec-WebSocket-Version: 8"])] {
             let refusal = ask(fields, &websocket()).unwrap_err();
-            let text = String::from_utf8(refusal.encode(false, 0).0).unwrap();
+            let text = String::from_utf8(refusal.encode(false, 0, &Headers::default()).0).unwrap();
             assert!(text.starts_with("HTTP/1.1 426 "));
             assert!(text.contains("\r\nSec-WebSocket-Version: 13\r\n"));
             assert!(text.contains("\r\nUpgrade: WebSocket\r\n"));

@@ -12,7 +12,9 @@
 //! | [`forward`] | the heads as the other side shall see them |
 //! | [`frame`] | where WebSocket frames begin and end |
 //! | [`transaction`] | all that is known of one request, and why its tunnel ended |
+//! | [`ids`] | the numbers of our messages, and what to do about each |
 //! | [`config`] | text to a resolved, immutable configuration; the directive table |
+//! | [`explain`] | what would become of a request, with every step told |
 //!
 //! Devices act; they know no policy:
 //!
@@ -30,10 +32,12 @@ pub mod cli;
 pub mod config;
 pub mod config_files;
 pub mod error_log;
+pub mod explain;
 pub mod forward;
 pub mod frame;
 pub mod handshake;
 pub mod http;
+pub mod ids;
 pub mod log_writer;
 pub mod net;
 pub mod route;

@@ -6,6 +6,8 @@ use super::value::{self, Unit::Seconds};
 use super::{HeaderTimeout, Listen, LogTarget, Origin, parameters, syntax};
 use crate::access_log::format::LogFormat;
 use crate::route::backend::Parameters;
+use crate::route::edit::{HeaderEdit, Target};
+use crate::route::settings::{Change, Via};
 use crate::route::url::BackendUrl;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -93,7 +95,9 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
         .is_some_and(|section| section.takes_parameters());
     let (url, words) = match words {
         words if inside => (None, words),
-        [url, words @ ..] if !url.contains('=') => (Some(BackendUrl::parse(url)?), words),
+        [url, words @ ..] if !url.contains('=') => {
+            (Some(BackendUrl::configured(url, scope.server_root)?), words)
+        }
         _ => {
             return Err(
                 "expected the URL of a backend and parameters, such as ProxySet \"ws://localhost:9000/\" timeout=5"
@@ -123,6 +127,39 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
         }
         (None, None) => {}
     }
+    Ok(())
+}
+
+pub(super) fn request_header(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    let edit = HeaderEdit::parse(Target::Request, words)?;
+    if edit.is_of_host() {
+        scope.note("the backend sees this Host with ProxyPreserveHost On only; else X-Forwarded-Host has it");
+    }
+    scope.change(Change::RequestHeader(Arc::new(edit)));
+    Ok(())
+}
+
+pub(super) fn header(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    let edit = HeaderEdit::parse(Target::Answer, words)?;
+    if edit.misses_the_backend() {
+        scope.warn(
+            "\"always\" sees only the fields that other lines with \"always\" have added; without it the fields of the \
+             backend's answer are changed",
+        );
+    }
+    scope.change(Change::Header(Arc::new(edit)));
+    Ok(())
+}
+
+pub(super) fn proxy_via(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
+    let via = match text.to_ascii_lowercase().as_str() {
+        "on" => Via::On,
+        "off" => Via::Off,
+        "full" => Via::Full,
+        "block" => Via::Block,
+        _ => return Err(format!("expected On, Off, Full or Block, found \"{text}\"")),
+    };
+    scope.change(Change::Via(via));
     Ok(())
 }
 

@@ -96,7 +96,7 @@ pub(super) struct Scope<'a> {
     /// Its name as the table spells it.
     pub(super) directive: &'static str,
     pub(super) files: &'a dyn Files,
-    server_root: &'a Path,
+    pub(super) server_root: &'a Path,
     findings: &'a mut Findings,
 }
 
@@ -294,7 +294,7 @@ impl Walk<'_> {
         let at = &section.origin;
         let begun = syntax::words(&section.arguments).and_then(|words| {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            SectionDraft::begin(kind, &words, at)
+            SectionDraft::begin(kind, &words, at, &self.server_root)
         });
         let mut draft = match begun {
             Ok(draft) => draft,

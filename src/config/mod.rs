@@ -19,6 +19,7 @@ mod syntax;
 pub mod value;
 
 pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
+pub(crate) use summary::limit;
 pub use syntax::Files;
 
 use crate::access_log::format::LogFormat;
@@ -454,8 +455,7 @@ mod tests {
             add_headers: true,
             idle_timeout: None,
             half_close_timeout: Duration::from_secs(30),
-            asynchronous: false,
-            async_delay: Duration::ZERO,
+            ..Settings::default()
         };
         assert_eq!(main.router.settings, settings);
     }

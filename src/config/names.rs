@@ -97,11 +97,11 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "access control is not supported by this version; let the backend or a firewall decide who may connect",
     ),
     (
-        "Header RequestHeader SetEnv SetEnvIf SetEnvIfNoCase PassEnv UnsetEnv BrowserMatch",
-        "changing header fields and the environment is not supported by this version; remove the line",
+        "SetEnv SetEnvIf SetEnvIfNoCase PassEnv UnsetEnv BrowserMatch",
+        "setting variables of the environment is not supported by this version; remove the line",
     ),
     (
-        "ProxyVia ProxyMaxForwards ProxyBadHeader ProxyIOBufferSize ProxyReceiveBufferSize ProxySourceAddress \
+        "ProxyMaxForwards ProxyBadHeader ProxyIOBufferSize ProxyReceiveBufferSize ProxySourceAddress \
          ProxyPassInterpolateEnv Proxy100Continue ProxyStatus ProxyAsyncDelay ProxyAsyncIdleTimeout",
         "not supported by this version; remove the line",
     ),

@@ -11,6 +11,7 @@ use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
 use crate::route::template::Template;
 use crate::route::url::BackendUrl;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A line whose backend is not known in full: a `<Proxy>` further down may say more about it.
@@ -164,9 +165,9 @@ fn target(
     is_pattern: bool,
 ) -> Result<TargetDraft, String> {
     let parsed = if is_pattern {
-        url_of_pattern(url)
+        url_of_pattern(url, scope.server_root)
     } else {
-        BackendUrl::parse(url).map(|url| (url, TargetPath::Appended))
+        BackendUrl::configured(url, scope.server_root).map(|url| (url, TargetPath::Appended))
     };
     let mut is_raw = false;
     let mut own = Parameters::default();
@@ -192,6 +193,9 @@ fn target(
     }
     let (url, path) = parsed?;
     check_tls(&url)?;
+    if url.socket.is_some() && (own.keepalive.is_some() || own.receive_buffer.is_some()) {
+        scope.note("keepalive= and receivebuffersize= have no effect: they are for TCP, and this is a Unix socket");
+    }
     Ok(TargetDraft {
         url,
         path,
@@ -212,17 +216,40 @@ pub(super) fn check_tls(url: &BackendUrl) -> Result<(), String> {
 
 /// The URL of a pattern: what was captured may stand in its path only.
 // httpd: also in the host and the port, so that a request can choose where it is sent to.
-fn url_of_pattern(text: &str) -> Result<(BackendUrl, TargetPath), String> {
+fn url_of_pattern(text: &str, server_root: &Path) -> Result<(BackendUrl, TargetPath), String> {
     let Some(first) = text.find('$') else {
-        return Ok((BackendUrl::parse(text)?, TargetPath::Appended));
+        return Ok((
+            BackendUrl::configured(text, server_root)?,
+            TargetPath::Appended,
+        ));
     };
     let (origin, _) = text.split_at(first);
-    let authority = origin.find("://").map_or(0, |colon| colon + 3);
+    // A socket has a path of its own, which ends at the bar.
+    let url_start = match origin.find('|') {
+        _ if !BackendUrl::begins_with_socket(text) => 0,
+        Some(bar) => bar + 1,
+        None => {
+            return Err(format!(
+                "\"{text}\": what a request holds may not choose the socket; \"$\" may stand in the path of the URL only"
+            ));
+        }
+    };
+    let url = origin.get(url_start..).unwrap_or_default();
+    let authority = url_start + url.find("://").map_or(0, |colon| colon + 3);
     let path_start = origin.get(authority..).and_then(|rest| rest.find('/'));
     let (origin, path) = text.split_at(path_start.map_or(first, |start| authority + start));
-    let url = BackendUrl::parse(origin).map_err(|problem| {
+    let chooses_host = || {
+        format!(
+            "\"{text}\": what a request holds may not choose the host or the port; \"$\" may stand in the path only"
+        )
+    };
+    // Behind a socket no host is one, so that it would be no error.
+    if origin.ends_with("://") {
+        return Err(chooses_host());
+    }
+    let url = BackendUrl::configured(origin, server_root).map_err(|problem| {
         if origin.contains("://") && origin.ends_with(['/', ':', '.', '-']) {
-            format!("\"{text}\": what a request holds may not choose the host or the port; \"$\" may stand in the path only")
+            chooses_host()
         } else {
             problem
         }

@@ -10,6 +10,7 @@ use crate::route::pattern::{Case, Pattern, Subject};
 use crate::route::place::{self, Place};
 use crate::route::settings::Change;
 use crate::route::url::BackendUrl;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Which section it is.
@@ -79,7 +80,12 @@ pub(super) struct ProxySection {
 
 impl Section {
     /// Begins a section. `words` are those behind its name.
-    pub(super) fn begin(kind: Kind, words: &[&str], at: &Origin) -> Result<Self, String> {
+    pub(super) fn begin(
+        kind: Kind,
+        words: &[&str],
+        at: &Origin,
+        server_root: &Path,
+    ) -> Result<Self, String> {
         let (is_pattern, text, rest) = match words {
             ["~", text, rest @ ..] => (true, *text, rest),
             [text, rest @ ..] => (
@@ -95,7 +101,9 @@ impl Section {
                 place: path_place(text, is_pattern)?,
                 text: text.to_owned(),
             },
-            Kind::Proxy | Kind::ProxyMatch => Applies::Backend(Which::parse(text, is_pattern)?),
+            Kind::Proxy | Kind::ProxyMatch => {
+                Applies::Backend(Which::parse(text, is_pattern, server_root)?)
+            }
         };
         for word in rest {
             match scope {
@@ -185,14 +193,14 @@ fn path_place(text: &str, is_pattern: bool) -> Result<Place, String> {
 }
 
 impl Which {
-    fn parse(text: &str, is_pattern: bool) -> Result<Self, String> {
+    fn parse(text: &str, is_pattern: bool, server_root: &Path) -> Result<Self, String> {
         if is_pattern {
             return Pattern::parse(text, Case::Sensitive).map(Self::Pattern);
         }
         if Place::has_wildcards(text) {
             return place::wildcard_pattern(text, place::Star::CrossesSlashes).map(Self::Pattern);
         }
-        let url = BackendUrl::parse(text)?;
+        let url = BackendUrl::configured(text, server_root)?;
         check_tls(&url)?;
         Ok(Self::Url(url))
     }

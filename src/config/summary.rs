@@ -4,7 +4,7 @@ use super::{Config, VirtualHost};
 use crate::handshake::Upgrade;
 use crate::route::backend::Backend;
 use crate::route::mapping::{Action, Mapping, TargetPath};
-use crate::route::settings::Change;
+use crate::route::settings::{Change, Via};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -102,6 +102,15 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         on_off(settings.preserve_host),
         on_off(settings.add_headers)
     )?;
+    if settings.via != Via::Off {
+        writeln!(out, "  via {:?}", settings.via)?;
+    }
+    for edit in &settings.request_edits {
+        writeln!(out, "  request header {edit}")?;
+    }
+    for edit in &settings.answer_edits {
+        writeln!(out, "  header {edit}")?;
+    }
     for log in &host.access_logs {
         writeln!(out, "  access log {}  [{}]", log.path.display(), log.origin)?;
     }
@@ -195,6 +204,9 @@ impl fmt::Display for Change {
         match self {
             Self::PreserveHost(on) => write!(f, "preserve host {}", on_off(*on)),
             Self::AddHeaders(on) => write!(f, "add headers {}", on_off(*on)),
+            Self::Via(via) => write!(f, "via {via:?}"),
+            Self::RequestHeader(edit) => write!(f, "request header {edit}"),
+            Self::Header(edit) => write!(f, "header {edit}"),
             Self::IdleTimeout(idle) => write!(f, "tunnel idle {}", limit(*idle)),
             Self::HalfCloseTimeout(bound) => write!(f, "half closed {}", limit(Some(*bound))),
             Self::Asynchronous(on) => write!(f, "asynchronous {}", on_off(*on)),
@@ -224,7 +236,7 @@ fn on_off(on: bool) -> &'static str {
 }
 
 /// A duration in the largest unit that shows it whole; zero and none are no limit.
-fn limit(duration: Option<Duration>) -> String {
+pub(crate) fn limit(duration: Option<Duration>) -> String {
     match duration {
         None | Some(Duration::ZERO) => "unlimited".to_owned(),
         Some(duration) if duration.subsec_millis() > 0 => format!("{}ms", duration.as_millis()),

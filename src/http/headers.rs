@@ -34,14 +34,62 @@ impl Headers {
         self.fields.push(field);
     }
 
-    /// Gives the first field called `name` (any case) this value; adds the field if there is none.
+    /// Gives the field called `name` (any case) this value; adds it if there is none. Further fields of that name go.
     pub fn set(&mut self, name: &str, value: &[u8]) {
         let place = self.position(name);
         let field = self.store(name, value);
-        match place.and_then(|place| self.fields.get_mut(place)) {
-            Some(old) => *old = field,
-            None => self.fields.push(field),
+        let Some(place) = place else {
+            self.fields.push(field);
+            return;
+        };
+        if let Some(first) = self.fields.get_mut(place) {
+            *first = field;
         }
+        let mut at = 0;
+        self.retain(|other, _| {
+            at += 1;
+            at <= place + 1 || !other.eq_ignore_ascii_case(name)
+        });
+    }
+
+    /// Takes out all fields called `name` (any case).
+    pub fn remove(&mut self, name: &str) {
+        self.retain(|other, _| !other.eq_ignore_ascii_case(name));
+    }
+
+    /// Keeps the fields whose name and value `keep` says yes to, asked once for each and in order.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &[u8]) -> bool) {
+        let text = std::mem::take(&mut self.text);
+        self.fields
+            .retain(|field| keep(field.name(&text), field.value(&text)));
+        self.text = text;
+    }
+
+    /// Gives each field called `name` (any case) the value that `change` makes of its own; `None` leaves it as it is.
+    pub fn change(&mut self, name: &str, mut change: impl FnMut(&[u8]) -> Option<Vec<u8>>) {
+        for place in 0..self.fields.len() {
+            let Some(field) = self.fields.get(place).copied() else {
+                return;
+            };
+            if self.is_called(field, name)
+                && let Some(value) = change(self.value(field))
+            {
+                let own_name = field.name(&self.text).to_owned();
+                let changed = self.store(&own_name, &value);
+                if let Some(field) = self.fields.get_mut(place) {
+                    *field = changed;
+                }
+            }
+        }
+    }
+
+    /// Puts the fields of `others` before all of these.
+    pub fn prepend(&mut self, others: &Self) {
+        let stored: Vec<_> = others
+            .iter()
+            .map(|(name, value)| self.store(name, value))
+            .collect();
+        self.fields.splice(..0, stored);
     }
 
     /// The number of fields.
@@ -56,11 +104,9 @@ impl Headers {
 
     /// All fields in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|field| {
-            let name = std::str::from_utf8(self.slice(field.start, field.middle));
-            // A name was a `str` when it was stored.
-            (name.unwrap_or_default(), self.value(*field))
-        })
+        self.fields
+            .iter()
+            .map(|field| (field.name(&self.text), field.value(&self.text)))
     }
 
     /// The value of the first field called `name` (any case).
@@ -112,20 +158,30 @@ impl Headers {
     }
 
     fn is_called(&self, field: Field, name: &str) -> bool {
-        self.slice(field.start, field.middle)
-            .eq_ignore_ascii_case(name.as_bytes())
+        field.name(&self.text).eq_ignore_ascii_case(name)
     }
 
     fn value(&self, field: Field) -> &[u8] {
-        self.slice(field.middle, field.end)
+        field.value(&self.text)
+    }
+}
+
+impl Field {
+    fn name(self, text: &[u8]) -> &str {
+        // It was a `str` when it was stored.
+        std::str::from_utf8(slice(text, self.start, self.middle)).unwrap_or_default()
     }
 
-    fn slice(&self, start: u32, end: u32) -> &[u8] {
-        let range = || Some(usize::try_from(start).ok()?..usize::try_from(end).ok()?);
-        range()
-            .and_then(|range| self.text.get(range))
-            .unwrap_or_default()
+    fn value(self, text: &[u8]) -> &[u8] {
+        slice(text, self.middle, self.end)
     }
+}
+
+fn slice(text: &[u8], start: u32, end: u32) -> &[u8] {
+    let range = || Some(usize::try_from(start).ok()?..usize::try_from(end).ok()?);
+    range()
+        .and_then(|range| text.get(range))
+        .unwrap_or_default()
 }
 
 /// Heads are bounded far below 4 GiB (`head::MAX_HEAD`); were one not, its last fields would read as empty.
@@ -229,6 +285,57 @@ mod tests {
         assert_eq!(fields.first(), Some(&("host", &b"elsewhere:80"[..])));
         assert_eq!(fields.last(), Some(&("New", &b"1"[..])));
         assert_eq!(fields.len(), 5);
+    }
+
+    #[test]
+    fn setting_a_field_leaves_one_of_its_name() {
+        let mut headers = sample();
+        headers.set("Connection", b"close");
+        let fields: Vec<_> = headers.iter().collect();
+        let expected: [(&str, &[u8]); 3] =
+            [("Host", b"a"), ("Connection", b"close"), ("X-Empty", b"")];
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn fields_go_by_name_and_by_choice() {
+        let mut headers = sample();
+        headers.remove("CONNECTION");
+        headers.remove("X-Missing");
+        let names: Vec<_> = headers.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["Host", "X-Empty"]);
+        headers.retain(|name, value| {
+            assert_eq!(value.is_empty(), name == "X-Empty");
+            !value.is_empty()
+        });
+        assert_eq!(format!("{headers:?}"), r#"{"Host": "a"}"#);
+    }
+
+    #[test]
+    fn changed_fields_keep_their_places_and_others_their_values() {
+        let mut headers = sample();
+        headers.change("CONNECTION", |value| {
+            (value != b"X-Foo").then(|| value.to_ascii_uppercase())
+        });
+        assert_eq!(
+            format!("{headers:?}"),
+            r#"{"Host": "a", "connection": "KEEP-ALIVE, ,\tUPGRADE ", "X-Empty": "", "Connection": "X-Foo"}"#
+        );
+    }
+
+    #[test]
+    fn fields_can_be_put_first() {
+        let mut first = Headers::default();
+        first.push("A", b"1");
+        first.push("Host", b"2");
+        let mut headers = Headers::default();
+        headers.push("Host", b"3");
+        headers.prepend(&first);
+        headers.prepend(&Headers::default());
+        assert_eq!(
+            format!("{headers:?}"),
+            r#"{"A": "1", "Host": "2", "Host": "3"}"#
+        );
     }
 
     #[test]

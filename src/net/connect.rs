@@ -132,9 +132,19 @@ pub fn connect_unix(
                 }
                 pause = LONGEST_PAUSE.min(2 * pause);
             }
-            Err(error) => return Err(Interrupted::Failed(error.into())),
+            Err(error) => return Err(Interrupted::Failed(explained(error.into()))),
         }
     }
+}
+
+/// With what to do about it, where the system's words do not say it.
+fn explained(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let remedy = "this program's user has to have write permission for the socket, and for its folders the permission \
+                  to search them";
+    io::Error::new(error.kind(), format!("{error}; {remedy}"))
 }
 
 #[cfg(test)]

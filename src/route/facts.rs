@@ -1,5 +1,6 @@
 //! What is known of a request beside its head: where it came from, and how.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -20,6 +21,109 @@ pub struct Facts<'a> {
     pub unix_seconds: u64,
 }
 
+/// A fact that a rule can ask for by a name of httpd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// `HTTPS`: `on` or `off`.
+    Https,
+    /// `REQUEST_SCHEME`: `https` or `http`.
+    RequestScheme,
+    /// `REMOTE_ADDR`
+    RemoteAddr,
+    /// `REMOTE_PORT`
+    RemotePort,
+    /// `CONN_REMOTE_ADDR`
+    ConnRemoteAddr,
+    /// `SERVER_ADDR`
+    ServerAddr,
+    /// `SERVER_PORT`
+    ServerPort,
+    /// `SERVER_NAME`
+    ServerName,
+}
+
+impl Fact {
+    /// All of them, by their names.
+    pub const NAMES: [(&'static str, Self); 8] = [
+        ("HTTPS", Self::Https),
+        ("REQUEST_SCHEME", Self::RequestScheme),
+        ("REMOTE_ADDR", Self::RemoteAddr),
+        ("REMOTE_PORT", Self::RemotePort),
+        ("CONN_REMOTE_ADDR", Self::ConnRemoteAddr),
+        ("SERVER_ADDR", Self::ServerAddr),
+        ("SERVER_PORT", Self::ServerPort),
+        ("SERVER_NAME", Self::ServerName),
+    ];
+
+    /// The fact of this name, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        let mut known = Self::NAMES.iter();
+        known
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, fact)| *fact)
+    }
+}
+
+impl Facts<'_> {
+    /// Our port, where it is not the default one of the scheme that the client speaks.
+    pub fn unusual_port(&self) -> Option<u16> {
+        let usual = if self.is_secure { 443 } else { 80 };
+        Some(self.local.port()).filter(|port| *port != usual)
+    }
+
+    /// What is known. Addresses are written as people know them: an IPv4 address never in the form of an IPv6 one.
+    pub fn get(&self, fact: Fact) -> Cow<'_, str> {
+        let address = |socket: SocketAddr| socket.ip().to_canonical().to_string().into();
+        match fact {
+            Fact::Https if self.is_secure => "on".into(),
+            Fact::Https => "off".into(),
+            Fact::RequestScheme if self.is_secure => "https".into(),
+            Fact::RequestScheme => "http".into(),
+            Fact::RemoteAddr => address(self.client),
+            Fact::RemotePort => self.client.port().to_string().into(),
+            Fact::ConnRemoteAddr => address(self.peer),
+            Fact::ServerAddr => address(self.local),
+            // httpd: the one in the client's Host, if UseCanonicalPhysicalPort is Off: whatever the client likes.
+            Fact::ServerPort => self.local.port().to_string().into(),
+            Fact::ServerName => self.server_name.into(),
+        }
+    }
+}
+
 /// Is told each step of a decision: which rules were tried, and what came of them. Nothing is formatted unless somebody
 /// listens.
 pub type Tell<'a> = dyn FnMut(fmt::Arguments<'_>) + 'a;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fact_has_its_name() {
+        let mut facts = Facts {
+            client: "[::ffff:192.0.2.7]:4711".parse().unwrap(),
+            peer: "10.0.0.1:4712".parse().unwrap(),
+            local: "[2001:db8::1]:80".parse().unwrap(),
+            is_secure: false,
+            server_name: "www.example",
+            unix_seconds: 0,
+        };
+        for (name, value) in [
+            ("HTTPS", "off"),
+            ("request_scheme", "http"),
+            ("REMOTE_ADDR", "192.0.2.7"),
+            ("REMOTE_PORT", "4711"),
+            ("CONN_REMOTE_ADDR", "10.0.0.1"),
+            ("SERVER_ADDR", "2001:db8::1"),
+            ("SERVER_PORT", "80"),
+            ("SERVER_NAME", "www.example"),
+        ] {
+            let fact = Fact::named(name).unwrap();
+            assert_eq!(facts.get(fact), value, "{name}");
+        }
+        assert_eq!(Fact::named("HTTP"), None);
+        facts.is_secure = true;
+        assert_eq!(facts.get(Fact::Https), "on");
+        assert_eq!(facts.get(Fact::RequestScheme), "https");
+    }
+}

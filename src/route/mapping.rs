@@ -76,6 +76,10 @@ impl<'r> Asked<'r> {
         }
     }
 
+    pub(super) fn path(&self) -> &'r [u8] {
+        self.path
+    }
+
     pub(super) fn subject(&self) -> &Subject<'r> {
         self.subject.get_or_init(|| Subject::new(self.path))
     }

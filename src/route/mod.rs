@@ -1,13 +1,17 @@
 //! Which backend a request is for, and what it is asked for there: rewriting, locations, mappings, in the order of httpd.
 #![deny(clippy::indexing_slicing)]
 
+pub mod access;
 pub mod backend;
+pub mod edit;
 pub mod environment;
 pub mod facts;
 pub mod location;
 pub mod mapping;
+pub mod own_name;
 pub mod pattern;
 pub mod place;
+pub mod remote_ip;
 pub mod rewrite;
 pub mod settings;
 pub mod template;
@@ -15,6 +19,7 @@ pub mod url;
 
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
+use crate::ids::Id;
 use backend::Backend;
 use environment::Environment;
 use facts::{Facts, Tell};
@@ -77,7 +82,7 @@ impl Router {
         let mut decision = Decision {
             settings: Cow::Borrowed(&self.settings),
             environment: Environment::default(),
-            outcome: Err(Refusal::new(404, "")),
+            outcome: Err(Refusal::new(Id::NotMapped, "")),
         };
         decision.outcome = self.find(head, facts, &mut decision, tell);
         decision
@@ -187,7 +192,7 @@ impl Router {
         }
         route?.ok_or_else(|| {
             let path = path.escape_ascii();
-            Refusal::new(404, format!("nothing is mapped at \"{path}\""))
+            Refusal::new(Id::NotMapped, format!("nothing is mapped at \"{path}\""))
         })
     }
 
@@ -221,12 +226,10 @@ impl Router {
             .rev()
             .find_map(|location| location.mapping.as_ref());
         for mapping in own.into_iter().chain(&self.mappings) {
+            let (name, origin) = (&mapping.name, &mapping.origin);
             let proxy = match &mapping.action {
                 Action::Exclude if mapping.place.holds(asked) => {
-                    tell(format_args!(
-                        "{} at {}: matches, excluded",
-                        mapping.name, mapping.origin
-                    ));
+                    tell(format_args!("{name} at {origin}: matches, and excludes"));
                     return Ok(None);
                 }
                 Action::Exclude => None,
@@ -235,15 +238,13 @@ impl Router {
                     .map(|target| (proxy, target)),
             };
             let Some((proxy, target)) = proxy else {
-                tell(format_args!(
-                    "{} at {}: no match",
-                    mapping.name, mapping.origin
-                ));
+                let path = asked.path().escape_ascii();
+                let why = mapping.place.refusal();
+                tell(format_args!("{name} at {origin}: \"{path}\" {why}"));
                 continue;
             };
             tell(format_args!(
-                "{} at {}: matches",
-                mapping.name, mapping.origin
+                "{name} at {origin}: matches, and asks for {target}"
             ));
             for change in &proxy.changes {
                 decision.settings.to_mut().apply(change);
@@ -260,11 +261,11 @@ impl Router {
 
 impl From<PathError> for Refusal {
     fn from(error: PathError) -> Self {
-        let status = match error {
-            PathError::Escape | PathError::AboveRoot => 400,
-            PathError::Slash | PathError::Nul => 404,
+        let id = match error {
+            PathError::Escape | PathError::AboveRoot => Id::BadPath,
+            PathError::Slash | PathError::Nul => Id::HiddenByte,
         };
-        Self::new(status, error.to_string())
+        Self::new(id, error.to_string())
     }
 }
 
@@ -273,7 +274,7 @@ impl From<PathError> for Refusal {
 fn outgoing(target: String) -> Result<String, Refusal> {
     if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return Err(Refusal::new(
-            403,
+            Id::BadTarget,
             "the target for the backend holds a blank or a control character",
         ));
     }
@@ -502,8 +503,8 @@ mod tests {
             steps,
             [
                 "path \"/a/bc\"",
-                "ProxyPass \"/a/b\" at test:1: no match",
-                "ProxyPass \"/a\" at test:1: matches",
+                "ProxyPass \"/a/b\" at test:1: \"/a/bc\" is not below \"/a/b\"",
+                "ProxyPass \"/a\" at test:1: matches, and asks for /bc",
             ]
         );
     }

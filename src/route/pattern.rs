@@ -181,11 +181,26 @@ impl<'a> Subject<'a> {
         self.bytes
     }
 
+    /// What is behind the first `place` bytes, as a subject of its own: "^" matches where it begins.
+    pub fn behind(&self, place: usize) -> Subject<'_> {
+        let before = self.bytes.get(..place).unwrap_or(self.bytes);
+        // Each byte above 0x7f takes two in the image.
+        let wide = match self.image.len() == self.bytes.len() {
+            true => 0,
+            false => before.iter().filter(|byte| !byte.is_ascii()).count(),
+        };
+        let image = self.image.get(before.len() + wide..);
+        Subject {
+            bytes: self.bytes.get(place..).unwrap_or_default(),
+            image: Cow::Borrowed(image.unwrap_or_default()),
+        }
+    }
+
     /// The place in the bytes of a place in the image.
     fn place(&self, in_image: usize) -> usize {
         match &self.image {
-            Cow::Borrowed(_) => in_image,
-            Cow::Owned(image) => image.get(..in_image).unwrap_or(image).chars().count(),
+            image if image.len() == self.bytes.len() => in_image,
+            image => image.get(..in_image).unwrap_or(image).chars().count(),
         }
     }
 }
@@ -197,6 +212,11 @@ impl<'s> Captures<'s> {
         range
             .and_then(|range| self.bytes.get(range))
             .unwrap_or_default()
+    }
+
+    /// Where in the subject the whole match lies.
+    pub fn place(&self) -> Range<usize> {
+        self.groups.first().cloned().flatten().unwrap_or_default()
     }
 
     /// Whether group `n` took part in the match.
@@ -272,6 +292,27 @@ mod tests {
             let found = find(&pattern(text), subject.as_bytes());
             assert_eq!(found.as_deref(), expected, "{text} {subject}");
         }
+    }
+
+    #[test]
+    fn the_rest_of_a_subject_is_a_subject() {
+        let subject = Subject::new(b"a\xe4b\xfcb");
+        let pattern_b = pattern("b");
+        for (place, expected) in [
+            (0, Some(2)),
+            (1, Some(1)),
+            (2, Some(0)),
+            (3, Some(1)),
+            (5, None),
+            (9, None),
+        ] {
+            let rest = subject.behind(place);
+            assert_eq!(rest.bytes(), subject.bytes().get(place..).unwrap_or(b""));
+            let found = pattern_b.find(&rest).map(|found| found.place());
+            assert_eq!(found, expected.map(|start| start..start + 1), "{place}");
+        }
+        assert!(pattern("^b").find(&subject.behind(2)).is_some());
+        assert!(pattern("^b").find(&subject.behind(1)).is_none());
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Place {
         wildcard_pattern(text, Star::StaysInSegment).map(Self::Pattern)
     }
 
+    /// Why a path does not lie here, in words that are made when they are printed.
+    pub(super) fn refusal(&self) -> Refusal<'_> {
+        Refusal(self)
+    }
+
     /// Whether a `<Location>` text has wildcards.
     pub fn has_wildcards(text: &str) -> bool {
         text.contains(['*', '?', '['])
@@ -120,6 +125,19 @@ impl fmt::Display for Place {
         match self {
             Self::Prefix(prefix) => write!(f, "{prefix:?}"),
             Self::Pattern(pattern) => write!(f, "{:?}", pattern.as_str()),
+        }
+    }
+}
+
+/// See [`Place::refusal`].
+#[derive(Debug)]
+pub(super) struct Refusal<'a>(&'a Place);
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Place::Prefix(prefix) => write!(f, "is not below {prefix:?}"),
+            Place::Pattern(pattern) => write!(f, "is not what {:?} finds", pattern.as_str()),
         }
     }
 }

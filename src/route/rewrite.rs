@@ -22,6 +22,7 @@ use super::pattern::Subject;
 use super::settings::Change;
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
+use crate::ids::Id;
 use flags::Flag;
 use rule::Effect;
 use std::borrow::Cow;
@@ -163,13 +164,12 @@ impl Rules {
             }
         }
         if let Some(rule) = walk.changed {
+            let path = path.escape_ascii();
             return Err(Refusal::new(
-                404,
+                Id::LocalFile,
                 format!(
-                    "{} makes \"{}\" of the path, which would be a file; a rule with [PT] goes on to ProxyPass, one with \
-                     [P] leads to a backend",
-                    rule.name,
-                    path.escape_ascii()
+                    "{} makes \"{path}\" of the path, which would be a file",
+                    rule.name
                 ),
             ));
         }
@@ -290,7 +290,12 @@ impl<'a> Walk<'a, '_, '_, '_> {
         if let Effect::Refuse(status) = rule.effect {
             tell(format_args!("  answered with {status}"));
             let why = format!("{} refuses the request", rule.name);
-            return Err(Refusal::new(status, why));
+            let id = match status {
+                403 => Id::Forbidden,
+                410 => Id::Gone,
+                _ => Id::Redirected,
+            };
+            return Err(Refusal::with_status(id, status, why));
         }
         if let Some(query) = query {
             self.request.query = query.map(Cow::Owned);
@@ -338,7 +343,7 @@ impl<'a> Walk<'a, '_, '_, '_> {
                     ));
                     if !self.request.environment.set(name, &value) {
                         let why = format!("{} makes too much of the environment", rule.name);
-                        return Err(Refusal::new(500, why));
+                        return Err(Refusal::new(Id::TooLong, why));
                     }
                 }
                 Flag::Unset(name) => self.request.environment.unset(name),
@@ -363,7 +368,7 @@ impl<'a> Walk<'a, '_, '_, '_> {
                     self.rounds += 1;
                     if self.rounds > *limit {
                         let why = format!("{} began anew more than {limit} times", rule.name);
-                        return Err(Refusal::new(500, why));
+                        return Err(Refusal::new(Id::TooLong, why));
                     }
                     self.place = 0;
                 }
@@ -393,7 +398,7 @@ fn clean(path: &[u8]) -> Result<Vec<u8>, Refusal> {
     while let Some(segment) = segments.next() {
         if matches!(segment, b"." | b"..") {
             return Err(Refusal::new(
-                403,
+                Id::BadTarget,
                 "the rewritten path has a segment \".\" or \"..\"",
             ));
         }

@@ -1,6 +1,8 @@
 //! What the configuration says about a request once its path and its backend are known: the virtual host's settings, with
 //! the changes of each `<Proxy>` and `<Location>` that applies, in this order.
 
+use super::edit::HeaderEdit;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How one request and its tunnel are dealt with.
@@ -10,6 +12,12 @@ pub struct Settings {
     pub preserve_host: bool,
     /// `ProxyAddHeaders`
     pub add_headers: bool,
+    /// `ProxyVia`
+    pub via: Via,
+    /// `RequestHeader`, in the order of the lines.
+    pub request_edits: Vec<Arc<HeaderEdit>>,
+    /// `Header`, in the order of the lines.
+    pub answer_edits: Vec<Arc<HeaderEdit>>,
     /// `ProxyWebsocketIdleTimeout`; none: a tunnel may be silent for ever.
     pub idle_timeout: Option<Duration>,
     /// `ProxyWebsocketHalfCloseTimeout`, more than zero.
@@ -20,6 +28,20 @@ pub struct Settings {
     pub async_delay: Duration,
 }
 
+/// Whether messages that pass tell that they came through here. httpd: `ProxyVia`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Via {
+    /// They do not; what others wrote there passes.
+    #[default]
+    Off,
+    /// Our name is added.
+    On,
+    /// Our name, and which program and version this is.
+    Full,
+    /// Requests lose all that others wrote there. Answers keep it, as in httpd.
+    Block,
+}
+
 /// One directive that stands in a section, or in the host itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -27,6 +49,12 @@ pub enum Change {
     PreserveHost(bool),
     /// [`Settings::add_headers`]
     AddHeaders(bool),
+    /// [`Settings::via`]
+    Via(Via),
+    /// One more of [`Settings::request_edits`].
+    RequestHeader(Arc<HeaderEdit>),
+    /// One more of [`Settings::answer_edits`].
+    Header(Arc<HeaderEdit>),
     /// [`Settings::idle_timeout`]
     IdleTimeout(Option<Duration>),
     /// [`Settings::half_close_timeout`]
@@ -40,13 +68,16 @@ pub enum Change {
 impl Settings {
     /// Lets a directive have its effect over what was set before.
     pub fn apply(&mut self, change: &Change) {
-        match *change {
-            Change::PreserveHost(on) => self.preserve_host = on,
-            Change::AddHeaders(on) => self.add_headers = on,
-            Change::IdleTimeout(limit) => self.idle_timeout = limit,
-            Change::HalfCloseTimeout(limit) => self.half_close_timeout = limit,
-            Change::Asynchronous(on) => self.asynchronous = on,
-            Change::AsyncDelay(delay) => self.async_delay = delay,
+        match change {
+            Change::PreserveHost(on) => self.preserve_host = *on,
+            Change::AddHeaders(on) => self.add_headers = *on,
+            Change::Via(via) => self.via = *via,
+            Change::RequestHeader(edit) => self.request_edits.push(Arc::clone(edit)),
+            Change::Header(edit) => self.answer_edits.push(Arc::clone(edit)),
+            Change::IdleTimeout(limit) => self.idle_timeout = *limit,
+            Change::HalfCloseTimeout(limit) => self.half_close_timeout = *limit,
+            Change::Asynchronous(on) => self.asynchronous = *on,
+            Change::AsyncDelay(delay) => self.async_delay = *delay,
         }
     }
 }

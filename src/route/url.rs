@@ -7,10 +7,20 @@ use crate::http::authority::{Authority, AuthorityError};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
 
-/// The URL of a backend, taken from configuration text only.
+/// The longest path of a Unix socket, in bytes: unix(7), `sun_path`, less the NUL at its end.
+pub const LONGEST_SOCKET_PATH: usize = 107;
+
+const FORM: &str = "ws://host[:port][/path] or wss://...";
+const SOCKET_FORM: &str = "unix:/path/of/socket|ws://host[:port][/path]";
+
+/// The URL of a backend, taken from configuration text only. Two are the same if all of it is, the socket too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendUrl {
+    /// The Unix socket that is connected to, in place of the host and the port: these are then only what the backend is
+    /// asked for, and what its certificate has to be valid for.
+    pub socket: Option<PathBuf>,
     /// `wss://`: the backend is spoken to in TLS.
     pub tls: bool,
     /// The host in lower case; an IPv6 address without its brackets.
@@ -22,23 +32,78 @@ pub struct BackendUrl {
 }
 
 impl BackendUrl {
+    /// Parses what a configuration says: as [`Self::parse`], or behind `unix:path|`, a Unix socket. There the host may be
+    /// missing, and is then `localhost`. A relative path of the socket is below `server_root`.
+    ///
+    /// Only this looks for a socket, and only at the beginning: so no text that holds a part of a request may ever come
+    /// here (CVE-2021-40438: httpd up to 2.4.48 finds `unix:` anywhere in a URL that clients have a hand in).
+    ///
+    /// # Errors
+    /// A sentence that says what was found and what was expected.
+    pub fn configured(text: &str, server_root: &Path) -> Result<Self, String> {
+        let Some(behind) = strip_unix(text) else {
+            return Self::parse(text);
+        };
+        let wrong = |problem: &str| format!("{text:?}: {problem}; expected {SOCKET_FORM}");
+        let (path, url) = behind
+            .split_once('|')
+            .ok_or_else(|| wrong("no URL stands behind the socket"))?;
+        let path = match path.strip_prefix("//") {
+            Some(path) if path.starts_with('/') => path,
+            Some(_) => return Err(wrong("a host stands before the path of the socket")),
+            None => path,
+        };
+        if path.is_empty() {
+            return Err(wrong("the path of the socket is empty"));
+        }
+        let socket = server_root.join(path);
+        let length = socket.as_os_str().len();
+        if length > LONGEST_SOCKET_PATH {
+            return Err(format!(
+                "{text:?}: the path of the socket, {socket:?}, has {length} bytes; \
+                 the system takes at most {LONGEST_SOCKET_PATH}"
+            ));
+        }
+        Self::parse_url(text, url, Some(socket))
+    }
+
+    /// Whether `text`, of a configuration, begins with a Unix socket.
+    pub fn begins_with_socket(text: &str) -> bool {
+        strip_unix(text).is_some()
+    }
+
     /// Parses `ws://host[:port][/path]` or `wss://...`.
     ///
     /// # Errors
     /// A sentence that says what was found and what was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if starts_with(text, "unix:") {
+        if strip_unix(text).is_some() {
             return Err(format!(
-                "{text:?} is a Unix socket, which this version does not connect to; expected ws://host[:port][/path]"
+                "{text:?} is a Unix socket, which may not stand here; expected {FORM}"
             ));
         }
-        let (scheme, behind) = text.split_once("://").ok_or_else(|| {
-            format!("{text:?} is not a URL; expected ws://host[:port][/path] or wss://...")
-        })?;
+        Self::parse_url(text, text, None)
+    }
+
+    /// Parses `url`, which is the end of `text`.
+    fn parse_url(text: &str, url: &str, socket: Option<PathBuf>) -> Result<Self, String> {
+        let scheme_alone = || {
+            let (scheme, path) = url.split_once(':')?;
+            (path.is_empty() || path.starts_with('/')).then_some((scheme, path))
+        };
+        let split = match url.split_once("://") {
+            None if socket.is_some() => scheme_alone(),
+            split => split,
+        };
+        let (scheme, behind) =
+            split.ok_or_else(|| format!("{text:?} is not a URL; expected {FORM}"))?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "ws" => false,
             "wss" => true,
-            other => return Err(unsupported(other, text, behind)),
+            other => {
+                let before = text.strip_suffix(url).unwrap_or_default();
+                return Err(unsupported(other, text, before, behind));
+            }
         };
         if behind.contains(['?', '#']) {
             return Err(format!(
@@ -46,14 +111,18 @@ impl BackendUrl {
             ));
         }
         let end = behind.find('/').unwrap_or(behind.len());
-        let (authority, path) = behind.split_at(end);
+        let (authority, path) = match behind.split_at(end) {
+            ("", path) if socket.is_some() => ("localhost", path),
+            split => split,
+        };
         let authority = Authority::parse(authority.as_bytes()).map_err(|error| match error {
             AuthorityError::UserInfo => {
                 format!("{text:?}: {error}; a backend is not logged in to by its URL")
             }
-            _ => format!("{text:?}: {error}; expected ws://host[:port][/path] or wss://..."),
+            _ => format!("{text:?}: {error}; expected {FORM}"),
         })?;
         Ok(Self {
+            socket,
             tls,
             host: authority.host.to_ascii_lowercase(),
             port: authority.port.unwrap_or(default_port(tls)),
@@ -78,7 +147,10 @@ impl BackendUrl {
 
     /// Whether both lead to the same socket, in the same way.
     pub fn is_same_origin(&self, other: &Self) -> bool {
-        self.tls == other.tls && self.host == other.host && self.port == other.port
+        self.socket == other.socket
+            && self.tls == other.tls
+            && self.host == other.host
+            && self.port == other.port
     }
 
     /// The target that asks this backend for `rest`, the decoded part of the path that a mapping left over, and for the
@@ -124,38 +196,41 @@ impl BackendUrl {
 }
 
 impl fmt::Display for BackendUrl {
+    /// As it is configured, in its canonical form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(socket) = &self.socket {
+            write!(f, "unix:{}|", socket.display())?;
+        }
         let scheme = if self.tls { "wss" } else { "ws" };
         write!(f, "{scheme}://{}{}", self.host_header(), self.path)
     }
 }
 
-fn starts_with(text: &str, prefix: &str) -> bool {
-    text.get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+/// What is behind `unix:`, in any case.
+fn strip_unix(text: &str) -> Option<&str> {
+    let (scheme, behind) = text.split_at_checked("unix:".len())?;
+    scheme.eq_ignore_ascii_case("unix:").then_some(behind)
 }
 
 fn default_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
 }
 
-/// The sentence for a URL of another scheme.
-fn unsupported(scheme: &str, text: &str, behind: &str) -> String {
+/// The sentence for a URL of another scheme, which has `before` and `behind` around it in `text`.
+fn unsupported(scheme: &str, text: &str, before: &str, behind: &str) -> String {
     match scheme {
         "http" | "https" => {
             let ours = if scheme == "http" { "ws" } else { "wss" };
             format!(
                 "{text:?}: {scheme}:// backends are not supported by this version; \
-                 a WebSocket backend is written \"{ours}://{behind}\""
+                 a WebSocket backend is written \"{before}{ours}://{behind}\""
             )
         }
         "balancer" => format!(
             "{text:?}: balancers are not supported by this version; expected one backend, \
-             ws://host[:port][/path] or wss://..."
+             {FORM}"
         ),
-        _ => format!(
-            "{text:?}: unknown scheme {scheme:?}; expected ws://host[:port][/path] or wss://..."
-        ),
+        _ => format!("{text:?}: unknown scheme {scheme:?}; expected {FORM}"),
     }
 }
 
@@ -378,8 +453,11 @@ mod tests {
             ("http://b:1/x", "is written \"ws://b:1/x\""),
             ("HTTPS://b/", "is written \"wss://b/\""),
             ("balancer://set/", "balancers are not supported"),
-            ("unix:/run/a.sock|ws://b/", "Unix socket"),
-            ("UNIX:/run/a.sock", "Unix socket"),
+            (
+                "unix:/run/a.sock|ws://b/",
+                "Unix socket, which may not stand here",
+            ),
+            ("UNIX:/run/a.sock", "Unix socket, which may not stand here"),
             ("ftp://b/", "unknown scheme \"ftp\""),
             ("b:80", "is not a URL; expected ws://"),
             ("/x", "is not a URL"),
@@ -402,6 +480,94 @@ mod tests {
         ] {
             let error = BackendUrl::parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    fn configured(text: &str) -> Result<BackendUrl, String> {
+        BackendUrl::configured(text, Path::new("/etc/root"))
+    }
+
+    #[test]
+    fn a_socket_stands_before_its_url() {
+        for (text, socket, rest) in [
+            ("unix:/run/a.sock|ws://b/x", "/run/a.sock", "ws://b/x"),
+            ("UNIX:/run/A.sock|WSS://B:9/x", "/run/A.sock", "wss://b:9/x"),
+            ("Unix:a.sock|ws://b", "/etc/root/a.sock", "ws://b"),
+            ("unix:run/a.sock|ws://b", "/etc/root/run/a.sock", "ws://b"),
+            ("unix:///run/a.sock|ws://b", "/run/a.sock", "ws://b"),
+            ("unix:/run/a.sock|ws:", "/run/a.sock", "ws://localhost"),
+            ("unix:/run/a.sock|wss://", "/run/a.sock", "wss://localhost"),
+            ("unix:/run/a.sock|ws:/x", "/run/a.sock", "ws://localhost/x"),
+            (
+                "unix:/run/a.sock|ws:///x",
+                "/run/a.sock",
+                "ws://localhost/x",
+            ),
+            ("unix:/run/a b%20?#|ws:", "/run/a b%20?#", "ws://localhost"),
+            ("unix:/a|ws://[::1]:7/", "/a", "ws://[::1]:7/"),
+            // What comes later is a part of the URL, where it means nothing.
+            ("unix:/a|ws://b/unix:/c", "/a", "ws://b/unix:/c"),
+        ] {
+            let url = configured(text).unwrap();
+            assert_eq!(url.socket.as_deref(), Some(Path::new(socket)), "{text}");
+            assert_eq!(url.to_string(), format!("unix:{socket}|{rest}"), "{text}");
+            assert_eq!(configured(&url.to_string()), Ok(url), "{text}");
+        }
+        assert_eq!(configured("ws://b/"), BackendUrl::parse("ws://b/"));
+        let [one, other] = ["unix:/a|ws://b/", "unix:/c|ws://b/"].map(configured);
+        assert_ne!(one, other, "the socket is a part of what it is");
+        assert_ne!(one, configured("ws://b/"));
+    }
+
+    #[test]
+    fn a_refused_socket_says_what_was_expected() {
+        for (text, part) in [
+            (
+                "unix:/run/a.sock",
+                "no URL stands behind the socket; expected unix:/",
+            ),
+            ("unix:", "no URL stands behind the socket"),
+            ("unix:|ws://b/", "the path of the socket is empty"),
+            ("unix://run/a.sock|ws://b/", "a host stands before the path"),
+            ("unix://|ws://b/", "a host stands before the path"),
+            ("unix:/a|", "is not a URL; expected ws://"),
+            ("unix:/a|ws", "is not a URL"),
+            ("unix:/a|ws:b", "is not a URL"),
+            ("unix:/a|b:80", "is not a URL"),
+            ("unix:/a|:80", "is not a URL"),
+            ("unix:/a|http://b/x", "is written \"unix:/a|ws://b/x\""),
+            ("unix:/a|https:/x", "is written \"unix:/a|wss:///x\""),
+            ("unix:/a|unix:/b|ws://c", "unknown scheme"),
+            ("unix:/a|ftp://b", "unknown scheme \"ftp\""),
+            ("unix:/a|ws://u@b", "user information"),
+            ("unix:/a|ws://b/?x", "query or a fragment"),
+            ("unix:/a|ws://:80/", "host is empty"),
+        ] {
+            let error = configured(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+            assert!(error.starts_with(&format!("{text:?}")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_socket_may_have_as_long_a_path_as_the_system_takes() {
+        let below = "/etc/root/".len();
+        for (path, length) in [
+            (format!("/{}", "x".repeat(106)), 107),
+            ("x".repeat(107 - below), 107),
+            (format!("/{}", "x".repeat(107)), 108),
+            ("x".repeat(108 - below), 108),
+            ("\u{e4}".repeat(49), 108),
+        ] {
+            let text = format!("unix:{path}|ws:");
+            match configured(&text) {
+                Ok(_) => assert!(length <= LONGEST_SOCKET_PATH, "{text}"),
+                Err(error) => {
+                    assert!(length > LONGEST_SOCKET_PATH, "{error}");
+                    assert!(error.contains("has 108 bytes"), "{error}");
+                    assert!(error.ends_with("takes at most 107"), "{error}");
+                }
+            }
         }
     }
 
@@ -580,6 +746,8 @@ mod tests {
             }
             let _ = BackendUrl::parse(&format!("ws://b{raw}"));
             let _ = BackendUrl::parse(&String::from_utf8_lossy(&bytes));
+            let socket = noise.mangle(b"unix:/a|ws://b/", b"unixws:/|");
+            let _ = configured(&String::from_utf8_lossy(&socket));
         }
     }
 }

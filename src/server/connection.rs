@@ -8,21 +8,20 @@ use super::{Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward;
 use crate::handshake::{self, Asked, Verdict};
-use crate::http::answer::BackendFailure::{
-    self, AnswerTimeout, BadSwitch, Busy, Closed, Connect, ConnectTimeout, Disabled, Garbage,
-    Resolve, Tls, TlsTimeout,
-};
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
+use crate::ids::Id;
 use crate::net::buffer::Buffer;
-use crate::net::connect::{Options, connect};
-use crate::net::resolve::ResolveError;
-use crate::net::stream::Stream;
+use crate::net::connect::{Options, connect, connect_unix};
+use crate::net::resolve::{Addresses, ResolveError};
+use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
 use crate::route::Route;
 use crate::route::backend::Backend;
+use crate::route::edit::{self, Circumstances};
+use crate::route::environment::Environment;
 use crate::route::facts::Facts;
 use crate::route::settings::Settings;
 use crate::transaction::Transaction;
@@ -81,6 +80,7 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
         waiter: &mut worker.waiter,
         site,
         settings: Cow::Borrowed(&site.host.router.settings),
+        environment: Environment::default(),
         client: connection.stream.into(),
         turn: None,
         transaction: Transaction::new(
@@ -150,6 +150,8 @@ struct Visit<'a> {
     site: &'a Arc<Site>,
     /// What holds for this request: that of its host, until its path is known.
     settings: Cow<'a, Settings>,
+    /// What rules said about it.
+    environment: Environment,
     client: Stream,
     /// Given back when the visit or its tunnel ends.
     turn: Option<Turn>,
@@ -183,15 +185,15 @@ impl fmt::Display for Step {
     }
 }
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
     /// Everything up to the verified 101, which the client then has.
     fn shake_hands(&mut self) -> Result<(Stream, Leftovers), End> {
-        let (head, from_client) = self.read_request()?;
+        let (mut head, from_client) = self.read_request()?;
         self.site = self
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
-        let outcome = self.ask_backend(&head, from_client);
+        let outcome = self.ask_backend(&mut head, from_client);
         if self.site.access_logs.iter().any(AccessLog::needs_request) {
             self.transaction.request = Some(head);
         }
@@ -201,7 +203,7 @@ impl Visit<'_> {
     /// Finds the backend, and has it agree.
     fn ask_backend(
         &mut self,
-        head: &RequestHead,
+        head: &mut RequestHead,
         from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
         let route = self.find_route(head)?;
@@ -210,17 +212,15 @@ impl Visit<'_> {
 
         self.turn = self.take_turn(&route.backend)?;
         let mut backend = self.connect(&route.backend, head)?;
-        let request = forward::request_head(
-            head,
-            &route.target,
-            &asked,
-            &self.forward_policy(&route.backend),
-        );
+        let policy = forward::Policy::new(&self.settings, &self.facts(), &route.backend.url);
+        let request = forward::request_head(head, &route.target, &asked, &policy);
         let timeout = self.site.host.backend_timeout(&route.backend);
         let deadline = Instant::now() + timeout;
         backend
             .send_all(&request, deadline, self.waiter)
-            .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
+            .map_err(|why| {
+                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
+            })?;
         self.debug(format_args!("asked for {}", route.target));
 
         let mut limits = Limits::default();
@@ -234,10 +234,13 @@ impl Visit<'_> {
         match outcome {
             Final::Switched => {}
             Final::Relay => {
+                if answer.status == 403 && policy.origin_is_foreign(head) {
+                    self.hint_at_origin(&route.name);
+                }
                 return Err(self.relay(head, &answer, &mut backend, &leftovers, timeout));
             }
         }
-        let switched = forward::switched_head(&answer);
+        let switched = forward::switched_head(&answer, &self.answer_policy());
         self.send(&switched)?;
         self.transaction.status = answer.status;
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
@@ -246,23 +249,55 @@ impl Visit<'_> {
         Ok((backend, leftovers))
     }
 
-    /// Which backend the request is for, and what is set for it.
-    fn find_route(&mut self, head: &RequestHead) -> Result<Route, Refusal> {
-        let transaction = &mut self.transaction;
-        let facts = Facts {
-            client: transaction.client,
-            peer: transaction.client,
-            local: transaction.local,
+    /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
+    fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
+        let site = self.site;
+        let decision = site.host.router.route(head, &self.facts(), &mut |_| ());
+        self.settings = decision.settings;
+        self.environment = decision.environment;
+        let route = decision.outcome?;
+        self.transaction.mapping = Some(Arc::clone(&route.name));
+        self.transaction.backend = Some(Arc::clone(&route.backend));
+        edit::apply(
+            &self.settings.request_edits,
+            &mut head.headers,
+            &self.circumstances(),
+        );
+        Ok(route)
+    }
+
+    /// Says once for each mapping what often makes a backend refuse.
+    fn hint_at_origin(&self, mapping: &Arc<str>) {
+        if self.shared.hinted.first_time(mapping) {
+            let id = Id::OriginRefused;
+            self.log(
+                Level::Warn,
+                format_args!(
+                    "{id} {mapping}: the backend answered 403, and Origin differs from the Host that it got; {}",
+                    id.remedy()
+                ),
+            );
+        }
+    }
+
+    fn facts(&self) -> Facts<'a> {
+        Facts {
+            client: self.transaction.client,
+            peer: self.transaction.client,
+            local: self.transaction.local,
             is_secure: false,
             server_name: &self.site.host.server_name,
             unix_seconds: unix_seconds(),
-        };
-        let decision = self.site.host.router.route(head, &facts, &mut |_| ());
-        self.settings = decision.settings;
-        let route = decision.outcome?;
-        transaction.mapping = Some(Arc::clone(&route.name));
-        transaction.backend = Some(Arc::clone(&route.backend));
-        Ok(route)
+        }
+    }
+
+    fn circumstances(&self) -> Circumstances<'_> {
+        Circumstances {
+            facts: self.facts(),
+            environment: &self.environment,
+            received: self.transaction.received,
+            took: self.began.elapsed(),
+        }
     }
 
     /// Reads the request head; what is behind it belongs to the tunnel.
@@ -292,14 +327,16 @@ impl Visit<'_> {
                     return Err(End::Gone("closed without a request".to_owned()));
                 }
                 Ok(0) => {
-                    return Err(
-                        Refusal::new(400, "the connection ended inside the request head").into(),
-                    );
+                    return Err(Refusal::new(
+                        Id::HeadCut,
+                        "the connection ended inside the request head",
+                    )
+                    .into());
                 }
                 Ok(_) => {}
                 Err(Interrupted::Deadline) => {
                     return Err(Refusal::new(
-                        408,
+                        Id::HeadTimeout,
                         "the request head took longer than RequestReadTimeout allows",
                     )
                     .into());
@@ -318,13 +355,13 @@ impl Visit<'_> {
     fn take_turn(&mut self, backend: &Backend) -> Result<Option<Turn>, End> {
         if backend.parameters.is_disabled == Some(true) {
             let why = "the backend is disabled (status=+D)";
-            return Err(self.backend_failed(Step::Acquire, Disabled, &why));
+            return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
         }
         let patience = backend.parameters.acquire;
         let patience = patience.unwrap_or_else(|| self.site.host.backend_timeout(backend));
         let deadline = Instant::now() + patience;
         let turn = self.shared.turns.take(backend, deadline, self.waiter);
-        turn.map_err(|why| self.step_failed(Step::Acquire, Busy, Busy, &why))
+        turn.map_err(|why| self.step_failed(Step::Acquire, Id::Busy, Id::Busy, &why))
     }
 
     /// Connects to the backend, with TLS where it wants that.
@@ -332,28 +369,25 @@ impl Visit<'_> {
         let url = &backend.url;
         let Site { host, tls, .. } = self.site.as_ref();
         let deadline = Instant::now() + host.connect_timeout(backend);
-        let addresses =
-            self.shared
-                .resolver
-                .resolve(&url.host, deadline)
-                .map_err(|why| match why {
-                    ResolveError::Closed => stopping(),
-                    ResolveError::Deadline => {
-                        self.backend_failed(Step::Resolve, ConnectTimeout, &why)
-                    }
-                    ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
-                })?;
-        let options = Options {
-            keepalive: backend.parameters.keepalive.unwrap_or(true),
-            receive_buffer: backend.parameters.receive_buffer,
+        let socket = match &url.socket {
+            Some(path) => connect_unix(path, deadline, self.waiter).map(Socket::from),
+            None => {
+                let addresses = self.resolve(&url.host, deadline)?;
+                let options = Options {
+                    keepalive: backend.parameters.keepalive.unwrap_or(true),
+                    receive_buffer: backend.parameters.receive_buffer,
+                };
+                connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
+            }
         };
-        let tcp = connect(&addresses, url.port, options, deadline, self.waiter)
-            .map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
+        let socket = socket.map_err(|why| {
+            self.step_failed(Step::Connect, Id::ConnectTimeout, Id::Unreachable, &why)
+        })?;
         if !url.tls {
-            return Ok(tcp.into());
+            return Ok(socket.into());
         }
         let Some(connector) = tls else {
-            return Err(self.backend_failed(Step::Tls, Tls, &"this host has no TLS"));
+            return Err(self.backend_failed(Step::Tls, Id::TlsFailed, &"this host has no TLS"));
         };
         // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
         let preserved = self.settings.preserve_host;
@@ -362,11 +396,22 @@ impl Visit<'_> {
         let name = authority.map_or(url.host.as_str(), |authority| authority.host);
         let deadline = Instant::now() + host.backend_timeout(backend);
         connector
-            .connect(name, tcp.into(), deadline, self.waiter)
+            .connect(name, socket, deadline, self.waiter)
             .map_err(|why| match why {
-                TlsError::Interrupted(why) => self.step_failed(Step::Tls, TlsTimeout, Tls, &why),
-                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Tls, &why),
+                TlsError::Interrupted(why) => {
+                    self.step_failed(Step::Tls, Id::TlsTimeout, Id::TlsFailed, &why)
+                }
+                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
             })
+    }
+
+    fn resolve(&self, name: &str, deadline: Instant) -> Result<Addresses, End> {
+        let resolved = self.shared.resolver.resolve(name, deadline);
+        resolved.map_err(|why| match why {
+            ResolveError::Closed => stopping(),
+            ResolveError::Deadline => self.backend_failed(Step::Resolve, Id::ConnectTimeout, &why),
+            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Id::Unresolved, &why),
+        })
     }
 
     /// Reads the backend's final answer head, or its 101. Meanwhile what the client sends early is kept, and a
@@ -383,7 +428,7 @@ impl Visit<'_> {
         let mut interim = 0;
         loop {
             let parsed = ResponseHead::parse(buffer.bytes(), limits);
-            match parsed.map_err(|why| self.backend_failed(Step::Handshake, Garbage, &why))? {
+            match parsed.map_err(|why| self.backend_failed(Step::Handshake, Id::Garbage, &why))? {
                 Some((used, answer)) => {
                     self.trace_head("backend", buffer.bytes());
                     let from_backend = buffer.split_off(used);
@@ -392,7 +437,7 @@ impl Visit<'_> {
                         Verdict::Relay => Some(Final::Relay),
                         Verdict::Interim => None,
                         Verdict::Bad(why) => {
-                            return Err(self.backend_failed(Step::Handshake, BadSwitch, &why));
+                            return Err(self.backend_failed(Step::Handshake, Id::BadSwitch, &why));
                         }
                     };
                     if let Some(outcome) = outcome {
@@ -406,7 +451,7 @@ impl Visit<'_> {
                     interim += 1;
                     if interim > MOST_INTERIM {
                         let why = "more than 10 interim answers";
-                        return Err(self.backend_failed(Step::Handshake, Garbage, &why));
+                        return Err(self.backend_failed(Step::Handshake, Id::Garbage, &why));
                     }
                     buffer = Buffer::from(from_backend);
                 }
@@ -429,12 +474,12 @@ impl Visit<'_> {
                 match answer.fill(backend) {
                     Ok(0) => {
                         let why = "closed before its answer was complete";
-                        return Err(self.backend_failed(Step::Handshake, Closed, &why));
+                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &why));
                     }
                     Ok(_) => return Ok(()),
                     Err(error) if is_momentary(&error) => {}
                     Err(error) => {
-                        return Err(self.backend_failed(Step::Handshake, Closed, &error));
+                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &error));
                     }
                 }
             }
@@ -448,8 +493,9 @@ impl Visit<'_> {
                 both => self.waiter.wait(both, Some(deadline)),
             };
             let client_ready;
-            [backend_ready, client_ready] = woken
-                .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
+            [backend_ready, client_ready] = woken.map_err(|why| {
+                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
+            })?;
             if client_ready {
                 self.take_early(early)?;
             }
@@ -479,6 +525,7 @@ impl Visit<'_> {
             waiter,
             site,
             settings,
+            environment: _,
             client,
             turn,
             transaction,
@@ -512,7 +559,12 @@ impl Visit<'_> {
             match shared.reactors.adopt(tunnel) {
                 Ok(()) => return,
                 Err((refused, why)) => {
-                    warn!("{} stays in its worker: {why}", refused.name());
+                    let id = Id::NotTaken;
+                    warn!(
+                        "{} {id} stays in its worker: {why}; {}",
+                        refused.name(),
+                        id.remedy()
+                    );
                     tunnel = refused;
                 }
             }
@@ -524,16 +576,24 @@ impl Visit<'_> {
 
     /// Answers in place of a backend.
     fn refuse(mut self, refusal: &Refusal) {
-        if refusal.status < 500 {
+        // What a backend does wrong has been logged where it happened.
+        if refusal.status < 500 || matches!(refusal.id, Id::TooLong | Id::Redirected) {
             let line = String::from_utf8_lossy(&self.transaction.request_line).into_owned();
             self.log(
                 Level::Info,
-                format_args!("\"{line}\" refused: {} ({})", refusal.why, refusal.status),
+                format_args!(
+                    "{} \"{line}\" refused: {} ({}); {}",
+                    refusal.id,
+                    refusal.why,
+                    refusal.status,
+                    refusal.id.remedy()
+                ),
             );
         }
         self.transaction.status = refusal.status;
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
-        let (answer, body) = refusal.encode(is_head, unix_seconds());
+        let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
+        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.finish_answer(),
@@ -568,24 +628,18 @@ impl Visit<'_> {
         Ok(())
     }
 
-    fn forward_policy<'b>(&'b self, backend: &'b Backend) -> forward::Policy<'b> {
-        forward::Policy {
-            preserve_host: self.settings.preserve_host,
-            add_headers: self.settings.add_headers,
+    fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
+        forward::AnswerPolicy {
             server_name: &self.site.host.server_name,
-            client: self.transaction.client.ip(),
-            backend: &backend.url,
+            port: self.facts().unusual_port(),
+            via: self.settings.via,
+            edits: &self.settings.answer_edits,
+            about: self.circumstances(),
         }
     }
 
     /// A step towards a backend was not completed: by its deadline, by a failure, or because we stop.
-    fn step_failed(
-        &self,
-        step: Step,
-        too_late: BackendFailure,
-        failed: BackendFailure,
-        why: &Interrupted,
-    ) -> End {
+    fn step_failed(&self, step: Step, too_late: Id, failed: Id, why: &Interrupted) -> End {
         match why {
             Interrupted::Cancelled => stopping(),
             Interrupted::Deadline => self.backend_failed(step, too_late, why),
@@ -594,20 +648,20 @@ impl Visit<'_> {
     }
 
     /// The backend failed us before the client has got anything. What the client is told names no backend.
-    fn backend_failed(&self, step: Step, failure: BackendFailure, why: &dyn fmt::Display) -> End {
-        let refusal = Refusal::from(failure);
-        self.log_failure(step, &format_args!("{why} ({})", refusal.status));
+    fn backend_failed(&self, step: Step, failure: Id, why: &dyn fmt::Display) -> End {
+        let refusal = Refusal::new(failure, why.to_string());
+        self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));
         End::Refused(refusal)
     }
 
     /// The one log line of a backend that failed.
-    fn log_failure(&self, step: Step, why: &dyn fmt::Display) {
+    fn log_failure(&self, step: Step, id: Id, why: &dyn fmt::Display) {
         let transaction = &self.transaction;
         if let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend) {
             let backend = &backend.url;
             self.log(
                 Level::Warn,
-                format_args!("{mapping}: {backend}: {step}: {why}"),
+                format_args!("{id} {mapping}: {backend}: {step}: {why}; {}", id.remedy()),
             );
         }
     }
@@ -633,7 +687,11 @@ fn unix_seconds() -> u64 {
 }
 
 fn cannot_wait(error: &io::Error) {
-    error!("a worker cannot wait for events: {error}; its tunnel was cut");
+    let id = Id::CannotWait;
+    error!(
+        "{id} a worker cannot wait for events: {error}; its tunnel was cut; {}",
+        id.remedy()
+    );
 }
 
 impl Site {
@@ -682,5 +740,5 @@ fn is_momentary(error: &io::Error) -> bool {
 
 /// What a client is told that waited for a backend when the server stopped.
 fn stopping() -> End {
-    Refusal::new(503, "the server is stopping").into()
+    Refusal::new(Id::Stopping, "the server is stopping").into()
 }

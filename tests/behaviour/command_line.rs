@@ -46,6 +46,80 @@ fn s_prints_listeners_hosts_and_mappings() {
 }
 
 #[test]
+fn explain_tells_what_would_become_of_a_request_step_by_step() {
+    let config = "Listen 127.0.0.1:8765\nListen 8766\nServerName main.example\nProxyTimeout 7\n\
+                  ProxyPass /ws/no !\nProxyPassMatch ^/m/(.*) ws://m.example/$1\n\
+                  ProxyPass /ws/ ws://backend.example:81/x/ connectiontimeout=2\n\
+                  <Location /ws/deep>\nProxyPreserveHost On\nProxyWebsocketIdleTimeout 5min\n</Location>\n\
+                  <VirtualHost *:8766>\nServerName two.example\nProxyWebsocketAsync On\n</VirtualHost>\n";
+    let explain = |arguments: &[&str]| with_file(config, &[&["--explain"], arguments].concat());
+    let told = explain(&[
+        "GET /ws/deep//%61?q HTTP/1.1",
+        "-H",
+        "Host: main.example:8765",
+        "-H",
+        "Origin: http://o",
+    ])
+    .expect_status(0)
+    .stdout;
+    for part in [
+        "main server\n  main.example",
+        "  path \"/ws/deep/a\"\n",
+        "  <Location \"/ws/deep\"> at ",
+        " applies\n",
+        ": \"/ws/deep/a\" is not below \"/ws/no\"\n",
+        ": \"/ws/deep/a\" is not what \"^/m/(.*)\" finds\n",
+        "proxy.conf:7: matches, and asks for /x/deep/a?q\n",
+        "  connect within 2s, each other step within 7s\n",
+        "the backend is asked\n  GET /x/deep/a?q HTTP/1.1\n  Host: main.example:8765\n",
+        "  Origin: http://o\n",
+        "  X-Forwarded-For: 127.0.0.1\n",
+        "  idle 300s, half closed 30s\n  in its worker\n",
+    ] {
+        assert!(told.contains(part), "no {part:?} in\n{told}");
+    }
+    let told = explain(&[
+        "GET /m/",
+        "-H",
+        "Host: two.example:8766",
+        "--client",
+        "192.0.2.9",
+    ])
+    .expect_status(0)
+    .stdout;
+    assert!(told.contains("virtual host\n  two.example"), "{told}");
+    assert!(told.contains("X-Forwarded-For: 192.0.2.9\n"), "{told}");
+    assert!(told.contains("  in a reactor, after 0s"), "{told}");
+    for (arguments, answer) in [
+        (
+            &["GET /ws/no/x"][..],
+            "  404: nothing is mapped at \"/ws/no/x\"\n",
+        ),
+        (&["GET /ws/", "-H", "Upgrade:"], "  426: "),
+        (&["GET /ws/%00"], "  404: "),
+        (&["GET /ws/ HTTP/3"], "  400: "),
+        (&["BREW\t/ x"], "  400: "),
+    ] {
+        let told = explain(arguments).expect_status(0).stdout;
+        assert!(
+            told.contains(&format!("answer\n{answer}")),
+            "{arguments:?}: {told}"
+        );
+    }
+    for (arguments, problem) in [
+        (&["--explain", "x"][..], "request line"),
+        (&["--explain", "GET /", "-H", "no field"], "Name: value"),
+        (&["-t", "-H", "a: b"], "belong to --explain"),
+    ] {
+        let finished = with_file(config, arguments).expect_status(1);
+        assert!(
+            finished.stderr.contains(problem),
+            "{arguments:?}: {finished:?}"
+        );
+    }
+}
+
+#[test]
 fn l_lists_the_directives_with_syntax_default_and_contexts() {
     let finished = run(&["-L"]).expect_status(0);
     for name in [

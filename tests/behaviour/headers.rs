@@ -1,6 +1,6 @@
 //! The heads as the other side sees them, to the byte.
 
-use crate::support::client::{KEY, request_with, switch};
+use crate::support::client::{KEY, request_with, switch, switch_with};
 use crate::support::wire::field;
 use crate::support::{Backend, Client, Proxy};
 
@@ -126,4 +126,122 @@ fn a_name_of_a_backend_is_its_host_in_lower_case() {
     assert!(head.contains(&host), "{head}");
     peer.send(switch());
     client.switched();
+}
+
+/// What people do with header fields at a proxy, on the way to the backend.
+#[test]
+fn requestheader_changes_what_the_backend_sees() {
+    let lines = "RequestHeader set X-Forwarded-Proto \"https\"\nRequestHeader unset Accept-Encoding\n\
+                 RequestHeader append X-List two\nRequestHeader add X-More b\nRequestHeader merge X-Merged one\n\
+                 RequestHeader setifempty X-Given default\nRequestHeader setifempty X-Missing default\n\
+                 RequestHeader edit Origin ^https?://(.*)$ http://$1.inside\n\
+                 RequestHeader set X-Env %{none}e env=none\nRequestHeader set X-Not yes env=!none\n\
+                 <Location /ws/deep>\nRequestHeader set X-Deep 1\nRequestHeader unset X-More\n</Location>";
+    let fields = "Accept-Encoding: gzip\r\nX-List: one\r\nX-More: a\r\nX-Merged: zero, one\r\nX-Given: own\r\n\
+                  Origin: https://o.example\r\nx-forwarded-proto: http\r\n";
+    let head = forwarded(&format!("{lines}\n{PLAIN}"), &request_with("/ws/", fields));
+    let lower = head.to_lowercase();
+    for (name, value) in [
+        ("X-Forwarded-Proto", Some("https")),
+        ("Accept-Encoding", None),
+        ("X-List", Some("one, two")),
+        ("X-Merged", Some("zero, one")),
+        ("X-Given", Some("own")),
+        ("X-Missing", Some("default")),
+        ("Origin", Some("http://o.example.inside")),
+        ("X-Env", None),
+        ("X-Not", Some("yes")),
+        ("X-Deep", None),
+    ] {
+        assert_eq!(field(&head, name).as_deref(), value, "{name}: {head}");
+    }
+    assert_eq!(lower.matches("x-forwarded-proto").count(), 1, "{head}");
+    assert_eq!(head.matches("X-More: ").count(), 2, "{head}");
+    let head = forwarded(
+        &format!("{lines}\n{PLAIN}"),
+        &request_with("/ws/deep", fields),
+    );
+    assert_eq!(field(&head, "X-Deep").as_deref(), Some("1"));
+    assert_eq!(field(&head, "X-More"), None);
+}
+
+#[test]
+fn requestheader_may_set_the_host_that_is_preserved() {
+    let lines = format!("ProxyPreserveHost On\nRequestHeader set Host inner.example:81\n{PLAIN}");
+    let head = forwarded(&lines, &request_with("/ws/", ""));
+    assert_eq!(field(&head, "Host").as_deref(), Some("inner.example:81"));
+}
+
+/// `Header` applies to the 101 and to answers of the backend; with `always` also to our own.
+#[test]
+fn header_changes_what_the_client_gets() {
+    let backend = Backend::listen();
+    let proxy = Proxy::start(format!(
+        "Header always set Strict-Transport-Security max-age=1\nHeader unset X-Powered-By\n\
+         Header add Set-Cookie \"ROUTE=a; path=/\"\nHeader set Server hidden\n\
+         ProxyPass /ws/ {}/",
+        backend.url()
+    ));
+    let mut client = Client::asking(&proxy, "/ws/");
+    let mut peer = backend.accept();
+    peer.head();
+    peer.send(switch_with(
+        "X-Powered-By: me\r\nServer: it\r\nSet-Cookie: b=c\r\n",
+    ));
+    let answer = client.switched();
+    assert_eq!(
+        answer.field("Strict-Transport-Security").as_deref(),
+        Some("max-age=1")
+    );
+    assert_eq!(answer.field("X-Powered-By"), None);
+    assert_eq!(answer.field("Server").as_deref(), Some("hidden"));
+    assert_eq!(
+        answer.head.matches("Set-Cookie: ").count(),
+        2,
+        "{}",
+        answer.head
+    );
+
+    let mut client = Client::asking(&proxy, "/ws/");
+    let mut peer = backend.accept();
+    peer.head();
+    peer.send("HTTP/1.1 403 Forbidden\r\nX-Powered-By: me\r\nContent-Length: 0\r\n\r\n");
+    let answer = client.answer().expect_status(403);
+    assert_eq!(answer.field("X-Powered-By"), None);
+    assert_eq!(answer.field("Server").as_deref(), Some("hidden"));
+
+    let own = Client::asking(&proxy, "/nothing")
+        .answer()
+        .expect_status(404);
+    assert_eq!(
+        own.field("Strict-Transport-Security").as_deref(),
+        Some("max-age=1")
+    );
+    assert_eq!(own.field("Set-Cookie"), None);
+}
+
+#[test]
+fn via_tells_that_a_message_came_through_here() {
+    let backend = Backend::listen();
+    for (via, request, answer) in [
+        ("Off", Some("1.1 cdn"), Some("1.0 deep")),
+        (
+            "On",
+            Some("1.1 cdn, 1.1 proxy.example:PORT"),
+            Some("1.0 deep, 1.1 proxy.example:PORT"),
+        ),
+        ("Block", None, Some("1.0 deep")),
+    ] {
+        let proxy = Proxy::start(format!(
+            "ServerName proxy.example\nProxyVia {via}\nProxyPass /ws/ {}/",
+            backend.url()
+        ));
+        let port = proxy.address().port().to_string();
+        let expected = |text: Option<&str>| text.map(|text| text.replace("PORT", &port));
+        let mut client = Client::sending(&proxy, request_with("/ws/", "Via: 1.1 cdn\r\n"));
+        let mut peer = backend.accept();
+        assert_eq!(field(&peer.head(), "Via"), expected(request), "{via}");
+        peer.send(switch_with("Via: 1.0 deep\r\n"));
+        assert_eq!(client.switched().field("Via"), expected(answer), "{via}");
+    }
 }

@@ -7,9 +7,11 @@ use std::path::Path;
 /// For each room, the rooms that it may name. Rooms of devices take values, never the configuration; nothing but `main`
 /// names `server`.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("http", &[]),
-    ("route", &["http", "handshake"]),
-    ("handshake", &["http"]),
+    // The numbers of our messages: everybody who speaks may name them.
+    ("ids", &[]),
+    ("http", &["ids"]),
+    ("route", &["http", "handshake", "ids"]),
+    ("handshake", &["http", "ids"]),
     ("forward", &["http", "handshake", "route"]),
     ("frame", &[]),
     ("transaction", &["http", "route"]),
@@ -18,7 +20,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "config",
         &["http", "route", "handshake", "access_log::format"],
     ),
-    ("log_writer", &[]),
+    (
+        "explain",
+        &["http", "route", "handshake", "forward", "config", "ids"],
+    ),
+    ("log_writer", &["ids"]),
     (
         "access_log",
         &["access_log::format", "log_writer", "transaction"],
@@ -27,8 +33,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config_files", &["config"]),
     ("sys", &[]),
     ("net", &[]),
-    ("tunnel", &["net", "frame", "transaction"]),
-    ("cli", &["config", "config_files"]),
+    ("tunnel", &["net", "frame", "transaction", "ids"]),
+    ("cli", &["config", "config_files", "explain"]),
     (
         "server",
         &[
@@ -36,6 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "route",
             "handshake",
             "forward",
+            "ids",
             "transaction",
             "access_log",
             "access_log::format",
@@ -77,6 +84,7 @@ const PACKAGE_ROOMS: &[(&str, &[&str])] = &[
 
 /// The rooms that know no sockets, threads, files or clock, and what of `std` would bring them in.
 const PURE: &[&str] = &[
+    "ids",
     "http",
     "route",
     "handshake",
@@ -85,6 +93,7 @@ const PURE: &[&str] = &[
     "transaction",
     "access_log::format",
     "config",
+    "explain",
 ];
 const IMPURE: &[&str] = &[
     "std::fs",

@@ -7,6 +7,7 @@
 //! | `routing` | which request meets which backend URL |
 //! | `backend_parameters` | what is set for single backends |
 //! | `headers` | the heads as the other side sees them, to the byte |
+//! | `unix_backends` | backends at Unix sockets |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
@@ -15,6 +16,8 @@
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
 //! | `config_errors`, `command_line` | what the operator writes, and what he is told when it is wrong |
+//! | `calls` | how many system calls it takes |
+//! | `fairness` | a stream and the others |
 //! | `scale` | many tunnels, and nothing left behind |
 //! | `foreign` | other people's clients and servers, and a browser |
 //! | `house` | who may import whom |
@@ -37,9 +40,11 @@
 mod access_log;
 mod backend_parameters;
 mod backpressure;
+mod calls;
 mod command_line;
 mod config_errors;
 mod error_log;
+mod fairness;
 mod foreign;
 mod handshake;
 mod headers;
@@ -55,3 +60,4 @@ mod support;
 #[cfg(feature = "tls")]
 mod tls;
 mod tunnel;
+mod unix_backends;

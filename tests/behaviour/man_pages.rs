@@ -168,16 +168,14 @@ fn syntax_defaults_and_contexts_are_those_of_the_program() {
 #[test]
 fn every_option_is_described_and_nothing_else() {
     let help = run(&["--help"]).expect_status(0).stdout;
-    // `  -f, --file  ...`: the manual speaks of the short one.
+    // `  -f, --file  ...`: the manual speaks of the short one, where there is one.
     let lines = help.lines().map(str::trim_start);
     let lines: Vec<&str> = lines.filter(|line| line.starts_with('-')).collect();
     let short: Vec<&str> = lines
         .iter()
         .map(|line| {
-            line.split([',', ' '])
-                .next()
-                .unwrap()
-                .trim_start_matches('-')
+            let name = line.split([',', ' ']).next().unwrap();
+            name.strip_prefix('-').unwrap()
         })
         .collect();
     assert!(short.len() > 7, "{help}");
@@ -192,6 +190,45 @@ fn every_option_is_described_and_nothing_else() {
     }
     for option in described {
         assert!(short.contains(&option), "there is no -{option}");
+    }
+}
+
+/// The numbers stand in the manual, each with httpd's own and with what to do.
+#[test]
+fn every_message_is_described_and_nothing_else() {
+    use proxy_wstunnel::ids::Id;
+    let page = page("proxy-wstunnel.8");
+    let lines: Vec<&str> = page.lines().collect();
+    let mut described = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let Some(head) = line.strip_prefix(".It PW") else {
+            continue;
+        };
+        let (code, counterpart) = match head.split_once(" Pq ") {
+            Some((code, counterpart)) => (code, Some(counterpart)),
+            None => (head, None),
+        };
+        let text: Vec<&str> = lines[index + 1..]
+            .iter()
+            .take_while(|line| !line.starts_with('.'))
+            .copied()
+            .collect();
+        described.push((
+            format!("PW{code}"),
+            counterpart,
+            text.join(" ").to_lowercase(),
+        ));
+    }
+    let numbers: Vec<&str> = described.iter().map(|(code, ..)| code.as_str()).collect();
+    let known: Vec<&str> = Id::all().map(Id::code).collect();
+    assert_eq!(numbers, known);
+    for (id, (_, counterpart, text)) in Id::all().zip(&described) {
+        assert_eq!(id.counterpart(), *counterpart, "{id}");
+        let remedy = id.remedy().to_lowercase();
+        assert!(
+            remedy == "nothing" || text.contains(&remedy),
+            "{id}: {remedy}"
+        );
     }
 }
 

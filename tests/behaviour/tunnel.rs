@@ -240,24 +240,42 @@ each_mode! {
         let (mut client, mut peer) = tunnel(&proxy, &backend);
         client.send("x");
         peer.expect("x");
-        // In /proc/net/tcp the timer of an idle socket with SO_KEEPALIVE is number 2.
-        let table = || std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let ours = |local: u16, remote: u16| {
-            let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
-            table().lines().any(|line| {
-                let words: Vec<&str> = line.split_whitespace().collect();
-                words.len() > 5
-                    && words[1].ends_with(&local)
-                    && words[2].ends_with(&remote)
-                    && words[5].starts_with("02:")
-            })
-        };
-        let to_client = (client.peer().port(), client.local().port());
-        let to_backend = (peer.peer().port(), peer.local().port());
         wait_until("keepalive on both legs", Duration::from_secs(5), || {
-            ours(to_client.0, to_client.1) && ours(to_backend.0, to_backend.1)
+            timer_of_the_proxy(&client) == KEEPALIVE && timer_of_the_proxy(&peer) == KEEPALIVE
         });
     }
+}
+
+/// In /proc/net/tcp the timer of an idle socket with SO_KEEPALIVE.
+const KEEPALIVE: &str = "02";
+
+/// The kind of timer that runs for the proxy's end of `wire`, as /proc/net/tcp has it.
+fn timer_of_the_proxy(wire: &Wire) -> String {
+    let [local, remote] = [wire.peer(), wire.local()].map(|end| format!(":{:04X}", end.port()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect());
+    let line = lines.find(|words: &Vec<&str>| {
+        words.len() > 5 && words[1].ends_with(&local) && words[2].ends_with(&remote)
+    });
+    let timer = line.expect("a connection")[5];
+    timer.split(':').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_backend_may_do_without_keepalive() {
+    let backend = Backend::listen();
+    let proxy = start(
+        Mode::Worker,
+        &backend,
+        &format!(
+            "<Proxy {}/>\nProxySet keepalive=Off\n</Proxy>",
+            backend.url()
+        ),
+    );
+    let (client, peer) = tunnel(&proxy, &backend);
+    wait_until("no timer", Duration::from_secs(5), || {
+        timer_of_the_proxy(&peer) == "00" && timer_of_the_proxy(&client) == KEEPALIVE
+    });
 }
 
 /// The frames of a tunnel are none of the proxy's business.

@@ -5,6 +5,7 @@ use super::text::{Piece, Text, Values};
 use super::variable::{Plain, Variable};
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
+use crate::ids::Id;
 use crate::route::url::{KEPT_SLASH, encode, push_escape};
 
 /// The scheme that a substitution begins with.
@@ -110,7 +111,7 @@ pub(super) fn origin_and_path(
         };
         if end > 0 && matches!(piece, Piece::Group(_)) {
             return Err(Refusal::new(
-                403,
+                Id::BadTarget,
                 "a part of the path would become a part of the host that the redirection leads to",
             ));
         }
@@ -124,7 +125,10 @@ pub(super) fn origin_and_path(
     let is_valid = Authority::parse(&authority).is_ok();
     match String::from_utf8(authority) {
         Ok(authority) if is_valid => Ok((format!("{scheme}://{authority}"), path)),
-        _ => Err(Refusal::new(403, "the redirection leads to no valid host")),
+        _ => Err(Refusal::new(
+            Id::BadTarget,
+            "the redirection leads to no valid host",
+        )),
     }
 }
 

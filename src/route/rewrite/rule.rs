@@ -8,6 +8,7 @@ use super::text::{Piece, Text, Values};
 use super::variable::{Plain, Variable};
 use super::{Review, written};
 use crate::http::answer::Refusal;
+use crate::ids::Id;
 use crate::route::backend::{Backend, Parameters};
 use crate::route::pattern::{Case, Pattern};
 use crate::route::settings::Change;
@@ -224,7 +225,7 @@ impl Rule {
         let url = &proxy.backend.url;
         if url.path.is_empty() && !rest.is_empty() && !rest.starts_with(b"/") {
             return Err(Refusal::new(
-                403,
+                Id::BadTarget,
                 "a part of the path would become a part of the host that the rule leads to",
             ));
         }
@@ -243,7 +244,7 @@ impl Rule {
         // A pattern can cut segments where it likes.
         if !has_no_dot_segments(&path) {
             return Err(Refusal::new(
-                403,
+                Id::BadTarget,
                 "the rewritten path has a segment \".\" or \"..\", or a \"%\" that encodes nothing",
             ));
         }

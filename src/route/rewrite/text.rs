@@ -6,6 +6,7 @@ use super::flags::Escape;
 use super::variable::{Plain, Variable};
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
+use crate::ids::Id;
 use crate::route::environment::Environment;
 use crate::route::facts::Facts;
 use crate::route::pattern::Captures;
@@ -203,7 +204,7 @@ impl Text {
             piece.expand(values, escape, &mut out);
             if out.len() > LONGEST {
                 return Err(Refusal::new(
-                    500,
+                    Id::TooLong,
                     "a rewrite rule makes more than 64 KiB of the request",
                 ));
             }

@@ -3,19 +3,30 @@
 use super::BOUND;
 use super::client::switch;
 use super::wire::Wire;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use tungstenite::Message;
 
-/// A listening socket on a port that the kernel chose. The test accepts for itself, step by step, or lets it be served.
+/// A listening socket, on a port that the kernel chose or at a path. The test accepts for itself, step by step, or lets
+/// it be served.
 #[derive(Debug)]
 pub struct Backend {
-    address: SocketAddr,
+    place: Place,
     arrived: Receiver<TcpStream>,
     count: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
 }
 
 impl Backend {
@@ -26,13 +37,24 @@ impl Backend {
 
     /// Listens on this address.
     pub fn listen_on(ip: IpAddr) -> Self {
+        let (place, connections) = tcp(ip);
+        Self::handing_over(place, connections)
+    }
+
+    /// As [`Backend::listen`], at a Unix socket, which is made. The connections pose as ones of TCP.
+    pub fn listen_unix(path: &Path) -> Self {
+        let (place, connections) = unix(path);
+        Self::handing_over(place, connections)
+    }
+
+    fn handing_over(place: Place, connections: Connections) -> Self {
         let (sender, arrived) = channel();
-        let (address, count) = accept_all(ip, move |stream| {
+        let count = accept_all(connections, move |stream| {
             // The test may be over.
             drop(sender.send(stream));
         });
         Self {
-            address,
+            place,
             arrived,
             count,
         }
@@ -45,9 +67,18 @@ impl Backend {
 
     /// As [`Backend::serve`], before anything was set up.
     pub fn serve_tcp(script: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let (place, connections) = tcp(Ipv4Addr::LOCALHOST.into());
+        Self::serving(place, connections, script)
+    }
+
+    fn serving(
+        place: Place,
+        connections: Connections,
+        script: impl Fn(TcpStream) + Send + Sync + 'static,
+    ) -> Self {
         let script = Arc::new(script);
         let (_, arrived): (Sender<TcpStream>, _) = channel();
-        let (address, count) = accept_all(Ipv4Addr::LOCALHOST.into(), move |stream| {
+        let count = accept_all(connections, move |stream| {
             let script = Arc::clone(&script);
             thread::Builder::new()
                 .stack_size(256 * 1024)
@@ -55,7 +86,7 @@ impl Backend {
                 .expect("a thread");
         });
         Self {
-            address,
+            place,
             arrived,
             count,
         }
@@ -76,6 +107,12 @@ impl Backend {
         Self::serve(echo)
     }
 
+    /// As [`Backend::echo`], at a Unix socket.
+    pub fn echo_unix(path: &Path) -> Self {
+        let (place, connections) = unix(path);
+        Self::serving(place, connections, |socket| echo(Wire::new(socket)))
+    }
+
     /// Switches, and sends every message back, in TLS.
     #[cfg(feature = "tls")]
     pub fn echo_tls(identity: &super::certs::Identity) -> Self {
@@ -87,17 +124,24 @@ impl Backend {
         })
     }
 
+    #[track_caller]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        match &self.place {
+            Place::Tcp(address) => *address,
+            Place::Unix(path) => panic!("{} has no address", path.display()),
+        }
     }
 
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.address().port()
     }
 
-    /// `ws://127.0.0.1:port`
+    /// `ws://127.0.0.1:port`, or `unix:path|ws://localhost`
     pub fn url(&self) -> String {
-        format!("ws://{}", self.address)
+        match &self.place {
+            Place::Tcp(address) => format!("ws://{address}"),
+            Place::Unix(path) => format!("unix:{}|ws://localhost", path.display()),
+        }
     }
 
     /// How many connections have arrived so far.
@@ -142,32 +186,58 @@ impl Backend {
     /// Fails if anybody has connected that the test did not take: a connection of our own must be the next.
     #[track_caller]
     pub fn expect_untouched(&self) {
-        let ours = TcpStream::connect(self.address).expect("to connect to the backend");
-        let next = self.accept_tcp();
+        let ours: OwnedFd = match &self.place {
+            Place::Tcp(address) => TcpStream::connect(address).map(Into::into),
+            Place::Unix(path) => UnixStream::connect(path).map(Into::into),
+        }
+        .expect("to connect to the backend");
+        let mut ours = TcpStream::from(ours);
+        ours.write_all(OURS).unwrap();
+        let mut first = [0; OURS.len()];
+        let read = self.accept().read(&mut first).unwrap_or(0);
         assert_eq!(
-            next.peer_addr().unwrap(),
-            ours.local_addr().unwrap(),
+            &first[..read],
+            OURS,
             "the proxy has connected to the backend"
         );
     }
 }
 
+/// What no proxy of ours begins with.
+const OURS: &[u8] = b"\0ours";
+
+type Connections = Box<dyn Iterator<Item = TcpStream> + Send>;
+
+fn tcp(ip: IpAddr) -> (Place, Connections) {
+    let listener = TcpListener::bind((ip, 0)).expect("a port for the backend");
+    let place = Place::Tcp(listener.local_addr().unwrap());
+    let connections =
+        std::iter::repeat_with(move || listener.accept()).filter_map(|it| Some(it.ok()?.0));
+    (place, Box::new(connections))
+}
+
+fn unix(path: &Path) -> (Place, Connections) {
+    let listener = UnixListener::bind(path).expect("a socket for the backend");
+    let connections =
+        std::iter::repeat_with(move || listener.accept()).filter_map(|it| Some(it.ok()?.0));
+    let connections = connections.map(|unix| OwnedFd::from(unix).into());
+    (Place::Unix(path.to_owned()), Box::new(connections))
+}
+
 /// Gives every connection to `take`, in a thread that lives as long as the test binary.
 fn accept_all(
-    ip: IpAddr,
+    connections: Connections,
     mut take: impl FnMut(TcpStream) + Send + 'static,
-) -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind((ip, 0)).expect("a port for the backend");
-    let address = listener.local_addr().unwrap();
+) -> Arc<AtomicUsize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
+        for stream in connections {
             counter.fetch_add(1, Ordering::SeqCst);
             take(stream);
         }
     });
-    (address, count)
+    count
 }
 
 /// An address where nobody listens.

@@ -6,6 +6,7 @@ pub mod certs;
 pub mod cgroup;
 pub mod client;
 pub mod proxy;
+pub mod strace;
 pub mod wire;
 
 pub use backend::Backend;
@@ -108,6 +109,14 @@ pub fn raise_limit_of_files() {
         ..limit
     };
     setrlimit(Resource::Nofile, raised).expect("a process may raise its limit to the hard one");
+}
+
+/// A test is skipped for what this machine has not; with `CI=true` in the environment it fails.
+#[track_caller]
+pub fn missing(what: &str) {
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!ci, "{what}");
+    println!("skipped: {what}");
 }
 
 /// A directory of its own for one test, removed at its end.

@@ -264,7 +264,10 @@ impl Wire {
 fn set_up(tcp: &TcpStream) {
     tcp.set_read_timeout(Some(BOUND)).unwrap();
     tcp.set_write_timeout(Some(BOUND)).unwrap();
-    tcp.set_nodelay(true).unwrap();
+    // A Unix socket that poses as one of TCP has no such address, and nothing to be set.
+    if tcp.peer_addr().is_ok() {
+        tcp.set_nodelay(true).unwrap();
+    }
 }
 
 impl Read for Wire {

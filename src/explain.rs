@@ -1,0 +1,242 @@
+//! `--explain`: what would become of a request, told step by step, without a socket. The rooms that decide here are those
+//! that serve.
+
+use crate::config::{Config, VirtualHost, limit};
+use crate::forward;
+use crate::handshake;
+use crate::http::answer::Refusal;
+use crate::http::head::RequestHead;
+use crate::http::headers::is_token;
+use crate::ids::Id;
+use crate::route::Route;
+use crate::route::edit::{self, Circumstances};
+use crate::route::facts::Facts;
+use crate::route::settings::Settings;
+use std::fmt::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+/// The request that is asked about.
+#[derive(Debug)]
+pub struct Question {
+    /// `GET /ws/ HTTP/1.1`; the version may be missing.
+    pub request_line: String,
+    /// `Name: value`; a field that is given without a value is left out of those that are assumed.
+    pub fields: Vec<String>,
+    /// Where it comes from.
+    pub client: IpAddr,
+    /// The time, in seconds since 1970 began (UTC).
+    pub unix_seconds: u64,
+}
+
+/// What a client sends that opens a WebSocket. Assumed where the question does not say otherwise.
+const USUAL: [(&str, &str); 5] = [
+    ("Host", ""),
+    ("Upgrade", "websocket"),
+    ("Connection", "Upgrade"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("Sec-WebSocket-Version", "13"),
+];
+
+/// Tells what would become of the request.
+///
+/// # Errors
+/// A question that is no request.
+pub fn explain(config: &Config, question: &Question) -> Result<String, String> {
+    let mut told = String::new();
+    let text = request_text(config, question)?;
+    // Writing to a string cannot fail.
+    let _ = tell(config, question, &text, &mut told);
+    Ok(told)
+}
+
+/// The bytes of the request, as they would come.
+fn request_text(config: &Config, question: &Question) -> Result<String, String> {
+    let mut fields = Vec::new();
+    for field in &question.fields {
+        let (name, value) = field
+            .split_once(':')
+            .filter(|(name, _)| is_token(name.as_bytes()))
+            .ok_or_else(|| format!("-H: expected \"Name: value\", found {field:?}"))?;
+        fields.push((name, value.trim()));
+    }
+    let given = |name: &str| {
+        fields
+            .iter()
+            .any(|(given, _)| given.eq_ignore_ascii_case(name))
+    };
+    let server_name = config
+        .virtual_hosts
+        .first()
+        .map_or(&config.main.server_name, |host| &host.server_name);
+    let mut text = question.request_line.trim().to_owned();
+    if !text.contains(' ') {
+        return Err(format!(
+            "--explain: expected a request line such as \"GET /ws/ HTTP/1.1\", found {text:?}"
+        ));
+    }
+    if text.split(' ').count() == 2 {
+        text.push_str(" HTTP/1.1");
+    }
+    text.push_str("\r\n");
+    let usual = USUAL.iter().filter(|(name, _)| !given(name));
+    let usual = usual.map(|(name, value)| match *name {
+        "Host" => (*name, server_name.as_ref()),
+        _ => (*name, *value),
+    });
+    let given = fields
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .copied();
+    for (name, value) in usual.chain(given) {
+        let _ = write!(text, "{name}: {value}\r\n");
+    }
+    text.push_str("\r\n");
+    Ok(text)
+}
+
+fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> fmt::Result {
+    writeln!(out, "request")?;
+    write_head(out, text.as_bytes())?;
+    let host_field = text.lines().find_map(|line| line.strip_prefix("Host: "));
+    let local = local_address(config, host_field);
+    let first = config.host_for(local, None);
+    let mut head = match RequestHead::parse(text.as_bytes(), &first.limits) {
+        Ok(Some((_, head))) => head,
+        Ok(None) => {
+            return write_refusal(
+                out,
+                &Refusal::new(Id::HeadCut, "the request is not complete"),
+            );
+        }
+        Err(error) => return write_refusal(out, &error.into()),
+    };
+    let host = config.host_for(local, head.headers.first("Host"));
+    writeln!(out, "listener")?;
+    writeln!(out, "  {local}, client {}", question.client)?;
+    let kind = if host.addresses.is_empty() {
+        "main server"
+    } else {
+        "virtual host"
+    };
+    writeln!(out, "{kind}")?;
+    writeln!(out, "  {}  [{}]", host.server_name, host.origin)?;
+
+    let client = SocketAddr::new(question.client, 0);
+    let facts = Facts {
+        client,
+        peer: client,
+        local,
+        is_secure: false,
+        server_name: &host.server_name,
+        unix_seconds: question.unix_seconds,
+    };
+    let mut steps = String::new();
+    let decision = host.router.route(&head, &facts, &mut |step| {
+        let _ = writeln!(steps, "  {step}");
+    });
+    write!(out, "routing\n{steps}")?;
+    match decision.outcome {
+        Ok(route) => {
+            let about = Circumstances {
+                facts,
+                environment: &decision.environment,
+                received: SystemTime::UNIX_EPOCH + Duration::from_secs(question.unix_seconds),
+                took: Duration::ZERO,
+            };
+            edit::apply(&decision.settings.request_edits, &mut head.headers, &about);
+            write_route(out, host, &decision.settings, &route, &head, &facts)
+        }
+        Err(refusal) => write_refusal(out, &refusal),
+    }
+}
+
+/// The listener with the port of `Host`, else the first.
+fn local_address(config: &Config, host_field: Option<&str>) -> SocketAddr {
+    let port = host_field.and_then(|host| host.rsplit_once(':')?.1.parse::<u16>().ok());
+    let named = config
+        .listen
+        .iter()
+        .find(|listen| Some(listen.port) == port);
+    let listen = named.or_else(|| config.listen.first());
+    let any = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    match listen {
+        Some(listen) => SocketAddr::new(listen.address.unwrap_or(any), listen.port),
+        None => SocketAddr::new(any, 0),
+    }
+}
+
+fn write_route(
+    out: &mut String,
+    host: &VirtualHost,
+    settings: &Settings,
+    route: &Route,
+    head: &RequestHead,
+    facts: &Facts<'_>,
+) -> fmt::Result {
+    let backend = &route.backend;
+    let parameters = &backend.parameters;
+    writeln!(out, "backend")?;
+    writeln!(out, "  {}", backend.url)?;
+    let connect = limit(Some(host.connect_timeout(backend)));
+    let step = limit(Some(host.backend_timeout(backend)));
+    writeln!(
+        out,
+        "  connect within {connect}, each other step within {step}"
+    )?;
+    if let Some(max) = parameters.max {
+        writeln!(out, "  at most {max} at once")?;
+    }
+    if parameters.is_disabled == Some(true) {
+        let why = "the backend is disabled (status=+D)";
+        return write_refusal(out, &Refusal::new(Id::Disabled, why));
+    }
+    let upgrade = parameters.upgrade.clone().unwrap_or_default();
+    let asked = match handshake::requested(head, &upgrade) {
+        Ok(asked) => asked,
+        Err(refusal) => return write_refusal(out, &refusal),
+    };
+    let policy = forward::Policy::new(settings, facts, &backend.url);
+    writeln!(out, "the backend is asked")?;
+    write_head(
+        out,
+        &forward::request_head(head, &route.target, &asked, &policy),
+    )?;
+    writeln!(out, "tunnel")?;
+    writeln!(
+        out,
+        "  idle {}, half closed {}",
+        limit(settings.idle_timeout),
+        limit(Some(settings.half_close_timeout))
+    )?;
+    if settings.asynchronous {
+        let delay = limit(Some(settings.async_delay)).replace("unlimited", "0s");
+        writeln!(out, "  in a reactor, after {delay} of silence")
+    } else {
+        writeln!(out, "  in its worker")
+    }
+}
+
+fn write_refusal(out: &mut String, refusal: &Refusal) -> fmt::Result {
+    writeln!(out, "answer")?;
+    writeln!(out, "  {}: {}", refusal.status, refusal.why)?;
+    writeln!(out, "  {}: {}", refusal.id, refusal.id.remedy())
+}
+
+/// The lines of a head, as a terminal can show them.
+fn write_head(out: &mut String, head: &[u8]) -> fmt::Result {
+    for line in head.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if !line.is_empty() {
+            writeln!(
+                out,
+                "  {}",
+                String::from_utf8_lossy(line)
+                    .escape_debug()
+                    .to_string()
+                    .replace("\\\"", "\"")
+            )?;
+        }
+    }
+    Ok(())
+}
