@@ -4,7 +4,7 @@
 
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
-use super::{DEFAULT_SERVER_ROOT, apply, proxy_pass, rewrite, syntax, value};
+use super::{DEFAULT_SERVER_ROOT, apply, proxy_pass, proxy_protocol, rewrite, syntax, value};
 use crate::http::head::MAX_HEAD;
 use crate::route::settings::Change;
 use crate::route::url::Slashes;
@@ -560,6 +560,22 @@ pub const TABLE: &[Entry] = &[
             }
             Ok(())
         }),
+    },
+    Entry {
+        name: "RemoteIPProxyProtocol",
+        syntax: "On|Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "whether connections begin with a PROXY header, which says who the client is; for all hosts of an address",
+        action: Action::Flag(proxy_protocol::switch),
+    },
+    Entry {
+        name: "RemoteIPProxyProtocolExceptions",
+        syntax: "network ...",
+        default: None,
+        contexts: BOTH,
+        help: "addresses that connect without a PROXY header all the same",
+        action: Action::UpTo(MANY, proxy_protocol::exceptions),
     },
     // ---- the process -------------------------------------------------------------------------------------------
     Entry {

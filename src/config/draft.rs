@@ -6,6 +6,7 @@
 use super::directives::{self, Action, Context, Entry, SectionKind};
 use super::findings::{Findings, Origin};
 use super::proxy_pass::{MappingDraft, TargetDraft};
+use super::proxy_protocol::{self, ProxyProtocol};
 use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
@@ -49,6 +50,7 @@ pub(super) struct HostDraft {
     pub(super) proxy_timeout: Option<Duration>,
     pub(super) slashes: Slashes,
     pub(super) settings: Settings,
+    pub(super) proxy_protocol: proxy_protocol::Draft,
     pub(super) backend_tls: BackendTls,
     /// Where `SSLProxyEngine Off` stands.
     pub(super) tls_off: Option<Origin>,
@@ -182,6 +184,10 @@ pub(super) fn resolve(
     main.rules = main.rewrite.resolve(None);
 
     walk.check(&main, &hosts, &whole);
+    let with_addresses = hosts
+        .iter()
+        .map(|(host, addresses, _)| (host, &**addresses));
+    let proxy_protocol = ProxyProtocol::resolve(&main, with_addresses, &mut walk.findings);
     let main_name = match &main.server_name {
         Some(name) => name.clone(),
         None => files
@@ -216,6 +222,7 @@ pub(super) fn resolve(
         thread_stack_size: program.thread_stack_size,
         listen_backlog: program.listen_backlog,
         server_root: walk.server_root,
+        proxy_protocol,
         main,
         virtual_hosts,
         warnings: findings.warnings,

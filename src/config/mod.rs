@@ -12,6 +12,7 @@ mod findings;
 mod names;
 mod parameters;
 mod proxy_pass;
+mod proxy_protocol;
 mod rewrite;
 mod sections;
 mod summary;
@@ -19,6 +20,7 @@ mod syntax;
 pub mod value;
 
 pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
+pub use proxy_protocol::ProxyProtocol;
 pub(crate) use summary::limit;
 pub use syntax::Files;
 
@@ -84,6 +86,8 @@ pub struct Config {
     pub listen_backlog: i32,
     /// `ServerRoot`. All paths here are resolved already.
     pub server_root: PathBuf,
+    /// `RemoteIPProxyProtocol`, `RemoteIPProxyProtocolExceptions`
+    pub proxy_protocol: ProxyProtocol,
     /// The main server: what stands outside of `<VirtualHost>`. It serves every address that no virtual host names.
     pub main: Arc<VirtualHost>,
     /// `<VirtualHost>`, in the order of the file.

@@ -154,7 +154,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "not supported by this version: HTTP/1.1 is always read strictly; remove the line",
     ),
     (
-        "RemoteIPHeader RemoteIPTrustedProxy RemoteIPInternalProxy RemoteIPProxyProtocol",
+        "RemoteIPHeader RemoteIPTrustedProxy RemoteIPInternalProxy",
         "not supported by this version; the client's address is that of its connection",
     ),
     (

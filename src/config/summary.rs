@@ -39,6 +39,7 @@ impl Config {
         for listen in &self.listen {
             writeln!(out, "  {listen}  [{}]", listen.origin)?;
         }
+        write!(out, "{}", self.proxy_protocol)?;
         writeln!(out, "main server {}", self.main.server_name)?;
         write_host(out, &self.main)?;
         for host in &self.virtual_hosts {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages, without sockets: RFC 9110 and RFC 9112.
+//! HTTP/1.1 messages, without sockets: RFC 9110 and RFC 9112. And what is known of who sends them: PROXY headers, networks.
 #![deny(clippy::indexing_slicing)]
 
 pub mod answer;

@@ -5,9 +5,11 @@
 //! | `handshake` | what has to be asked and answered before a tunnel begins; answers that are none |
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
 //! | `routing` | which request meets which backend URL |
+//! | `rewrite` | rules: their flags, and what no request may make of them |
 //! | `backend_parameters` | what is set for single backends |
 //! | `headers` | the heads as the other side sees them, to the byte |
 //! | `unix_backends` | backends at Unix sockets |
+//! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
@@ -53,7 +55,9 @@ mod house;
 mod idle_timeout;
 mod limits;
 mod man_pages;
+mod proxy_protocol;
 mod refusals;
+mod rewrite;
 mod routing;
 mod scale;
 mod support;

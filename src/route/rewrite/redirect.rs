@@ -2,10 +2,12 @@
 
 use super::flags::Escape;
 use super::text::{Piece, Text, Values};
-use super::variable::{Plain, Variable};
+use super::variable::Variable;
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::ids::Id;
+use crate::route::facts::Fact;
+use crate::route::own_name::{CanonicalName, Configured};
 use crate::route::url::{KEPT_SLASH, encode, push_escape};
 
 /// The scheme that a substitution begins with.
@@ -26,7 +28,7 @@ impl Scheme {
     /// A scheme that clients are not sent to.
     pub(super) fn take(text: &mut Text) -> Result<Self, String> {
         const KNOWN: [&str; 4] = ["http", "https", "ws", "wss"];
-        let of_request = Piece::Variable(Variable::Plain(Plain::RequestScheme));
+        let of_request = Piece::Variable(Variable::Fact(Fact::RequestScheme));
         let is_own = text.pieces.first() == Some(&of_request);
         let Some(Piece::Literal(literal)) = text.pieces.get_mut(usize::from(is_own)) else {
             return Ok(Self::Absent);
@@ -55,29 +57,16 @@ impl Scheme {
     }
 }
 
-/// Scheme, host and port of a redirection to a path of this very host.
+/// Scheme, host and port of a redirection to a path of this very host: the name that the client has for it.
 pub(super) fn own_origin(values: &Values<'_>) -> String {
     let facts = values.facts;
-    let scheme = own_scheme(values);
-    let default = if facts.is_secure { 443 } else { 80 };
-    let asked = values.head.headers.first("Host");
-    let asked = asked.and_then(|host| Authority::parse(host).ok());
-    let name = facts.server_name;
-    let port = match asked {
-        // Outside the port may be another one than here.
-        Some(asked) if asked.host.eq_ignore_ascii_case(name) => asked.port.unwrap_or(default),
-        _ => facts.local.port(),
+    let configured = Configured {
+        name: facts.server_name,
+        port: None,
     };
-    let name = if name.contains(':') {
-        format!("[{name}]")
-    } else {
-        name.to_owned()
-    };
-    if port == default {
-        format!("{scheme}://{name}")
-    } else {
-        format!("{scheme}://{name}:{port}")
-    }
+    let host = values.head.headers.first("Host");
+    let own = CanonicalName::Off.of(configured, host, facts.local.port(), facts.is_secure);
+    format!("{}://{own}", own_scheme(values))
 }
 
 fn own_scheme(values: &Values<'_>) -> &'static str {
