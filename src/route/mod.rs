@@ -150,8 +150,14 @@ impl Router {
                 query,
             };
             match self.rules.apply(&mut request, tell)? {
-                Outcome::Redirect { status, location } => {
-                    return Err(Refusal::redirect(status, location));
+                Outcome::Redirect {
+                    name,
+                    status,
+                    location,
+                } => {
+                    let why = format!("{name} sends the client elsewhere");
+                    let answer = Refusal::with_status(Id::Redirected, status, why);
+                    return Err(answer.with_header("Location", location));
                 }
                 Outcome::Proxy {
                     name,

@@ -102,6 +102,8 @@ pub enum Outcome<'a> {
     },
     /// The client is sent elsewhere.
     Redirect {
+        /// The rule, as logs name it.
+        name: &'a Arc<str>,
         /// 301, 302, 303, 307 or 308.
         status: u16,
         /// The absolute URL; every byte is a visible ASCII character.
@@ -164,13 +166,12 @@ impl Rules {
             }
         }
         if let Some(rule) = walk.changed {
+            let path = path.escape_ascii();
             return Err(Refusal::new(
                 Id::LocalFile,
                 format!(
-                    "{} makes \"{}\" of the path, which would be a file; a rule with [PT] goes on to ProxyPass, one with \
-                     [P] leads to a backend",
-                    rule.name,
-                    path.escape_ascii()
+                    "{} makes \"{path}\" of the path, which would be a file",
+                    rule.name
                 ),
             ));
         }
@@ -283,6 +284,7 @@ impl<'a> Walk<'a, '_, '_, '_> {
                 target: rule.target(proxy, &values)?,
             }),
             Effect::Redirect(redirect) => Step::Decided(Outcome::Redirect {
+                name: &rule.name,
                 status: redirect.status,
                 location: rule.location(redirect, &values)?,
             }),
@@ -322,7 +324,10 @@ impl<'a> Walk<'a, '_, '_, '_> {
                 backend.url,
                 target.escape_debug()
             )),
-            Step::Decided(outcome) => tell(format_args!("  {outcome:?}")),
+            Step::Decided(Outcome::Redirect { location, .. }) => {
+                tell(format_args!("  sends the client to {location}"));
+            }
+            Step::Decided(Outcome::Mappings) => {}
         }
         Ok(step)
     }
@@ -492,7 +497,9 @@ mod tests {
         };
         let said = match rules.apply(&mut request, &mut |_| ()) {
             Err(refusal) => refusal.status.to_string(),
-            Ok(Outcome::Redirect { status, location }) => format!("{status} {location}"),
+            Ok(Outcome::Redirect {
+                status, location, ..
+            }) => format!("{status} {location}"),
             Ok(Outcome::Proxy {
                 backend, target, ..
             }) => format!("{} {target}", backend.url.host_header()),

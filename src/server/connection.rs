@@ -622,7 +622,8 @@ impl<'a> Visit<'a> {
 
     /// Answers in place of a backend.
     fn refuse(mut self, refusal: &Refusal) {
-        if refusal.status < 500 {
+        // What a backend does wrong has been logged where it happened.
+        if refusal.status < 500 || matches!(refusal.id, Id::TooLong | Id::Redirected) {
             let line = String::from_utf8_lossy(&self.transaction.request_line).into_owned();
             self.log(
                 Level::Info,

@@ -5,6 +5,7 @@
 //! | `handshake` | what has to be asked and answered before a tunnel begins; answers that are none |
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
 //! | `routing` | which request meets which backend URL |
+//! | `rewrite` | rules: their flags, and what no request may make of them |
 //! | `backend_parameters` | what is set for single backends |
 //! | `access` | who may connect, and who it is that connects |
 //! | `headers` | the heads as the other side sees them, to the byte |
@@ -58,6 +59,7 @@ mod limits;
 mod man_pages;
 mod proxy_protocol;
 mod refusals;
+mod rewrite;
 mod routing;
 mod scale;
 mod support;
