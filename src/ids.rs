@@ -42,7 +42,7 @@ pub enum Id {
     LocalFile,
     /// What a rule or a pattern makes of the request is too long, or has no end.
     TooLong,
-    /// A rule with the flag R.
+    /// A rule with the flag R: a redirection, or another status that it names.
     Redirected,
     // What is asked of the upgrade.
     /// The request does not ask for the upgrade that its mapping gives.

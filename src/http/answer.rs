@@ -255,12 +255,8 @@ mod tests {
     #[test]
     fn our_own_parsers_take_every_refusal() {
         for status in (300..600).filter(|status| *status != 304) {
-            let bytes = Refusal::with_status(Id::Redirected, status, "so").encode(
-                false,
-                0,
-                &Headers::default(),
-            );
-            let bytes = bytes.0;
+            let refusal = Refusal::with_status(Id::Redirected, status, "so");
+            let bytes = refusal.encode(false, 0, &Headers::default()).0;
             let parsed = ResponseHead::parse(&bytes, &Limits::default());
             let (used, head) = parsed.unwrap().unwrap();
             assert_eq!(head.status, status);

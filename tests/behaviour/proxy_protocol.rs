@@ -254,9 +254,8 @@ fn header_and_head_have_the_time_of_a_head_together() {
     client.send("GET /ws/ HTTP/1.1\r\n");
     client.answer().expect_status(408);
     assert!(in_time.contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    proxy.wait_for_log(
-        "] 192.0.2.7:50000 \"GET /ws/ HTTP/1.1\" refused: the request head took longer",
-    );
+    let line = proxy.wait_for_log("refused: the request head took longer");
+    assert!(line.contains("] 192.0.2.7:50000 "), "{line}");
 }
 
 #[test]

@@ -39,12 +39,22 @@ impl HeaderEdit {
             action,
             condition: parse_condition(rest)?,
         };
-        edit.check_host()?;
+        edit.check()?;
         Ok(edit)
     }
 
-    /// What no line may do to `Host`, whatever the request.
-    fn check_host(&self) -> Result<(), String> {
+    /// What the action may not do to the field, whatever the request.
+    fn check(&self) -> Result<(), String> {
+        let adds = !matches!(self.action, Action::Unset | Action::Edit { .. });
+        let is_offer = ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"]
+            .iter()
+            .any(|offer| offer.eq_ignore_ascii_case(&self.name));
+        if is_offer && adds {
+            return Err(format!(
+                "the client would get what it has not offered, and end the connection; {} can be edited and unset",
+                self.name
+            ));
+        }
         if !self.is_of_host() {
             return Ok(());
         }
@@ -356,6 +366,11 @@ pub(super) mod tests {
             (Request, "unset te", "it holds for one connection"),
             (Answer, "always set Content-Type text/html", "plain text"),
             (Request, "unset Expect", "never passed on"),
+            (
+                Request,
+                "add sec-websocket-protocol x",
+                "can be edited and unset",
+            ),
         ]);
         assert!(parse(Answer, "set Content-Type text/html").is_ok());
     }
