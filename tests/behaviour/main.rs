@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `handshake` | what has to be asked and answered before a tunnel begins; answers that are none |
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
+//! | `routes` | the table of requests in `tests/data/routes`, also through Apache's httpd |
 //! | `routing` | which request meets which backend URL |
 //! | `backend_parameters` | what is set for single backends |
 //! | `headers` | the heads as the other side sees them, to the byte |
@@ -52,6 +53,7 @@ mod idle_timeout;
 mod limits;
 mod man_pages;
 mod refusals;
+mod routes;
 mod routing;
 mod scale;
 mod support;
