@@ -7,6 +7,7 @@ use crate::handshake;
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
 use crate::http::headers::is_token;
+use crate::ids::Id;
 use crate::route::Route;
 use crate::route::edit::{self, Circumstances};
 use crate::route::facts::Facts;
@@ -102,7 +103,12 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     let first = config.host_for(local, None);
     let mut head = match RequestHead::parse(text.as_bytes(), &first.limits) {
         Ok(Some((_, head))) => head,
-        Ok(None) => return write_refusal(out, &Refusal::new(400, "the request is not complete")),
+        Ok(None) => {
+            return write_refusal(
+                out,
+                &Refusal::new(Id::HeadCut, "the request is not complete"),
+            );
+        }
         Err(error) => return write_refusal(out, &error.into()),
     };
     let host = config.host_for(local, head.headers.first("Host"));
@@ -116,13 +122,22 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     writeln!(out, "{kind}")?;
     writeln!(out, "  {}  [{}]", host.server_name, host.origin)?;
 
-    let client = SocketAddr::new(question.client, 0);
+    let peer = SocketAddr::new(question.client, 0);
+    let mut client = peer;
+    if let Some(remote_ip) = &host.remote_ip {
+        let found = remote_ip.client(peer, &head.headers);
+        remote_ip.rewrite(&found, peer, &mut head.headers);
+        client = found.client;
+        writeln!(out, "client\n  {}", client.ip())?;
+    }
+    let host_field = head.headers.first("Host").map(<[u8]>::to_vec);
     let facts = Facts {
         client,
-        peer: client,
+        peer,
         local,
         is_secure: false,
         server_name: &host.server_name,
+        own_name: host.own_name(host_field.as_deref(), local.port(), false),
         unix_seconds: question.unix_seconds,
     };
     let mut steps = String::new();
@@ -183,7 +198,7 @@ fn write_route(
     }
     if parameters.is_disabled == Some(true) {
         let why = "the backend is disabled (status=+D)";
-        return write_refusal(out, &Refusal::new(503, why));
+        return write_refusal(out, &Refusal::new(Id::Disabled, why));
     }
     let upgrade = parameters.upgrade.clone().unwrap_or_default();
     let asked = match handshake::requested(head, &upgrade) {
@@ -213,7 +228,8 @@ fn write_route(
 
 fn write_refusal(out: &mut String, refusal: &Refusal) -> fmt::Result {
     writeln!(out, "answer")?;
-    writeln!(out, "  {}: {}", refusal.status, refusal.why)
+    writeln!(out, "  {}: {}", refusal.status, refusal.why)?;
+    writeln!(out, "  {}: {}", refusal.id, refusal.id.remedy())
 }
 
 /// The lines of a head, as a terminal can show them.

@@ -64,6 +64,26 @@ impl<'a> Policy<'a> {
     }
 }
 
+impl Policy<'_> {
+    /// Whether the page that asks was loaded from another host than the one that the backend is told it is. Many backends
+    /// refuse that (RFC 6455 section 4.2.2, step 4).
+    pub fn origin_is_foreign(&self, head: &RequestHead) -> bool {
+        let Some(origin) = head.headers.first("Origin") else {
+            return false;
+        };
+        let behind_scheme = origin.windows(3).position(|window| window == b"://");
+        let Some(host) = behind_scheme.and_then(|colon| origin.get(colon + 3..)) else {
+            return false;
+        };
+        let client_host = head.headers.first("Host").filter(|_| self.preserve_host);
+        let told = match client_host {
+            Some(host) => Cow::Borrowed(host),
+            None => Cow::Owned(self.backend.host_header().into_bytes()),
+        };
+        !host.eq_ignore_ascii_case(&told)
+    }
+}
+
 /// What the configuration has to say about an answer's head.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerPolicy<'a> {
@@ -358,6 +378,7 @@ mod tests {
     use crate::route::edit::Target;
     use crate::route::environment::Environment;
     use crate::route::facts::Facts;
+    use crate::route::own_name::OwnName;
     use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
     use std::time::{Duration, UNIX_EPOCH};
 
@@ -422,6 +443,10 @@ mod tests {
                         local: ADDRESS,
                         is_secure: false,
                         server_name: "www.example",
+                        own_name: OwnName {
+                            name: "www.example",
+                            port: None,
+                        },
                         unix_seconds: 0,
                     },
                     environment: &Environment::default(),

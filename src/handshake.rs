@@ -8,6 +8,7 @@ use crate::http::answer::Refusal;
 use crate::http::body;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_token};
+use crate::ids::Id;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
@@ -216,12 +217,16 @@ fn check_version(headers: &Headers, optional: bool, upgrade: &Upgrade) -> Result
 }
 
 fn bad(why: &str) -> Refusal {
-    Refusal::new(400, why)
+    Refusal::new(Id::BadUpgrade, why)
 }
 
 fn upgrade_required(upgrade: &Upgrade, why: &str) -> Refusal {
     let wanted = upgrade.wanted();
-    Refusal::new(426, format!("{why}; {wanted:?} is spoken here")).with_header("Upgrade", wanted)
+    Refusal::new(
+        Id::UpgradeRequired,
+        format!("{why}; {wanted:?} is spoken here"),
+    )
+    .with_header("Upgrade", wanted)
 }
 
 /// What a backend's answer means.

@@ -6,12 +6,13 @@
 //!
 //! | room | what it decides |
 //! |---|---|
-//! | [`http`] | heads, header fields, body framing, our own answers |
+//! | [`http`] | heads, header fields, body framing, our own answers; what stands before a head, and networks |
 //! | [`route`] | which mapping a request meets, and the URL the backend is asked for |
 //! | [`handshake`] | what a client must ask, what a backend must answer |
 //! | [`forward`] | the heads as the other side shall see them |
 //! | [`frame`] | where WebSocket frames begin and end |
 //! | [`transaction`] | all that is known of one request, and why its tunnel ended |
+//! | [`ids`] | the numbers of our messages, and what to do about each |
 //! | [`config`] | text to a resolved, immutable configuration; the directive table |
 //! | [`explain`] | what would become of a request, with every step told |
 //!
@@ -36,6 +37,7 @@ pub mod forward;
 pub mod frame;
 pub mod handshake;
 pub mod http;
+pub mod ids;
 pub mod log_writer;
 pub mod net;
 pub mod route;

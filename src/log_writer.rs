@@ -2,6 +2,7 @@
 //!
 //! Who logs never waits for a disk. Lines that find the channel full are counted, and the count is logged.
 
+use crate::ids::Id;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -225,7 +226,8 @@ impl Destination {
             match append_to(path) {
                 Ok(file) => *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
                 Err(error) => log::error!(
-                    "{}: cannot be reopened: {error}; the old file is written on",
+                    "{} {}: cannot be reopened: {error}; the old file is written on",
+                    Id::LogNotReopened,
                     path.display()
                 ),
             }
@@ -240,7 +242,8 @@ impl Destination {
                 Target::File(path) => path.display().to_string(),
             };
             log::warn!(
-                "{name}: {lost} lines were lost: they came faster than they could be written"
+                "{} {name}: {lost} lines were lost: they came faster than they could be written",
+                Id::LinesLost
             );
         }
     }

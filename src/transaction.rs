@@ -14,8 +14,10 @@ use std::time::{Duration, SystemTime};
 pub struct Transaction {
     /// The number of the connection, as log lines name it.
     pub id: u64,
-    /// The address of the client.
+    /// The address of the client, as far as it is known.
     pub client: SocketAddr,
+    /// The other end of the connection: somebody who speaks for the client, or the client itself.
+    pub peer: SocketAddr,
     /// Our address on the connection to the client.
     pub local: SocketAddr,
     /// When the connection was accepted.
@@ -51,10 +53,11 @@ pub struct Transaction {
 
 impl Transaction {
     /// A transaction of which only the connection is known.
-    pub fn new(id: u64, client: SocketAddr, local: SocketAddr, received: SystemTime) -> Self {
+    pub fn new(id: u64, peer: SocketAddr, local: SocketAddr, received: SystemTime) -> Self {
         Self {
             id,
-            client,
+            client: peer,
+            peer,
             local,
             received,
             server_name: Arc::from(""),

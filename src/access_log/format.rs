@@ -146,6 +146,7 @@ impl Statuses {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Field {
     ClientAddress,
+    PeerAddress,
     ClientPort,
     LocalAddress,
     LocalPort,
@@ -283,7 +284,8 @@ fn meaning(letter: char, argument: Option<&str>, behind: &str) -> Result<Field, 
         None => Err(format!("a name is missing, as in \"%{{Name}}{letter}\"")),
     };
     let field = match (letter, argument) {
-        ('h' | 'a', None | Some("c")) => Field::ClientAddress,
+        ('h' | 'a', None) => Field::ClientAddress,
+        ('h' | 'a', Some("c")) => Field::PeerAddress,
         ('A', None) => Field::LocalAddress,
         // httpd: "canonical" is the port of ServerName, which need not be the one that was connected to.
         ('p', None | Some("canonical" | "local")) => Field::LocalPort,
@@ -395,6 +397,7 @@ impl Field {
         };
         match self {
             Self::ClientAddress => print(&t.client.ip().to_canonical()),
+            Self::PeerAddress => print(&t.peer.ip().to_canonical()),
             Self::ClientPort => print(&t.client.port()),
             Self::LocalAddress => print(&t.local.ip().to_canonical()),
             Self::LocalPort => print(&t.local.port()),
@@ -651,7 +654,9 @@ mod tests {
     fn transaction() -> Transaction {
         let received = UNIX_EPOCH + Duration::from_micros(971_186_136_007_089);
         let client = "[::ffff:192.0.2.7]:50123".parse().unwrap();
-        let mut t = Transaction::new(17, client, "192.0.2.1:8080".parse().unwrap(), received);
+        let peer = "[::ffff:192.0.2.9]:443".parse().unwrap();
+        let mut t = Transaction::new(17, peer, "192.0.2.1:8080".parse().unwrap(), received);
+        t.client = client;
         let request = b"GET /a%20b/../ws?x=%20 HTTP/1.1\r\nHost: Front:8080\r\n\
             User-Agent: \"evil\\\x80\" \r\nX: 1\r\nX: 2\r\nEmpty:\r\nCookie: a=1; B = two ;c\r\n\r\n";
         t.request_line = crate::http::head::request_line(request).to_vec();
@@ -698,7 +703,10 @@ mod tests {
     fn every_field_has_its_meaning() {
         let t = transaction();
         for (format, expected) in [
-            ("%a %{c}a %h %A", "192.0.2.7 192.0.2.7 192.0.2.7 192.0.2.1"),
+            (
+                "%a %{c}a %h %{c}h %A",
+                "192.0.2.7 192.0.2.9 192.0.2.7 192.0.2.9 192.0.2.1",
+            ),
             (
                 "%p %{canonical}p %{local}p %{remote}p",
                 "8080 8080 8080 50123",

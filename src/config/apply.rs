@@ -70,7 +70,7 @@ pub(super) fn fallback_to_proxy_http(_: &mut Scope<'_>, on: bool) -> Result<(), 
     if on {
         return Err(
             "On is not supported: a ws:// entry is never served as http://; tell both apart by RewriteCond \
-             %{HTTP:Upgrade} and RewriteRule [P] in the server in front, and remove this line"
+             %{HTTP:Upgrade} and RewriteRule [P], and remove this line"
                 .to_owned(),
         );
     }
@@ -128,6 +128,10 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
         (None, None) => {}
     }
     Ok(())
+}
+
+pub(super) fn require(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    scope.access()?.require(words)
 }
 
 pub(super) fn request_header(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {

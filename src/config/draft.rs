@@ -6,16 +6,20 @@
 use super::directives::{self, Action, Context, Entry, SectionKind};
 use super::findings::{Findings, Origin};
 use super::proxy_pass::{MappingDraft, TargetDraft};
+use super::proxy_protocol::{self, ProxyProtocol};
+use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, BackendTls, Config, ConfigError, HeaderTimeout, HostAddress, Listen, LogTarget,
-    Sources, VirtualHost, names, value,
+    Sources, VirtualHost, names, remote_ip, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
 use crate::route::Router;
+use crate::route::access;
 use crate::route::backend::Parameters;
+use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, Settings};
 use crate::route::url::{BackendUrl, Slashes};
 use std::path::{Path, PathBuf};
@@ -46,8 +50,12 @@ pub(super) struct HostDraft {
     pub(super) header_timeout: HeaderTimeout,
     pub(super) timeout: Duration,
     pub(super) proxy_timeout: Option<Duration>,
+    pub(super) server_port: Option<u16>,
+    pub(super) canonical_name: CanonicalName,
+    pub(super) remote_ip: remote_ip::Draft,
     pub(super) slashes: Slashes,
     pub(super) settings: Settings,
+    pub(super) proxy_protocol: proxy_protocol::Draft,
     pub(super) backend_tls: BackendTls,
     /// Where `SSLProxyEngine Off` stands.
     pub(super) tls_off: Option<Origin>,
@@ -56,6 +64,10 @@ pub(super) struct HostDraft {
     pub(super) proxies: Vec<Arc<ProxySection>>,
     /// `ProxySet` with a URL, whose backend has to be one of a mapping.
     pub(super) proxy_sets: Vec<(BackendUrl, Origin)>,
+    /// `RewriteRule` and its kin; each host has its own.
+    pub(super) rewrite: RewriteDraft,
+    /// The rules that run, also those of the main server.
+    rules: Vec<RuleDraft>,
     /// Nicknames; the last of a name counts.
     pub(super) formats: Vec<(String, Arc<LogFormat>)>,
     /// `LogFormat` without a nickname.
@@ -102,6 +114,14 @@ impl Scope<'_> {
 
     pub(super) fn note(&mut self, text: impl Into<String>) {
         self.findings.note(self.at, self.directive, text);
+    }
+
+    /// The rules of access of the section, where alone they may stand.
+    pub(super) fn access(&mut self) -> Result<&mut access::Builder, String> {
+        let section = self.section.as_mut();
+        let section =
+            section.ok_or_else(|| "not allowed outside of <Location> and <Proxy>".to_owned())?;
+        Ok(&mut section.access)
     }
 
     /// A setting of the section, or of the host outside of sections.
@@ -163,17 +183,26 @@ pub(super) fn resolve(
         let addresses = walk.addresses(section);
         let mut host = HostDraft {
             server_name: None,
+            server_port: None,
+            remote_ip: main.remote_ip.inherited(),
             logs: Vec::new(),
+            rewrite: RewriteDraft::default(),
             ..main.clone()
         };
         walk.items(&section.body, Context::VirtualHost, &mut host, None);
         if host.logs.is_empty() {
             host.logs = main.logs.clone();
         }
+        host.rules = host.rewrite.resolve(Some(&main.rewrite));
         hosts.push((host, addresses, section.origin.clone()));
     }
+    main.rules = main.rewrite.resolve(None);
 
     walk.check(&main, &hosts, &whole);
+    let with_addresses = hosts
+        .iter()
+        .map(|(host, addresses, _)| (host, &**addresses));
+    let proxy_protocol = ProxyProtocol::resolve(&main, with_addresses, &mut walk.findings);
     let main_name = match &main.server_name {
         Some(name) => name.clone(),
         None => files
@@ -208,6 +237,7 @@ pub(super) fn resolve(
         thread_stack_size: program.thread_stack_size,
         listen_backlog: program.listen_backlog,
         server_root: walk.server_root,
+        proxy_protocol,
         main,
         virtual_hosts,
         warnings: findings.warnings,
@@ -269,6 +299,11 @@ impl Walk<'_> {
                         Some((name, Action::Section(SectionKind::Place(kind)))) => {
                             self.place(name, kind, section, host);
                         }
+                        Some((name, Action::Section(SectionKind::Access(kind)))) => {
+                            if let Some(inside) = inside.as_deref_mut() {
+                                self.access(name, kind, section, context, host, inside);
+                            }
+                        }
                         Some((name, Action::Section(SectionKind::Files))) => {
                             let text = "nothing in it has an effect: this program serves no files";
                             self.findings.note(&section.origin, name, text);
@@ -279,6 +314,26 @@ impl Walk<'_> {
             }
         }
         hosts
+    }
+
+    /// A `<RequireAll>`, or one of its kind.
+    fn access(
+        &mut self,
+        name: &'static str,
+        kind: access::Kind,
+        section: &Section,
+        context: Context,
+        host: &mut HostDraft,
+        inside: &mut SectionDraft,
+    ) {
+        let at = &section.origin;
+        if let Err(problem) = inside.access.open(kind) {
+            self.findings.error(at, name, problem);
+        }
+        self.items(&section.body, context, host, Some(&mut *inside));
+        if let Err(problem) = inside.access.close() {
+            self.findings.error(at, name, problem);
+        }
     }
 
     /// A `<Location>` or `<Proxy>` with what is in it.
@@ -340,11 +395,6 @@ impl Walk<'_> {
         if matches!(entry.action, Action::Reader | Action::Section(_)) {
             return;
         }
-        let words = match syntax::words(arguments) {
-            Ok(words) => words,
-            Err(problem) => return self.findings.error(at, entry.name, problem),
-        };
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut scope = Scope {
             program: &mut self.program,
             host,
@@ -355,7 +405,7 @@ impl Walk<'_> {
             server_root: &self.server_root,
             findings: &mut self.findings,
         };
-        if let Err(problem) = entry.apply(&mut scope, &words) {
+        if let Err(problem) = entry.apply(&mut scope, arguments) {
             scope.error(problem);
         }
     }
@@ -394,17 +444,19 @@ impl Walk<'_> {
             self.findings.error(whole, "Listen", problem);
         }
         self.check_tls_off(main, None);
+        main.rewrite.check(None, &mut self.findings);
         if hosts.is_empty() {
             self.check_proxy_sets(main);
         }
         for (host, addresses, origin) in hosts {
             self.check_tls_off(host, Some(main));
+            host.rewrite.check(Some(&main.rewrite), &mut self.findings);
             self.check_proxy_sets(host);
             for address in addresses {
                 self.check_listened(*address, origin);
             }
         }
-        let maps = |host: &HostDraft| host.targets().next().is_some();
+        let maps = |host: &HostDraft| host.urls().next().is_some();
         let routed = maps(main) || hosts.iter().any(|(host, _, _)| maps(host));
         if !routed && self.findings.errors.is_empty() {
             let text = "there is none, so every request is answered with 404";
@@ -421,13 +473,19 @@ impl Walk<'_> {
                 main.tls_off == host.tls_off && main.targets().any(|(own, _)| own.at == mapping.at)
             })
         };
-        for (mapping, target) in host.targets() {
-            if target.url.tls && !is_inherited(mapping) {
-                let problem = format!(
-                    "wss:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write ws://"
-                );
-                self.findings.error(&mapping.at, mapping.directive, problem);
-            }
+        let mappings = host
+            .targets()
+            .filter(|(mapping, target)| target.url.tls && !is_inherited(mapping))
+            .map(|(mapping, _)| (&mapping.at, mapping.directive));
+        let rules = host.rules.iter();
+        let rules = rules
+            .filter(|rule| rule.url().is_some_and(|url| url.tls))
+            .map(|rule| (&rule.at, "RewriteRule"));
+        for (at, directive) in mappings.chain(rules) {
+            let problem = format!(
+                "wss:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write ws://"
+            );
+            self.findings.error(at, directive, problem);
         }
     }
 
@@ -435,7 +493,7 @@ impl Walk<'_> {
     fn check_proxy_sets(&mut self, host: &HostDraft) {
         for (url, at) in &host.proxy_sets {
             let section = ProxySection::of_backend(url.clone(), Parameters::default());
-            if !host.targets().any(|(_, target)| section.names(&target.url)) {
+            if !host.urls().any(|url| section.names(url)) {
                 let problem =
                     format!("no mapping leads to \"{url}\"; write its URL as ProxyPass does");
                 self.findings.error(at, "ProxySet", problem);
@@ -484,6 +542,9 @@ impl Walk<'_> {
         let router = draft.router(main);
         Arc::new(VirtualHost {
             server_name: draft.server_name.as_deref().unwrap_or(main_name).into(),
+            server_port: draft.server_port,
+            canonical_name: draft.canonical_name,
+            remote_ip: draft.remote_ip.resolve(&mut self.findings),
             names,
             addresses,
             origin,
@@ -509,6 +570,12 @@ impl HostDraft {
         all.filter_map(|mapping| Some((mapping, mapping.target.as_ref()?)))
     }
 
+    /// The URL of every backend that a request can be led to.
+    fn urls(&self) -> impl Iterator<Item = &BackendUrl> {
+        let mapped = self.targets().map(|(_, target)| &target.url);
+        mapped.chain(self.rules.iter().filter_map(RuleDraft::url))
+    }
+
     /// `main` is that of the main server, whose entries come first, where they mean the same here: many hosts then share
     /// them.
     fn router(&self, main: Option<&Router>) -> Router {
@@ -521,6 +588,7 @@ impl HostDraft {
         Router {
             slashes: self.slashes,
             settings: self.settings.clone(),
+            rules: rewrite::finish(self.rules.clone(), &self.proxies),
             locations: locations
                 .iter()
                 .cloned()

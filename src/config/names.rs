@@ -59,9 +59,12 @@ pub(super) fn unsupported(name: &str) -> Option<&'static str> {
 /// Names, separated by blanks, and what to do.
 const UNSUPPORTED: &[(&str, &str)] = &[
     (
-        "RewriteEngine RewriteRule RewriteCond RewriteBase RewriteOptions RewriteMap",
-        "rewriting is not supported by this version; write one ProxyPass for each path prefix that leads to a WebSocket \
-         backend",
+        "RewriteMap",
+        "maps are not supported; write a RewriteRule for each key, or a RewriteCond with a pattern",
+    ),
+    (
+        "RewriteBase",
+        "there are no rules of directories in this program; write the whole path in RewriteRule",
     ),
     (
         "ProxyPassReverse ProxyPassReverseCookieDomain ProxyPassReverseCookiePath ProxyErrorOverride ProxyHTMLEnable \
@@ -89,9 +92,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "this program gives no answers of its own but errors; leave redirects and pages to another server",
     ),
     (
-        "Require Order Allow Deny Satisfy <RequireAny> <RequireAll> <RequireNone> AuthType AuthName AuthUserFile \
-         AuthGroupFile AuthBasicProvider <Limit> <LimitExcept>",
-        "access control is not supported by this version; let the backend or a firewall decide who may connect",
+        "AuthType AuthName AuthUserFile AuthGroupFile AuthBasicProvider AuthMerging <Limit> <LimitExcept>",
+        "clients are not asked for passwords; Require can permit by address, method and environment",
     ),
     (
         "SetEnv SetEnvIf SetEnvIfNoCase PassEnv UnsetEnv BrowserMatch",
@@ -139,7 +141,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "a request with a body is refused in any case; remove the line",
     ),
     (
-        "HostnameLookups IdentityCheck UseCanonicalName UseCanonicalPhysicalPort ServerPath TraceEnable ContentDigest ExtendedStatus",
+        "HostnameLookups IdentityCheck UseCanonicalPhysicalPort ServerPath TraceEnable ContentDigest ExtendedStatus",
         "it has no meaning in this program; remove the line",
     ),
     (
@@ -149,10 +151,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     (
         "HttpProtocolOptions Protocols ProtocolsHonorOrder MergeSlashes StrictHostCheck",
         "not supported by this version: HTTP/1.1 is always read strictly; remove the line",
-    ),
-    (
-        "RemoteIPHeader RemoteIPTrustedProxy RemoteIPInternalProxy RemoteIPProxyProtocol",
-        "not supported by this version; the client's address is that of its connection",
     ),
     (
         "NameVirtualHost",
@@ -207,7 +205,7 @@ mod tests {
 
     #[test]
     fn names_of_httpd_are_found_in_any_case() {
-        assert!(unsupported("rewriteengine").is_some());
+        assert!(unsupported("rewritemap").is_some());
         assert!(unsupported("<files>").is_some());
         assert!(unsupported("Frobnicate").is_none());
         assert!(unsupported("").is_none());

@@ -39,6 +39,7 @@ impl Config {
         for listen in &self.listen {
             writeln!(out, "  {listen}  [{}]", listen.origin)?;
         }
+        write!(out, "{}", self.proxy_protocol)?;
         writeln!(out, "main server {}", self.main.server_name)?;
         write_host(out, &self.main)?;
         for host in &self.virtual_hosts {
@@ -113,6 +114,20 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     }
     for log in &host.access_logs {
         writeln!(out, "  access log {}  [{}]", log.path.display(), log.origin)?;
+    }
+    for rule in &host.router.rules.rules {
+        for condition in rule.conditions() {
+            writeln!(out, "  {condition}")?;
+        }
+        write!(out, "  {rule}")?;
+        if let Some(backend) = rule.backend() {
+            write!(out, " -> {}", backend.url)?;
+            write_backend(out, host, backend)?;
+        }
+        writeln!(out, "  [{}]", rule.origin)?;
+        for change in rule.changes() {
+            writeln!(out, "    {change}")?;
+        }
     }
     for location in &host.router.locations {
         writeln!(out, "  {}  [{}]", location.name, location.origin)?;
@@ -190,6 +205,7 @@ impl fmt::Display for Change {
         match self {
             Self::PreserveHost(on) => write!(f, "preserve host {}", on_off(*on)),
             Self::AddHeaders(on) => write!(f, "add headers {}", on_off(*on)),
+            Self::Access(_) => write!(f, "rules of access"),
             Self::Via(via) => write!(f, "via {via:?}"),
             Self::RequestHeader(edit) => write!(f, "request header {edit}"),
             Self::Header(edit) => write!(f, "header {edit}"),

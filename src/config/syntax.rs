@@ -97,7 +97,7 @@ pub(super) const CONDITIONS: [&str; 3] = ["IfDefine", "IfFile", "IfModule"];
 
 /// The modules of httpd whose job this program does: source file and identifier. They count as loaded in full, also
 /// where a later version will do the rest of the job: a line that is refused by name is better than one that is skipped.
-const MODULES: [(&str, &str); 15] = [
+const MODULES: [(&str, &str); 16] = [
     ("mod_proxy.c", "proxy_module"),
     ("mod_proxy_http.c", "proxy_http_module"),
     ("mod_proxy_wstunnel.c", "proxy_wstunnel_module"),
@@ -111,6 +111,7 @@ const MODULES: [(&str, &str); 15] = [
     ("mod_log_config.c", "log_config_module"),
     ("mod_logio.c", "logio_module"),
     ("mod_reqtimeout.c", "reqtimeout_module"),
+    ("mod_remoteip.c", "remoteip_module"),
     ("mod_unixd.c", "unixd_module"),
     ("mpm_event.c", "mpm_event_module"),
 ];

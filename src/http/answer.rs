@@ -4,12 +4,16 @@
 use super::date;
 use super::head::HeadError;
 use super::headers::Headers;
+use super::proxy_header::ProxyHeaderError;
+use crate::ids::Id;
 use std::io::Write;
 
 /// An answer that we give instead of tunnelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The status code, 400 to 599.
+    /// What it is about.
+    pub id: Id,
+    /// The status code, 300 to 599 but not 304, which has no body.
     pub status: u16,
     /// The reason, in the manner of log lines: lower case, no full stop. It goes to the log. The client reads it only if
     /// the fault is the client's (4xx): what is wrong behind us is not for everybody to know.
@@ -18,13 +22,25 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal without further header fields.
-    pub fn new(status: u16, why: impl Into<String>) -> Self {
+    /// A refusal without further header fields, with the status that belongs to it.
+    pub fn new(id: Id, why: impl Into<String>) -> Self {
+        Self::with_status(id, status_of(id), why)
+    }
+
+    /// A refusal whose status the configuration chose.
+    pub fn with_status(id: Id, status: u16, why: impl Into<String>) -> Self {
         Self {
+            id,
             status,
             why: why.into(),
             fields: Vec::new(),
         }
+    }
+
+    /// Sends the client to another URL, which holds visible ASCII characters only. `status` is one of 301 to 308.
+    pub fn redirect(status: u16, location: impl Into<String>) -> Self {
+        Self::with_status(Id::Redirected, status, "the answer is elsewhere")
+            .with_header("Location", location)
     }
 
     /// Adds a header field. The value must be one that we made or configured: it is written as it is.
@@ -80,33 +96,43 @@ impl Refusal {
         (out, sent.len())
     }
 
-    /// What the client reads.
+    /// What the client reads: what is wrong, what to do, and the number to search for.
     fn sentence(&self) -> String {
-        let text = match self.status {
-            500.. => public_reason(self.status),
-            _ => &self.why,
+        let (what, then) = match self.status {
+            500.. => (
+                public_reason(self.status),
+                "the error log of the proxy tells more",
+            ),
+            _ => (self.why.as_str(), self.id.remedy()),
         };
-        let mut sentence = String::with_capacity(text.len() + 2);
-        let mut chars = text.chars();
-        if let Some(first) = chars.next() {
-            sentence.extend(first.to_uppercase());
+        let mut text = String::with_capacity(what.len() + then.len() + 16);
+        for sentence in [what, then] {
+            let mut chars = sentence.chars();
+            if let Some(first) = chars.next() {
+                text.extend(first.to_uppercase());
+            }
+            text.push_str(chars.as_str());
+            text.push_str(". ");
         }
-        sentence.push_str(chars.as_str());
-        sentence.push_str(".\n");
-        sentence
+        text.push('[');
+        text.push_str(self.id.code());
+        text.push_str("]\n");
+        text
     }
 }
 
 impl From<HeadError> for Refusal {
     fn from(error: HeadError) -> Self {
-        let status = match error {
-            HeadError::LineTooLong(_) => 414,
-            HeadError::FieldTooLong(_) | HeadError::TooManyFields(_) | HeadError::TooLarge => 431,
-            HeadError::Version => 505,
-            HeadError::Connect => 405,
-            _ => 400,
+        let id = match error {
+            HeadError::LineTooLong(_) => Id::LineTooLong,
+            HeadError::FieldTooLong(_) | HeadError::TooManyFields(_) | HeadError::TooLarge => {
+                Id::FieldsTooLarge
+            }
+            HeadError::Version => Id::BadVersion,
+            HeadError::Connect => Id::Connect,
+            _ => Id::BadHead,
         };
-        let refusal = Self::new(status, error.to_string());
+        let refusal = Self::new(id, error.to_string());
         match error {
             // RFC 9110 section 15.5.6 demands the list.
             HeadError::Connect => refusal.with_header("Allow", "GET"),
@@ -115,49 +141,31 @@ impl From<HeadError> for Refusal {
     }
 }
 
-/// What went wrong between us and a backend before a tunnel began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendFailure {
-    /// It is not to be used. httpd: `status=+D`.
-    Disabled,
-    /// It has as many tunnels as it may have, and none ended in time. httpd: `max=`, `acquire=`.
-    Busy,
-    /// Its name has no address.
-    Resolve,
-    /// No address took the connection.
-    Connect,
-    /// No address took the connection in time.
-    ConnectTimeout,
-    /// The TLS handshake failed, or its certificate is not to be trusted.
-    Tls,
-    /// The TLS handshake took too long.
-    TlsTimeout,
-    /// It ended the connection before its answer was complete.
-    Closed,
-    /// Its answer is not HTTP, or not such that everybody reads it alike.
-    Garbage,
-    /// It did not answer in time.
-    AnswerTimeout,
-    /// It said 101, but not to what was asked.
-    BadSwitch,
-}
-
-impl From<BackendFailure> for Refusal {
-    fn from(failure: BackendFailure) -> Self {
-        let status = failure.status();
-        Self::new(status, public_reason(status))
+impl From<ProxyHeaderError> for Refusal {
+    fn from(error: ProxyHeaderError) -> Self {
+        // httpd: drops the connection without a word. Who is meant to send the header learns here what is wrong.
+        Self::new(Id::BadProxyHeader, error.to_string())
     }
 }
 
-impl BackendFailure {
-    /// The status with which a client learns of it.
-    pub fn status(self) -> u16 {
-        match self {
-            // httpd: a connect timeout is 503 there too, as one of the ways of not being reachable.
-            Self::Disabled | Self::Busy | Self::Connect | Self::ConnectTimeout => 503,
-            Self::TlsTimeout | Self::AnswerTimeout => 504,
-            Self::Resolve | Self::Tls | Self::Closed | Self::Garbage | Self::BadSwitch => 502,
-        }
+/// The status with which a client learns of something.
+fn status_of(id: Id) -> u16 {
+    match id {
+        Id::BadHead | Id::HeadCut | Id::BadProxyHeader | Id::BadPath | Id::BadUpgrade => 400,
+        Id::BadTarget | Id::Denied | Id::Forbidden => 403,
+        Id::NotMapped | Id::HiddenByte | Id::LocalFile => 404,
+        Id::Connect => 405,
+        Id::HeadTimeout => 408,
+        Id::Gone => 410,
+        Id::LineTooLong => 414,
+        Id::UpgradeRequired => 426,
+        Id::FieldsTooLarge => 431,
+        Id::Unresolved | Id::TlsFailed | Id::Closed | Id::Garbage | Id::BadSwitch => 502,
+        // httpd: a connect timeout is 503 there too, as one of the ways of not being reachable.
+        Id::Disabled | Id::Busy | Id::Unreachable | Id::ConnectTimeout | Id::Stopping => 503,
+        Id::TlsTimeout | Id::AnswerTimeout => 504,
+        Id::BadVersion => 505,
+        _ => 500,
     }
 }
 
@@ -175,11 +183,17 @@ fn public_reason(status: u16) -> &'static str {
 /// The reason phrases of the statuses that we send (RFC 9110 section 15).
 fn reason(status: u16) -> &'static str {
     match status {
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        410 => "Gone",
         414 => "URI Too Long",
         426 => "Upgrade Required",
         431 => "Request Header Fields Too Large",
@@ -208,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_one_whole_answer() {
-        let refusal = Refusal::new(404, "nothing is mapped at \"/x\"");
+        let refusal = Refusal::new(Id::NotMapped, "nothing is mapped at \"/x\"");
         assert_eq!(
             text(&refusal),
             "HTTP/1.1 404 Not Found\r\n\
@@ -216,9 +230,9 @@ mod tests {
              Server: proxy-wstunnel\r\n\
              Connection: close\r\n\
              Content-Type: text/plain\r\n\
-             Content-Length: 27\r\n\
+             Content-Length: 93\r\n\
              \r\n\
-             Nothing is mapped at \"/x\".\n"
+             Nothing is mapped at \"/x\". Write a ProxyPass for it; --explain tells what was tried. [PW201]\n"
         );
     }
 
@@ -227,7 +241,7 @@ mod tests {
         let mut extra = Headers::default();
         extra.push("Strict-Transport-Security", b"max-age=1");
         extra.push("server", b"other");
-        let refusal = Refusal::new(405, "no").with_header("Allow", "GET");
+        let refusal = Refusal::new(Id::Connect, "no").with_header("Allow", "GET");
         let (bytes, body) = refusal.encode(true, 784_111_777, &extra);
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
@@ -238,7 +252,7 @@ mod tests {
              Allow: GET\r\n\
              Connection: close\r\n\
              Content-Type: text/plain\r\n\
-             Content-Length: 4\r\n\
+             Content-Length: 86\r\n\
              \r\n"
         );
         assert_eq!(body, 0);
@@ -246,9 +260,9 @@ mod tests {
 
     #[test]
     fn our_own_parsers_take_every_refusal() {
-        for status in 400..600 {
-            let bytes = Refusal::new(status, "so").encode(false, 0, &Headers::default());
-            let bytes = bytes.0;
+        for status in (300..600).filter(|status| *status != 304) {
+            let refusal = Refusal::with_status(Id::Redirected, status, "so");
+            let bytes = refusal.encode(false, 0, &Headers::default()).0;
             let parsed = ResponseHead::parse(&bytes, &Limits::default());
             let (used, head) = parsed.unwrap().unwrap();
             assert_eq!(head.status, status);
@@ -261,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_field_is_named_in_connection() {
-        let refusal = Refusal::new(426, "no").with_header("Upgrade", "WebSocket");
+        let refusal = Refusal::new(Id::UpgradeRequired, "no").with_header("Upgrade", "WebSocket");
         let text = text(&refusal);
         assert!(text.starts_with("HTTP/1.1 426 Upgrade Required\r\n"));
         assert!(text.contains("\r\nUpgrade: WebSocket\r\n"));
@@ -270,9 +284,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_behind_us_stays_in_the_log() {
-        let refusal = Refusal::new(503, "ws://10.0.0.7:9/: connection refused");
+        let refusal = Refusal::new(Id::Unreachable, "ws://10.0.0.7:9/: connection refused");
         assert!(!text(&refusal).contains("10.0.0.7"));
-        assert!(text(&refusal).ends_with("The backend cannot be reached at the moment.\n"));
+        assert!(text(&refusal).ends_with(
+            "The backend cannot be reached at the moment. The error log of the proxy tells more. [PW404]\n"
+        ));
     }
 
     #[test]
@@ -298,19 +314,20 @@ mod tests {
 
     #[test]
     fn every_failure_of_a_backend_has_its_status() {
-        use BackendFailure as F;
-        for (failure, status) in [
-            (F::Resolve, 502),
-            (F::Connect, 503),
-            (F::ConnectTimeout, 503),
-            (F::Tls, 502),
-            (F::TlsTimeout, 504),
-            (F::Closed, 502),
-            (F::Garbage, 502),
-            (F::AnswerTimeout, 504),
-            (F::BadSwitch, 502),
+        for (id, status) in [
+            (Id::Disabled, 503),
+            (Id::Busy, 503),
+            (Id::Unresolved, 502),
+            (Id::Unreachable, 503),
+            (Id::ConnectTimeout, 503),
+            (Id::TlsFailed, 502),
+            (Id::TlsTimeout, 504),
+            (Id::Closed, 502),
+            (Id::Garbage, 502),
+            (Id::AnswerTimeout, 504),
+            (Id::BadSwitch, 502),
         ] {
-            assert_eq!(failure.status(), status, "{failure:?}");
+            assert_eq!(Refusal::new(id, "").status, status, "{id:?}");
         }
     }
 }

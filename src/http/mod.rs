@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages, without sockets: RFC 9110 and RFC 9112.
+//! HTTP/1.1 messages, without sockets: RFC 9110 and RFC 9112. And what is known of who sends them: PROXY headers, networks.
 #![deny(clippy::indexing_slicing)]
 
 pub mod answer;
@@ -8,6 +8,7 @@ pub mod date;
 pub mod head;
 pub mod headers;
 pub mod network;
+pub mod proxy_header;
 
 /// Seeded noise for the `never_panics` tests of the pure rooms.
 #[cfg(test)]

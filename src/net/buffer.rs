@@ -63,6 +63,13 @@ impl Buffer {
         Ok(received)
     }
 
+    /// Drops the first `used` bytes.
+    pub fn discard(&mut self, used: usize) {
+        let used = used.min(self.filled);
+        self.bytes.copy_within(used..self.filled, 0);
+        self.filled -= used;
+    }
+
     /// Takes what is behind the first `used` bytes.
     pub fn split_off(&mut self, used: usize) -> Vec<u8> {
         self.bytes

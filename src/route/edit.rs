@@ -105,6 +105,18 @@ impl HeaderEdit {
     }
 }
 
+/// Lets pass the names of fields that may be changed on their way.
+///
+/// # Errors
+/// That `name` is not one of a header field, or why nothing may change this field on its way.
+pub fn check_name(target: Target, name: &str) -> Result<(), String> {
+    let list = match target {
+        Target::Request => List::Request,
+        Target::Answer => List::Answer,
+    };
+    protected::check(list, name)
+}
+
 impl fmt::Display for HeaderEdit {
     /// The words behind the directive.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -274,6 +286,7 @@ mod tests {
     use super::*;
     use crate::http::head::{Limits, RequestHead};
     use crate::http::noise::Noise;
+    use crate::route::own_name::OwnName;
     use std::net::SocketAddr;
     use std::time::UNIX_EPOCH;
 
@@ -313,6 +326,10 @@ mod tests {
             local: SocketAddr::from(([10, 0, 0, 2], 8080)),
             is_secure: false,
             server_name: "www.example",
+            own_name: OwnName {
+                name: "www.example",
+                port: None,
+            },
             unix_seconds: 1,
         }
     }

@@ -8,19 +8,24 @@ pub mod environment;
 pub mod facts;
 pub mod location;
 pub mod mapping;
+pub mod own_name;
 pub mod pattern;
 pub mod place;
+pub mod remote_ip;
+pub mod rewrite;
 pub mod settings;
 pub mod template;
 pub mod url;
 
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
+use crate::ids::Id;
 use backend::Backend;
 use environment::Environment;
 use facts::{Facts, Tell};
 use location::Location;
 use mapping::{Action, Asked, Mapping};
+use rewrite::{Outcome, Rewriting, Rules};
 use settings::{Change, Settings};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -33,6 +38,8 @@ pub struct Router {
     pub slashes: Slashes,
     /// What holds where no section changes it.
     pub settings: Settings,
+    /// `RewriteRule`, tried before all others.
+    pub rules: Rules,
     /// `<Location>` and `<LocationMatch>`, in the order of the file; all that hold a path apply, the last one strongest.
     pub locations: Vec<Arc<Location>>,
     /// `ProxyPass` and `ProxyPassMatch` outside of locations, first match wins.
@@ -75,7 +82,7 @@ impl Router {
         let mut decision = Decision {
             settings: Cow::Borrowed(&self.settings),
             environment: Environment::default(),
-            outcome: Err(Refusal::new(404, "")),
+            outcome: Err(Refusal::new(Id::NotMapped, "")),
         };
         decision.outcome = self.find(head, facts, &mut decision, tell);
         decision
@@ -87,11 +94,14 @@ impl Router {
             .locations
             .iter()
             .filter_map(|location| location.mapping.as_ref());
-        own.chain(&self.mappings)
+        let mapped = own
+            .chain(&self.mappings)
             .filter_map(|mapping| match &mapping.action {
                 Action::Proxy(proxy) => Some(proxy.backend.as_ref()),
                 Action::Exclude => None,
-            })
+            });
+        let led = self.rules.rules.iter().filter_map(|rule| rule.backend());
+        mapped.chain(led)
     }
 
     /// Whether any request could have its tunnel in a reactor.
@@ -108,7 +118,8 @@ impl Router {
             });
         let changes = locations
             .map(|location| location.changes.as_slice())
-            .chain(proxies);
+            .chain(proxies)
+            .chain(self.rules.rules.iter().map(|rule| rule.changes()));
         self.settings.asynchronous
             || changes
                 .flatten()
@@ -118,27 +129,77 @@ impl Router {
     fn find<'a>(
         &'a self,
         head: &RequestHead,
-        _facts: &Facts<'_>,
+        facts: &Facts<'_>,
         decision: &mut Decision<'a>,
         tell: &mut Tell<'_>,
     ) -> Result<Route, Refusal> {
-        let (raw, query) = match head.target().split_once('?') {
+        let (mut raw, query) = match head.target().split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (head.target(), None),
         };
-        let path = url::canonical_path(raw, self.slashes)?;
+        let mut path = url::canonical_path(raw, self.slashes)?;
         tell(format_args!("path \"{}\"", path.escape_ascii()));
-        let asked = Asked::new(raw, &path, query);
+        let mut query = query.map(Cow::Borrowed);
+        let mut led = None;
+        if !self.rules.rules.is_empty() {
+            let mut request = Rewriting {
+                head,
+                facts,
+                environment: &mut decision.environment,
+                path: path.to_vec(),
+                query,
+            };
+            match self.rules.apply(&mut request, tell)? {
+                Outcome::Redirect { status, location } => {
+                    return Err(Refusal::redirect(status, location));
+                }
+                Outcome::Proxy {
+                    name,
+                    backend,
+                    changes,
+                    target,
+                } => {
+                    let route = Route {
+                        backend: Arc::clone(backend),
+                        name: Arc::clone(name),
+                        target: outgoing(target)?,
+                    };
+                    led = Some((route, changes));
+                }
+                Outcome::Mappings => {}
+            }
+            query = request.query;
+            if request.path != *path {
+                path = Cow::Owned(request.path);
+                raw = "";
+            }
+        }
+        let asked = Asked::new(raw, &path, query.as_deref());
         let locations = self.locations_of(&asked, tell);
-        let route = self.map(&asked, &locations, decision, tell);
+        let route = match led {
+            Some((route, changes)) => {
+                for change in changes {
+                    decision.settings.to_mut().apply(change);
+                }
+                Ok(Some(route))
+            }
+            None => self.map(&asked, &locations, decision, tell),
+        };
         for location in &locations {
             for change in &location.changes {
                 decision.settings.to_mut().apply(change);
             }
         }
+        // httpd: asks before it finds that there is nothing, so nobody learns what is there.
+        let access = &decision.settings.access;
+        if !access.permits(facts, &decision.environment, head.method()) {
+            let client = facts.client.ip().to_canonical();
+            let why = format!("Require, or Allow and Deny, do not permit {client}");
+            return Err(Refusal::new(Id::Denied, why));
+        }
         route?.ok_or_else(|| {
             let path = path.escape_ascii();
-            Refusal::new(404, format!("nothing is mapped at \"{path}\""))
+            Refusal::new(Id::NotMapped, format!("nothing is mapped at \"{path}\""))
         })
     }
 
@@ -207,11 +268,11 @@ impl Router {
 
 impl From<PathError> for Refusal {
     fn from(error: PathError) -> Self {
-        let status = match error {
-            PathError::Escape | PathError::AboveRoot => 400,
-            PathError::Slash | PathError::Nul => 404,
+        let id = match error {
+            PathError::Escape | PathError::AboveRoot => Id::BadPath,
+            PathError::Slash | PathError::Nul => Id::HiddenByte,
         };
-        Self::new(status, error.to_string())
+        Self::new(id, error.to_string())
     }
 }
 
@@ -220,7 +281,7 @@ impl From<PathError> for Refusal {
 fn outgoing(target: String) -> Result<String, Refusal> {
     if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return Err(Refusal::new(
-            403,
+            Id::BadTarget,
             "the target for the backend holds a blank or a control character",
         ));
     }
@@ -237,6 +298,7 @@ mod tests {
     use super::url::BackendUrl;
     use super::*;
     use crate::http::head::Limits;
+    use crate::route::own_name::OwnName;
 
     fn proxy(url: &str) -> Proxy {
         Proxy {
@@ -285,6 +347,10 @@ mod tests {
             local: "192.0.2.2:80".parse().unwrap(),
             is_secure: false,
             server_name: "a",
+            own_name: OwnName {
+                name: "a",
+                port: None,
+            },
             unix_seconds: 0,
         };
         router.route(&head, &facts, told)

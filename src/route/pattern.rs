@@ -4,6 +4,7 @@
 //! Latin-1 image: each byte is one character. What it lacks of PCRE, or reads in another way, is refused at start with a
 //! sentence that shows how to write it without; what is left means the same in both.
 
+mod class;
 mod start;
 mod syntax;
 

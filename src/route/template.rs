@@ -3,6 +3,7 @@
 use super::pattern::Captures;
 use super::url::decode_text;
 use crate::http::answer::Refusal;
+use crate::ids::Id;
 use std::fmt;
 
 /// A text with references. `$0` to `$9` stand for what a pattern found, `\` takes the meaning from what is behind it.
@@ -62,7 +63,7 @@ impl Template {
             }
             if out.len() > LONGEST {
                 return Err(Refusal::new(
-                    500,
+                    Id::TooLong,
                     "the path for the backend is longer than 64 KiB",
                 ));
             }

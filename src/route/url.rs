@@ -266,7 +266,7 @@ pub enum Slashes {
 
 /// Stands for an encoded slash that is kept. No path can hold a NUL: `%00` is refused, and a head with one as well.
 // httpd: writes "%2F" into the decoded path, where it can no longer be told from a "%252F" of the client.
-const KEPT_SLASH: u8 = 0;
+pub(super) const KEPT_SLASH: u8 = 0;
 
 /// The path of a request as mappings are matched against it: percent-decoded once, without empty and dot segments.
 /// `raw` begins with `/`.
@@ -371,7 +371,7 @@ fn take_escape(rest: &[u8]) -> Result<(u8, &[u8]), PathError> {
 
 /// Appends a byte of a decoded path as it goes on the wire: httpd's list of what needs no encoding
 /// (`ap_proxy_canonenc`).
-fn encode(byte: u8, out: &mut String) {
+pub(super) fn encode(byte: u8, out: &mut String) {
     if byte.is_ascii_alphanumeric() || b"/~$-_.+!*'(),;:@&=".contains(&byte) {
         out.push(char::from(byte));
     } else if byte == KEPT_SLASH {
@@ -381,7 +381,7 @@ fn encode(byte: u8, out: &mut String) {
     }
 }
 
-fn push_escape(byte: u8, out: &mut String) {
+pub(super) fn push_escape(byte: u8, out: &mut String) {
     let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
     out.push('%');
     out.push(digit(byte >> 4).to_ascii_uppercase());

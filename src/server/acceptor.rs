@@ -3,6 +3,7 @@
 
 use super::pool::Pool;
 use super::signals;
+use crate::ids::Id;
 use crate::net::alarm::Alarm;
 use crate::net::listen::{Connection, Listener};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
@@ -145,9 +146,10 @@ impl Accepting {
                 }
                 Round::Exhausted(error) => {
                     if !std::mem::replace(&mut is_exhausted, true) {
+                        let id = Id::NoDescriptors;
                         warn!(
-                            "accepting pauses: {error}; new connections wait: \
-                             raise the limit of open files (ulimit -n, LimitNOFILE=)"
+                            "{id} accepting pauses: {error}; new connections wait: {}",
+                            id.remedy()
                         );
                     }
                     match self.stop.recv_timeout(PAUSE) {
@@ -172,7 +174,7 @@ impl Accepting {
             if let Err(error) = self.poll.poll(&mut events, None)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                error!("the acceptor cannot wait: {error}");
+                error!("{} the acceptor cannot wait: {error}", Id::CannotWait);
                 return;
             }
             for event in &events {

@@ -8,13 +8,11 @@ use super::{Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward;
 use crate::handshake::{self, Asked, Verdict};
-use crate::http::answer::BackendFailure::{
-    self, AnswerTimeout, BadSwitch, Busy, Closed, Connect, ConnectTimeout, Disabled, Garbage,
-    Resolve, Tls, TlsTimeout,
-};
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::http::head::{self, Limits, RequestHead, ResponseHead};
+use crate::http::proxy_header::{self, Header};
+use crate::ids::Id;
 use crate::net::buffer::Buffer;
 use crate::net::connect::{Options, connect, connect_unix};
 use crate::net::resolve::{Addresses, ResolveError};
@@ -221,7 +219,9 @@ impl<'a> Visit<'a> {
         let deadline = Instant::now() + timeout;
         backend
             .send_all(&request, deadline, self.waiter)
-            .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
+            .map_err(|why| {
+                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
+            })?;
         self.debug(format_args!("asked for {}", route.target));
 
         let mut limits = Limits::default();
@@ -235,6 +235,9 @@ impl<'a> Visit<'a> {
         match outcome {
             Final::Switched => {}
             Final::Relay => {
+                if answer.status == 403 && policy.origin_is_foreign(head) {
+                    self.hint_at_origin(&route.name);
+                }
                 return Err(self.relay(head, &answer, &mut backend, &leftovers, timeout));
             }
         }
@@ -250,7 +253,21 @@ impl<'a> Visit<'a> {
     /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
     fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
         let site = self.site;
-        let decision = site.host.router.route(head, &self.facts(), &mut |_| ());
+        if let Some(remote_ip) = &site.host.remote_ip {
+            let asking = self.transaction.client;
+            let found = remote_ip.client(asking, &head.headers);
+            remote_ip.rewrite(&found, asking, &mut head.headers);
+            self.transaction.client = found.client;
+        }
+        let facts = self.facts();
+        let host = head.headers.first("Host");
+        let facts = Facts {
+            own_name: site
+                .host
+                .own_name(host, facts.local.port(), facts.is_secure),
+            ..facts
+        };
+        let decision = site.host.router.route(head, &facts, &mut |_| ());
         self.settings = decision.settings;
         self.environment = decision.environment;
         let route = decision.outcome?;
@@ -264,13 +281,31 @@ impl<'a> Visit<'a> {
         Ok(route)
     }
 
+    /// Says once for each mapping what often makes a backend refuse.
+    fn hint_at_origin(&self, mapping: &Arc<str>) {
+        if self.shared.hinted.first_time(mapping) {
+            let id = Id::OriginRefused;
+            self.log(
+                Level::Warn,
+                format_args!(
+                    "{id} {mapping}: the backend answered 403, and Origin differs from the Host that it got; {}",
+                    id.remedy()
+                ),
+            );
+        }
+    }
+
     fn facts(&self) -> Facts<'a> {
         Facts {
             client: self.transaction.client,
-            peer: self.transaction.client,
+            peer: self.transaction.peer,
             local: self.transaction.local,
             is_secure: false,
             server_name: &self.site.host.server_name,
+            own_name: self
+                .site
+                .host
+                .own_name(None, self.transaction.local.port(), false),
             unix_seconds: unix_seconds(),
         }
     }
@@ -287,7 +322,11 @@ impl<'a> Visit<'a> {
     /// Reads the request head; what is behind it belongs to the tunnel.
     fn read_request(&mut self) -> Result<(RequestHead, Vec<u8>), End> {
         let mut buffer = Buffer::default();
-        let outcome = self.read_request_into(&mut buffer);
+        // What it has waited for a worker is not the client's fault.
+        let began = Instant::now();
+        let outcome = self
+            .read_proxy_header(&mut buffer, began)
+            .and_then(|()| self.read_request_into(&mut buffer, began));
         self.trace_head("client", buffer.bytes());
         let request_line = head::request_line(buffer.bytes());
         self.transaction.request_line = request_line.to_vec();
@@ -297,39 +336,64 @@ impl<'a> Visit<'a> {
         Ok((head, buffer.split_off(used)))
     }
 
-    fn read_request_into(&mut self, buffer: &mut Buffer) -> Result<(usize, RequestHead), End> {
-        let host = &self.site.host;
-        // What it has waited for a worker is not the client's fault.
-        let began = Instant::now();
-        loop {
-            let deadline = host
-                .header_timeout
-                .allowed(buffer.bytes().len())
-                .map(|allowed| began + allowed);
-            match buffer.receive(&mut self.client, deadline, self.waiter) {
-                Ok(0) if buffer.bytes().is_empty() => {
-                    return Err(End::Gone("closed without a request".to_owned()));
-                }
-                Ok(0) => {
-                    return Err(
-                        Refusal::new(400, "the connection ended inside the request head").into(),
-                    );
-                }
-                Ok(_) => {}
-                Err(Interrupted::Deadline) => {
-                    return Err(Refusal::new(
-                        408,
-                        "the request head took longer than RequestReadTimeout allows",
-                    )
-                    .into());
-                }
-                Err(why) => return Err(End::Gone(why.to_string())),
+    /// Reads the PROXY header, where the connection has to begin with one, and takes what it says of the client.
+    fn read_proxy_header(&mut self, buffer: &mut Buffer, began: Instant) -> Result<(), End> {
+        let Transaction { peer, local, .. } = self.transaction;
+        if !self
+            .shared
+            .config
+            .proxy_protocol
+            .is_expected(local, peer.ip())
+        {
+            return Ok(());
+        }
+        let (used, header) = loop {
+            if let Some(parsed) = proxy_header::parse(buffer.bytes()).map_err(Refusal::from)? {
+                break parsed;
             }
-            if let Some(parsed) =
-                RequestHead::parse(buffer.bytes(), &host.limits).map_err(Refusal::from)?
-            {
+            self.receive(buffer, began, "PROXY header")?;
+        };
+        self.debug(format_args!("PROXY header: {header}"));
+        if let Header::Proxied { source, .. } = header {
+            self.transaction.client = source;
+        }
+        buffer.discard(used);
+        Ok(())
+    }
+
+    fn read_request_into(
+        &mut self,
+        buffer: &mut Buffer,
+        began: Instant,
+    ) -> Result<(usize, RequestHead), End> {
+        loop {
+            let parsed = RequestHead::parse(buffer.bytes(), &self.site.host.limits);
+            if let Some(parsed) = parsed.map_err(Refusal::from)? {
                 return Ok(parsed);
             }
+            self.receive(buffer, began, "request head")?;
+        }
+    }
+
+    /// Takes what the client sends next of `what`, within the time that it has for all of its head.
+    fn receive(&mut self, buffer: &mut Buffer, began: Instant, what: &str) -> Result<(), End> {
+        let allowed = self.site.host.header_timeout;
+        let allowed = allowed.allowed(buffer.bytes().len());
+        let deadline = allowed.map(|allowed| began + allowed);
+        match buffer.receive(&mut self.client, deadline, self.waiter) {
+            Ok(0) if buffer.bytes().is_empty() => {
+                Err(End::Gone("closed without a request".to_owned()))
+            }
+            Ok(0) => {
+                let why = format!("the connection ended inside the {what}");
+                Err(Refusal::new(Id::HeadCut, why).into())
+            }
+            Ok(_) => Ok(()),
+            Err(Interrupted::Deadline) => {
+                let why = format!("the {what} took longer than RequestReadTimeout allows");
+                Err(Refusal::new(Id::HeadTimeout, why).into())
+            }
+            Err(why) => Err(End::Gone(why.to_string())),
         }
     }
 
@@ -337,13 +401,13 @@ impl<'a> Visit<'a> {
     fn take_turn(&mut self, backend: &Backend) -> Result<Option<Turn>, End> {
         if backend.parameters.is_disabled == Some(true) {
             let why = "the backend is disabled (status=+D)";
-            return Err(self.backend_failed(Step::Acquire, Disabled, &why));
+            return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
         }
         let patience = backend.parameters.acquire;
         let patience = patience.unwrap_or_else(|| self.site.host.backend_timeout(backend));
         let deadline = Instant::now() + patience;
         let turn = self.shared.turns.take(backend, deadline, self.waiter);
-        turn.map_err(|why| self.step_failed(Step::Acquire, Busy, Busy, &why))
+        turn.map_err(|why| self.step_failed(Step::Acquire, Id::Busy, Id::Busy, &why))
     }
 
     /// Connects to the backend, with TLS where it wants that.
@@ -362,13 +426,14 @@ impl<'a> Visit<'a> {
                 connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
             }
         };
-        let socket =
-            socket.map_err(|why| self.step_failed(Step::Connect, ConnectTimeout, Connect, &why))?;
+        let socket = socket.map_err(|why| {
+            self.step_failed(Step::Connect, Id::ConnectTimeout, Id::Unreachable, &why)
+        })?;
         if !url.tls {
             return Ok(socket.into());
         }
         let Some(connector) = tls else {
-            return Err(self.backend_failed(Step::Tls, Tls, &"this host has no TLS"));
+            return Err(self.backend_failed(Step::Tls, Id::TlsFailed, &"this host has no TLS"));
         };
         // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
         let preserved = self.settings.preserve_host;
@@ -379,8 +444,10 @@ impl<'a> Visit<'a> {
         connector
             .connect(name, socket, deadline, self.waiter)
             .map_err(|why| match why {
-                TlsError::Interrupted(why) => self.step_failed(Step::Tls, TlsTimeout, Tls, &why),
-                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Tls, &why),
+                TlsError::Interrupted(why) => {
+                    self.step_failed(Step::Tls, Id::TlsTimeout, Id::TlsFailed, &why)
+                }
+                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
             })
     }
 
@@ -388,8 +455,8 @@ impl<'a> Visit<'a> {
         let resolved = self.shared.resolver.resolve(name, deadline);
         resolved.map_err(|why| match why {
             ResolveError::Closed => stopping(),
-            ResolveError::Deadline => self.backend_failed(Step::Resolve, ConnectTimeout, &why),
-            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Resolve, &why),
+            ResolveError::Deadline => self.backend_failed(Step::Resolve, Id::ConnectTimeout, &why),
+            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Id::Unresolved, &why),
         })
     }
 
@@ -407,7 +474,7 @@ impl<'a> Visit<'a> {
         let mut interim = 0;
         loop {
             let parsed = ResponseHead::parse(buffer.bytes(), limits);
-            match parsed.map_err(|why| self.backend_failed(Step::Handshake, Garbage, &why))? {
+            match parsed.map_err(|why| self.backend_failed(Step::Handshake, Id::Garbage, &why))? {
                 Some((used, answer)) => {
                     self.trace_head("backend", buffer.bytes());
                     let from_backend = buffer.split_off(used);
@@ -416,7 +483,7 @@ impl<'a> Visit<'a> {
                         Verdict::Relay => Some(Final::Relay),
                         Verdict::Interim => None,
                         Verdict::Bad(why) => {
-                            return Err(self.backend_failed(Step::Handshake, BadSwitch, &why));
+                            return Err(self.backend_failed(Step::Handshake, Id::BadSwitch, &why));
                         }
                     };
                     if let Some(outcome) = outcome {
@@ -430,7 +497,7 @@ impl<'a> Visit<'a> {
                     interim += 1;
                     if interim > MOST_INTERIM {
                         let why = "more than 10 interim answers";
-                        return Err(self.backend_failed(Step::Handshake, Garbage, &why));
+                        return Err(self.backend_failed(Step::Handshake, Id::Garbage, &why));
                     }
                     buffer = Buffer::from(from_backend);
                 }
@@ -453,12 +520,12 @@ impl<'a> Visit<'a> {
                 match answer.fill(backend) {
                     Ok(0) => {
                         let why = "closed before its answer was complete";
-                        return Err(self.backend_failed(Step::Handshake, Closed, &why));
+                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &why));
                     }
                     Ok(_) => return Ok(()),
                     Err(error) if is_momentary(&error) => {}
                     Err(error) => {
-                        return Err(self.backend_failed(Step::Handshake, Closed, &error));
+                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &error));
                     }
                 }
             }
@@ -472,8 +539,9 @@ impl<'a> Visit<'a> {
                 both => self.waiter.wait(both, Some(deadline)),
             };
             let client_ready;
-            [backend_ready, client_ready] = woken
-                .map_err(|why| self.step_failed(Step::Handshake, AnswerTimeout, Closed, &why))?;
+            [backend_ready, client_ready] = woken.map_err(|why| {
+                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
+            })?;
             if client_ready {
                 self.take_early(early)?;
             }
@@ -537,7 +605,12 @@ impl<'a> Visit<'a> {
             match shared.reactors.adopt(tunnel) {
                 Ok(()) => return,
                 Err((refused, why)) => {
-                    warn!("{} stays in its worker: {why}", refused.name());
+                    let id = Id::NotTaken;
+                    warn!(
+                        "{} {id} stays in its worker: {why}; {}",
+                        refused.name(),
+                        id.remedy()
+                    );
                     tunnel = refused;
                 }
             }
@@ -553,7 +626,13 @@ impl<'a> Visit<'a> {
             let line = String::from_utf8_lossy(&self.transaction.request_line).into_owned();
             self.log(
                 Level::Info,
-                format_args!("\"{line}\" refused: {} ({})", refusal.why, refusal.status),
+                format_args!(
+                    "{} \"{line}\" refused: {} ({}); {}",
+                    refusal.id,
+                    refusal.why,
+                    refusal.status,
+                    refusal.id.remedy()
+                ),
             );
         }
         self.transaction.status = refusal.status;
@@ -605,13 +684,7 @@ impl<'a> Visit<'a> {
     }
 
     /// A step towards a backend was not completed: by its deadline, by a failure, or because we stop.
-    fn step_failed(
-        &self,
-        step: Step,
-        too_late: BackendFailure,
-        failed: BackendFailure,
-        why: &Interrupted,
-    ) -> End {
+    fn step_failed(&self, step: Step, too_late: Id, failed: Id, why: &Interrupted) -> End {
         match why {
             Interrupted::Cancelled => stopping(),
             Interrupted::Deadline => self.backend_failed(step, too_late, why),
@@ -620,20 +693,20 @@ impl<'a> Visit<'a> {
     }
 
     /// The backend failed us before the client has got anything. What the client is told names no backend.
-    fn backend_failed(&self, step: Step, failure: BackendFailure, why: &dyn fmt::Display) -> End {
-        let refusal = Refusal::from(failure);
-        self.log_failure(step, &format_args!("{why} ({})", refusal.status));
+    fn backend_failed(&self, step: Step, failure: Id, why: &dyn fmt::Display) -> End {
+        let refusal = Refusal::new(failure, why.to_string());
+        self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));
         End::Refused(refusal)
     }
 
     /// The one log line of a backend that failed.
-    fn log_failure(&self, step: Step, why: &dyn fmt::Display) {
+    fn log_failure(&self, step: Step, id: Id, why: &dyn fmt::Display) {
         let transaction = &self.transaction;
         if let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend) {
             let backend = &backend.url;
             self.log(
                 Level::Warn,
-                format_args!("{mapping}: {backend}: {step}: {why}"),
+                format_args!("{id} {mapping}: {backend}: {step}: {why}; {}", id.remedy()),
             );
         }
     }
@@ -659,7 +732,11 @@ fn unix_seconds() -> u64 {
 }
 
 fn cannot_wait(error: &io::Error) {
-    error!("a worker cannot wait for events: {error}; its tunnel was cut");
+    let id = Id::CannotWait;
+    error!(
+        "{id} a worker cannot wait for events: {error}; its tunnel was cut; {}",
+        id.remedy()
+    );
 }
 
 impl Site {
@@ -708,5 +785,5 @@ fn is_momentary(error: &io::Error) -> bool {
 
 /// What a client is told that waited for a backend when the server stopped.
 fn stopping() -> End {
-    Refusal::new(503, "the server is stopping").into()
+    Refusal::new(Id::Stopping, "the server is stopping").into()
 }

@@ -9,6 +9,7 @@ mod turns;
 use crate::access_log::AccessLog;
 use crate::config::{BackendTls, Config, LogTarget, VirtualHost, Weight};
 use crate::error_log;
+use crate::ids::Id;
 use crate::log_writer::{LogWriter, Target};
 use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
@@ -23,13 +24,14 @@ use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use turns::Turns;
@@ -48,12 +50,24 @@ struct Shared {
     scratch: Arc<ScratchPool>,
     reactors: Reactors,
     turns: Turns,
+    hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
     handshakes: AtomicUsize,
     /// Workers that have a connection.
     busy: AtomicUsize,
     /// How many threads can run at a time.
     processors: usize,
+}
+
+/// The mappings about which a hint was given. There are no more of them than mappings.
+#[derive(Debug, Default)]
+struct Hinted(Mutex<HashSet<Arc<str>>>);
+
+impl Hinted {
+    fn first_time(&self, mapping: &Arc<str>) -> bool {
+        let mut hinted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hinted.insert(Arc::clone(mapping))
+    }
 }
 
 /// A virtual host with the devices that it needs.
@@ -151,6 +165,7 @@ impl Server {
             scratch,
             reactors,
             turns: Turns::new(&config),
+            hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             processors: thread::available_parallelism().map_or(1, NonZero::get),
@@ -191,15 +206,20 @@ impl Server {
         let left = self.team.stop(STOP);
         let left_async = self.shared.reactors.wait(STOP);
         if left_async > 0 {
-            warn!("{left_async} asynchronous tunnels did not end within {STOP:?}; they are cut");
+            let id = Id::CutAtStop;
+            warn!(
+                "{id} {left_async} asynchronous tunnels did not end within {STOP:?}; they are cut"
+            );
         }
         if left > 0 {
-            warn!("{left} workers did not end within {STOP:?}; their connections are cut");
+            let id = Id::CutAtStop;
+            warn!("{id} {left} workers did not end within {STOP:?}; their connections are cut");
         }
         if let Some(path) = &self.shared.config.pid_file
             && let Err(error) = std::fs::remove_file(path)
         {
-            warn!("PidFile {}: cannot be removed: {error}", path.display());
+            let (id, path) = (Id::PidFileStays, path.display());
+            warn!("{id} PidFile {path}: cannot be removed: {error}");
         }
         error_log::notice("stopped");
         if was_accepting {

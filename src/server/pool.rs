@@ -7,6 +7,7 @@
 use super::Shared;
 use super::acceptor::Accepted;
 use super::connection::{self, Worker};
+use crate::ids::Id;
 use crate::transaction::CloseReason;
 use crate::tunnel::inbox::Inbox;
 use crossbeam_channel::{
@@ -269,9 +270,11 @@ impl Pool {
                 self.add_worker();
             }
         } else if !std::mem::replace(&mut self.is_short, true) {
+            let id = Id::WorkersBusy;
             warn!(
-                "all {} workers are busy; new connections wait: raise MaxRequestWorkers",
-                self.shared.config.max_request_workers
+                "{id} all {} workers are busy; new connections wait: {}",
+                self.shared.config.max_request_workers,
+                id.remedy()
             );
         }
         match refused {
@@ -376,7 +379,11 @@ impl Pool {
             && let Err(error) = self.start_worker()
             && !std::mem::replace(&mut self.is_short, true)
         {
-            warn!("cannot start a worker: {error}; new connections wait for the workers there are");
+            let id = Id::NoWorker;
+            warn!(
+                "{id} cannot start a worker: {error}; new connections wait for the workers there are; {}",
+                id.remedy()
+            );
         }
     }
 
@@ -459,7 +466,8 @@ impl Membership {
             }));
             if let Err(panic) = served {
                 error!(
-                    "[{id}] {client} the worker panicked, which is a bug: {}",
+                    "[{id}] {client} {} the worker panicked, which is a bug: {}",
+                    Id::Panicked,
                     said(panic.as_ref())
                 );
                 // The descriptors of the lost one are free again.
@@ -467,7 +475,7 @@ impl Membership {
                     match Worker::new(shared) {
                         Ok(fresh) => break fresh,
                         Err(error) => {
-                            error!("cannot make a worker anew: {error}");
+                            error!("{} cannot make a worker anew: {error}", Id::NoWorker);
                             thread::sleep(IDLE_WORKER);
                         }
                     }

@@ -6,6 +6,7 @@
 use super::deadlines::Deadlines;
 use super::inbox::{Door, Inbox, Lobby};
 use super::{Readiness, ScratchPool, Tunnel, Turn};
+use crate::ids::Id;
 use crate::net::alarm::Alarm;
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Side};
@@ -322,8 +323,9 @@ impl EventLoop {
                 Ok(Turn::Ended) => self.close(index),
                 Err(_) => {
                     error!(
-                        "{} the tunnel is cut after a panic, which is a bug",
-                        running.tunnel.name()
+                        "{} {} the tunnel is cut after a panic, which is a bug",
+                        running.tunnel.name(),
+                        Id::Panicked
                     );
                     self.close(index);
                 }
@@ -390,7 +392,11 @@ impl EventLoop {
 
     fn cut(&mut self, index: usize, error: &io::Error) {
         if let Some(tunnel) = self.take_out(index) {
-            error!("{} the tunnel cannot be watched: {error}", tunnel.name());
+            let id = Id::CannotWait;
+            error!(
+                "{} {id} the tunnel cannot be watched: {error}",
+                tunnel.name()
+            );
             tunnel.close();
         }
     }

@@ -3,6 +3,7 @@
 use super::event_loop::{EventLoop, Size};
 use super::inbox::{Door, Inbox};
 use super::{ScratchPool, Tunnel};
+use crate::ids::Id;
 use crate::net::alarm::Alarm;
 use crate::transaction::CloseReason;
 use crossbeam_channel::{Receiver, bounded};
@@ -84,7 +85,10 @@ impl Reactors {
                 .stack_size(STACK)
                 .spawn(move || {
                     if let Err(error) = event_loop.run_many(&mut alarm) {
-                        error!("a reactor cannot wait for events: {error}; its tunnels were cut");
+                        let id = Id::CannotWait;
+                        error!(
+                            "{id} a reactor cannot wait for events: {error}; its tunnels were cut"
+                        );
                     }
                     drop(alive);
                 })?;

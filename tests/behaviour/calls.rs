@@ -66,8 +66,8 @@ fn a_message_takes_a_worker_eight_calls() {
     for _ in 0..rounds {
         // strace stops each worker in the midst of its turn, with the buffer that it has borrowed. More of them at a
         // time than there could be otherwise would find none, and have one made.
-        for few in clients.chunks_mut(4) {
-            exchange(few);
+        for two in clients.chunks_mut(2) {
+            exchange(two);
         }
     }
     let calls = strace.finish();

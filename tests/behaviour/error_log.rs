@@ -3,6 +3,7 @@
 use crate::support::backend::nobody;
 use crate::support::client::{request, request_with, switch};
 use crate::support::{Backend, Client, Proxy, TempDir};
+use proxy_wstunnel::ids::Id;
 
 /// The one line about a failure of the backend.
 #[track_caller]
@@ -13,17 +14,20 @@ fn failure(proxy: &Proxy) -> String {
     lines.into_iter().next().unwrap()
 }
 
-/// Mapping, backend, step, cause and status, behind level, number and peer.
+/// Number of the message, mapping, backend, step, cause, status and remedy, behind level, number and peer.
 #[track_caller]
 fn expect_parts(line: &str, client: &Client, backend: &str, step: &str, status: u16) {
     assert!(line.contains("WARN"), "{line}");
     let peer = client.local().to_string();
     let (_, said) = line.split_once(&format!("] {peer} ")).expect(line);
+    let (id, said) = said.split_once(' ').expect(line);
+    let id = Id::all().find(|known| known.code() == id).expect(line);
     let begin = format!("ProxyPass \"/ws/\": {backend}: {step}: ");
     let rest = said
         .strip_prefix(&begin)
         .unwrap_or_else(|| panic!("not {begin:?}: {line}"));
-    let cause = rest.strip_suffix(&format!(" ({status})")).expect(line);
+    let end = format!(" ({status}); {}", id.remedy());
+    let cause = rest.strip_suffix(&end).expect(line);
     assert!(!cause.is_empty(), "{line}");
 }
 
@@ -198,4 +202,33 @@ fn what_was_logged_before_a_failed_start_is_written() {
         .stderr;
     assert!(said.contains("cannot bind"), "{said}");
     assert!(said.contains("[WARN] -c:2: warning: ProxyPass"), "{said}");
+}
+
+/// Many backends compare `Origin` with `Host`, and answer 403 without a word.
+#[test]
+fn a_403_to_an_origin_that_differs_from_the_host_gets_a_hint_once_for_each_mapping() {
+    let backend = Backend::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    let url = backend.url();
+    let mut proxy = Proxy::start(format!(
+        "LogLevel warn\nProxyPass /a/ {url}/\nProxyPass /b/ {url}/\n\
+         <Location /kept/>\nProxyPass {url}/\nProxyPreserveHost On\n</Location>"
+    ));
+    let ask = |path: &str, origin: &str| {
+        let fields = format!("Origin: {origin}\r\n");
+        let mut client = Client::sending(&proxy, request_with(path, &fields));
+        client.answer().expect_status(403);
+    };
+    ask("/a/", &format!("http://{}", backend.address()));
+    ask("/kept/", "https://front.example");
+    ask("/a/", "https://front.example");
+    ask("/a/", "https://front.example");
+    ask("/b/", "https://front.example");
+    ask("/kept/", "https://other.example");
+    proxy.stop();
+    let hints = proxy.log_lines("PW413");
+    let of = |mapping: &str| hints.iter().filter(|line| line.contains(mapping)).count();
+    assert_eq!(hints.len(), 3, "{hints:#?}");
+    assert_eq!(of("ProxyPass \"/a/\""), 1, "{hints:#?}");
+    assert_eq!(of("ProxyPass \"/b/\""), 1, "{hints:#?}");
+    assert!(hints[0].contains("ProxyPreserveHost On"), "{hints:#?}");
 }

@@ -462,3 +462,55 @@ fn string_in(json: &str, name: &str) -> String {
     let (_, rest) = json.split_once(&format!("\"{name}\":\"")).expect(json);
     rest.split('"').next().unwrap().to_owned()
 }
+
+/// HAProxy in front, which says who its clients are: over TCP, and of itself when it looks whether we are there.
+#[test]
+fn a_load_balancer_says_who_the_client_is() {
+    let version = Command::new("haproxy").arg("-v").output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        missing("haproxy");
+        return;
+    }
+    let backend = Backend::echo();
+    let proxy = Proxy::start(format!(
+        "RemoteIPProxyProtocol On\nProxyPass /ws/ {}/\nCustomLog access.log \"%{{remote}}p %>s\"",
+        backend.url()
+    ));
+    for (number, option) in ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl-cn"]
+        .iter()
+        .enumerate()
+    {
+        let directory = TempDir::new();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // It listens on its standard input, whose port is known.
+        let config = format!(
+            "defaults\n mode tcp\n timeout connect 10s\n timeout client 20s\n timeout server 20s\n\
+             listen front\n bind fd@0\n server proxy {} {option} check check-send-proxy inter 100ms\n",
+            proxy.address()
+        );
+        let file = directory.write("haproxy.cfg", config);
+        let _balancer = Guard(
+            Command::new("haproxy")
+                .arg("-db")
+                .arg("-f")
+                .arg(file)
+                .stdin(std::os::fd::OwnedFd::from(listener))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("to start haproxy"),
+        );
+        let mut client = Client::connect(address);
+        let port = client.local().port();
+        client.send(crate::support::client::request("/ws/"));
+        client.switched();
+        client.echo("through both");
+        client.finish();
+        client.expect_end();
+        let lines = proxy.wait_for_lines("access.log", number + 1);
+        assert_eq!(lines[number..], [format!("{port} 101")], "{option}");
+    }
+    // Its checks have been nothing to speak of.
+    assert!(proxy.log_lines("refused").is_empty(), "{:?}", proxy.log());
+}

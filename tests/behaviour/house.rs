@@ -7,9 +7,11 @@ use std::path::Path;
 /// For each room, the rooms that it may name. Rooms of devices take values, never the configuration; nothing but `main`
 /// names `server`.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("http", &[]),
-    ("route", &["http", "handshake"]),
-    ("handshake", &["http"]),
+    // The numbers of our messages: everybody who speaks may name them.
+    ("ids", &[]),
+    ("http", &["ids"]),
+    ("route", &["http", "handshake", "ids"]),
+    ("handshake", &["http", "ids"]),
     ("forward", &["http", "handshake", "route"]),
     ("frame", &[]),
     ("transaction", &["http", "route"]),
@@ -20,9 +22,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "explain",
-        &["http", "route", "handshake", "forward", "config"],
+        &["http", "route", "handshake", "forward", "config", "ids"],
     ),
-    ("log_writer", &[]),
+    ("log_writer", &["ids"]),
     (
         "access_log",
         &["access_log::format", "log_writer", "transaction"],
@@ -31,7 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config_files", &["config"]),
     ("sys", &[]),
     ("net", &[]),
-    ("tunnel", &["net", "frame", "transaction"]),
+    ("tunnel", &["net", "frame", "transaction", "ids"]),
     ("cli", &["config", "config_files", "explain"]),
     (
         "server",
@@ -40,6 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "route",
             "handshake",
             "forward",
+            "ids",
             "transaction",
             "access_log",
             "access_log::format",
@@ -81,6 +84,7 @@ const PACKAGE_ROOMS: &[(&str, &[&str])] = &[
 
 /// The rooms that know no sockets, threads, files or clock, and what of `std` would bring them in.
 const PURE: &[&str] = &[
+    "ids",
     "http",
     "route",
     "handshake",

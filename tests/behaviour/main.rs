@@ -7,8 +7,10 @@
 //! | `routes` | the table of requests in `tests/data/routes`, also through Apache's httpd |
 //! | `routing` | which request meets which backend URL |
 //! | `backend_parameters` | what is set for single backends |
+//! | `access` | who may connect, and who it is that connects |
 //! | `headers` | the heads as the other side sees them, to the byte |
 //! | `unix_backends` | backends at Unix sockets |
+//! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
@@ -18,6 +20,7 @@
 //! | `access_log`, `error_log` | what the operator reads |
 //! | `config_errors`, `command_line` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
+//! | `fairness` | a stream and the others |
 //! | `scale` | many tunnels, and nothing left behind |
 //! | `foreign` | other people's clients and servers, and a browser |
 //! | `house` | who may import whom |
@@ -37,6 +40,7 @@
     reason = "a test binary exports nothing"
 )]
 
+mod access;
 mod access_log;
 mod backend_parameters;
 mod backpressure;
@@ -44,6 +48,7 @@ mod calls;
 mod command_line;
 mod config_errors;
 mod error_log;
+mod fairness;
 mod foreign;
 mod handshake;
 mod headers;
@@ -52,6 +57,7 @@ mod house;
 mod idle_timeout;
 mod limits;
 mod man_pages;
+mod proxy_protocol;
 mod refusals;
 mod routes;
 mod routing;

@@ -193,6 +193,45 @@ fn every_option_is_described_and_nothing_else() {
     }
 }
 
+/// The numbers stand in the manual, each with httpd's own and with what to do.
+#[test]
+fn every_message_is_described_and_nothing_else() {
+    use proxy_wstunnel::ids::Id;
+    let page = page("proxy-wstunnel.8");
+    let lines: Vec<&str> = page.lines().collect();
+    let mut described = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let Some(head) = line.strip_prefix(".It PW") else {
+            continue;
+        };
+        let (code, counterpart) = match head.split_once(" Pq ") {
+            Some((code, counterpart)) => (code, Some(counterpart)),
+            None => (head, None),
+        };
+        let text: Vec<&str> = lines[index + 1..]
+            .iter()
+            .take_while(|line| !line.starts_with('.'))
+            .copied()
+            .collect();
+        described.push((
+            format!("PW{code}"),
+            counterpart,
+            text.join(" ").to_lowercase(),
+        ));
+    }
+    let numbers: Vec<&str> = described.iter().map(|(code, ..)| code.as_str()).collect();
+    let known: Vec<&str> = Id::all().map(Id::code).collect();
+    assert_eq!(numbers, known);
+    for (id, (_, counterpart, text)) in Id::all().zip(&described) {
+        assert_eq!(id.counterpart(), *counterpart, "{id}");
+        let remedy = id.remedy().to_lowercase();
+        assert!(
+            remedy == "nothing" || text.contains(&remedy),
+            "{id}: {remedy}"
+        );
+    }
+}
+
 #[test]
 fn every_format_directive_of_the_log_is_described() {
     let page = page("proxy-wstunnel.conf.5");

@@ -5,10 +5,17 @@
 )]
 
 use divan::{AllocProfiler, Bencher, black_box};
-use proxy_wstunnel::forward::{Policy, request_head, switched_head};
+use proxy_wstunnel::forward::{AnswerPolicy, Policy, request_head, switched_head};
 use proxy_wstunnel::handshake::{Upgrade, accept_for, requested, verdict};
 use proxy_wstunnel::http::head::{Limits, RequestHead, ResponseHead};
+use proxy_wstunnel::route::edit::{Circumstances, HeaderEdit, Target};
+use proxy_wstunnel::route::environment::Environment;
+use proxy_wstunnel::route::facts::Facts;
+use proxy_wstunnel::route::own_name::OwnName;
+use proxy_wstunnel::route::settings::Via;
 use proxy_wstunnel::route::url::BackendUrl;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -97,6 +104,8 @@ fn forward_request(bencher: Bencher<'_, '_>) {
         preserve_host: false,
         add_headers: true,
         server_name: "front.example",
+        port: None,
+        via: Via::Off,
         client: "192.0.2.7".parse().unwrap(),
         backend: &backend,
     };
@@ -105,6 +114,45 @@ fn forward_request(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn forward_answer(bencher: Bencher<'_, '_>) {
+    forward_edited(bencher, &[]);
+}
+
+/// With two lines of `Header`, as many sites have them.
+#[divan::bench]
+fn forward_answer_with_edits(bencher: Bencher<'_, '_>) {
+    let lines = [
+        &["always", "set", "Strict-Transport-Security", "max-age=1"][..],
+        &["unset", "Server"],
+    ];
+    let edits = lines.map(|words| Arc::new(HeaderEdit::parse(Target::Answer, words).unwrap()));
+    forward_edited(bencher, &edits);
+}
+
+fn forward_edited(bencher: Bencher<'_, '_>, edits: &[Arc<HeaderEdit>]) {
     let answer = parsed_answer();
-    bencher.bench(|| switched_head(black_box(&answer)));
+    let address = "192.0.2.7:80".parse().unwrap();
+    let policy = AnswerPolicy {
+        server_name: "front.example",
+        port: None,
+        via: Via::Off,
+        edits,
+        about: Circumstances {
+            facts: Facts {
+                client: address,
+                peer: address,
+                local: address,
+                is_secure: false,
+                server_name: "front.example",
+                own_name: OwnName {
+                    name: "front.example",
+                    port: None,
+                },
+                unix_seconds: 0,
+            },
+            environment: &Environment::default(),
+            received: SystemTime::UNIX_EPOCH,
+            took: Duration::ZERO,
+        },
+    };
+    bencher.bench(|| switched_head(black_box(&answer), &policy));
 }

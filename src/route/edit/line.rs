@@ -3,7 +3,6 @@
 use super::value::Value;
 use super::{Action, Condition, HeaderEdit, List, Target, protected, starts_with};
 use crate::http::authority::Authority;
-use crate::http::headers::is_token;
 use crate::route::pattern::{Case, Pattern};
 
 impl HeaderEdit {
@@ -31,11 +30,7 @@ impl HeaderEdit {
         let verb = Verb::parse(verb, target)?;
         // httpd takes "Name:" as well, and whatever is behind the colon.
         let name = name.strip_suffix(':').unwrap_or(name);
-        if !is_token(name.as_bytes()) {
-            return Err(format!(
-                "{name:?} is not the name of a header field; expected letters, digits and \"-\""
-            ));
-        }
+        protected::check(list, name)?;
         let (action, rest) = verb.with_operands(rest)?;
         let edit = Self {
             text,
@@ -48,9 +43,18 @@ impl HeaderEdit {
         Ok(edit)
     }
 
-    /// What no line may do to a head, whatever the request.
+    /// What the action may not do to the field, whatever the request.
     fn check(&self) -> Result<(), String> {
-        protected::check(self.list, &self.name)?;
+        let adds = !matches!(self.action, Action::Unset | Action::Edit { .. });
+        let is_offer = ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"]
+            .iter()
+            .any(|offer| offer.eq_ignore_ascii_case(&self.name));
+        if is_offer && adds {
+            return Err(format!(
+                "the client would get what it has not offered, and end the connection; {} can be edited and unset",
+                self.name
+            ));
+        }
         if !self.is_of_host() {
             return Ok(());
         }
@@ -187,6 +191,7 @@ fn parse_condition(words: &[&str]) -> Result<Option<Condition>, String> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::Target::{Answer, Request};
     use super::*;
 
     /// Parses a line. Enough of a splitter: quotes hold words together.
@@ -201,10 +206,17 @@ pub(super) mod tests {
         HeaderEdit::parse(target, &words)
     }
 
+    /// Each line is refused with a sentence in which this stands.
+    fn refused(lines: &[(Target, &str, &str)]) {
+        for (target, line, problem) in lines {
+            let found = parse(*target, line).unwrap_err();
+            assert!(found.contains(problem), "{line}: {found}");
+        }
+    }
+
     #[test]
-    fn what_is_refused_says_why() {
-        use Target::{Answer, Request};
-        for (target, line, problem) in [
+    fn a_line_that_is_not_understood_says_what_was_expected() {
+        refused(&[
             (Request, "", "expected an action, a field and"),
             (Request, "set", "expected an action, a field and"),
             (Answer, "always", "expected an action, a field and"),
@@ -239,36 +251,20 @@ pub(super) mod tests {
             ),
             (Answer, "set A b early", "\"early\" is not supported"),
             (Answer, "set A b expr=true", "expressions are not supported"),
-            (
-                Answer,
-                "set A expr=%{HTTP_HOST}",
-                "\"HTTP_HOST\" is not a variable that can be written here; expected one of HTTPS, ",
-            ),
-            (Answer, "set A expr=%{HTTPS", "has a \"%{\" without \"}\""),
-            (
-                Answer,
-                "set A expr=%{reqenv:}",
-                "\"reqenv:\" is not a variable",
-            ),
-            (
-                Answer,
-                "set A expr=$1",
-                "backslashes and groups are not supported",
-            ),
-            (
-                Answer,
-                r"set A expr=a\nb",
-                "backslashes and groups are not supported",
-            ),
-            (Answer, "set A %{HTTP_HOST}s", "or SSL_*"),
             (Answer, "edit A b", "a pattern and what to put in its place"),
-            (Answer, "edit A b expr=%{X}", "is not a variable"),
             (Answer, "edit A (b c", "\"(b\": "),
+        ]);
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_made_is_refused() {
+        refused(&[
             (Answer, "set A %q", "unknown directive %q; expected %%, "),
             (Answer, "set A %{q", "\"%{q\" has no \"}\""),
             (Answer, "set A %{q}", "\"%{q}\" has no letter at its end"),
             (Answer, "set A %e", "%e has no name; write %{NAME}e"),
             (Answer, "set A %{}s", "%s has no name; write %{NAME}s"),
+            (Answer, "set A %{HTTP_HOST}s", "or SSL_*"),
             (Answer, "set A %l", "the load of a machine"),
             (
                 Answer,
@@ -290,6 +286,39 @@ pub(super) mod tests {
                 "edit A b \u{1}",
                 "holds a line end or another control character",
             ),
+            (
+                Answer,
+                "set A expr=a\nb",
+                "holds a line end or another control character",
+            ),
+            (
+                Answer,
+                "set A expr=%{HTTP_HOST}",
+                "\"HTTP_HOST\" is not a variable that can be written here; expected one of HTTPS, ",
+            ),
+            (Answer, "set A expr=%{HTTPS", "has a \"%{\" without \"}\""),
+            (
+                Answer,
+                "set A expr=%{reqenv:}",
+                "\"reqenv:\" is not a variable",
+            ),
+            (
+                Answer,
+                "set A expr=$1",
+                "backslashes and groups are not supported",
+            ),
+            (
+                Answer,
+                r"set A expr=a\nb",
+                "backslashes and groups are not supported",
+            ),
+            (Answer, "edit A b expr=%{X}", "is not a variable"),
+        ]);
+    }
+
+    #[test]
+    fn a_field_that_must_not_change_is_refused_with_the_reason() {
+        refused(&[
             (
                 Request,
                 "set Host a/b",
@@ -337,10 +366,12 @@ pub(super) mod tests {
             (Request, "unset te", "it holds for one connection"),
             (Answer, "always set Content-Type text/html", "plain text"),
             (Request, "unset Expect", "never passed on"),
-        ] {
-            let found = parse(target, line).unwrap_err();
-            assert!(found.contains(problem), "{line}: {found}");
-        }
+            (
+                Request,
+                "add sec-websocket-protocol x",
+                "can be edited and unset",
+            ),
+        ]);
         assert!(parse(Answer, "set Content-Type text/html").is_ok());
     }
 }

@@ -1,16 +1,21 @@
 //! The fields that no line may change: they say where a message ends, or hold the two ends of a handshake together.
 
 use super::List;
-use crate::http::headers::is_hop_by_hop;
+use crate::http::headers::{is_hop_by_hop, is_token};
 
+/// Lets pass the names of fields that may be changed.
+///
 /// # Errors
-/// Why `Header` or `RequestHeader` cannot change the field `name`, and what does.
+/// That `name` is none, or why `Header` or `RequestHeader` cannot change that field, and what does.
 pub(super) fn check(list: List, name: &str) -> Result<(), String> {
+    if !is_token(name.as_bytes()) {
+        return Err(format!(
+            "{name:?} is not the name of a header field; expected letters, digits and \"-\""
+        ));
+    }
     let is = |own: &&str| own.eq_ignore_ascii_case(name);
     let reason = |rules: &[(&[&str], &'static str)]| {
-        let rule = rules
-            .iter()
-            .find(|(names, _)| names.iter().any(|own| is(&own)));
+        let rule = rules.iter().find(|(names, _)| names.iter().any(is));
         rule.map(|(_, reason)| *reason)
     };
     let found = reason(EVERYWHERE).or_else(|| match list {

@@ -2,9 +2,9 @@
 
 use super::{End, Step, Visit};
 use crate::forward::{self, Relayed};
-use crate::http::answer::BackendFailure;
 use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{RequestHead, ResponseHead};
+use crate::ids::Id;
 use crate::net::stream::Stream;
 use crate::net::wait::Interrupted;
 use crate::tunnel::Leftovers;
@@ -29,7 +29,7 @@ impl Visit<'_> {
         self.transaction.bytes_in += leftovers.from_client.len() as u64;
         let framing = match Framing::of_answer(request.method(), answer) {
             Ok(framing) => framing,
-            Err(why) => return self.backend_failed(Step::Handshake, BackendFailure::Garbage, &why),
+            Err(why) => return self.backend_failed(Step::Handshake, Id::Garbage, &why),
         };
         let policy = self.answer_policy();
         let (head, relayed) = forward::relayed_head(answer, &framing, request.version, &policy);
@@ -38,9 +38,14 @@ impl Visit<'_> {
         }
         self.transaction.status = answer.status;
         self.transaction.answer = answer.headers.clone();
+        let id = Id::NoSwitch;
         self.log(
             Level::Info,
-            format_args!("the backend answered {} instead of 101", answer.status),
+            format_args!(
+                "{id} the backend answered {} instead of 101; {}",
+                answer.status,
+                id.remedy()
+            ),
         );
         match self.relay_body(
             BodyReader::new(framing),
@@ -104,6 +109,7 @@ impl Visit<'_> {
     fn broken_off(&self, why: &dyn fmt::Display) -> End {
         self.log_failure(
             Step::Relay,
+            Id::CutShort,
             &format_args!("{why}; the client's answer is cut short, too"),
         );
         End::Relayed

@@ -1,0 +1,435 @@
+//! The numbers of our messages. They stay the same when the words change, so that people can search for them: log lines
+//! and error bodies carry them, and the manual lists them with what to do.
+
+use std::fmt;
+
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Id {
+    // What a request says.
+    /// A request head that is not HTTP, or that two readers could read in two ways.
+    BadHead,
+    /// A request line longer than `LimitRequestLine`.
+    LineTooLong,
+    /// Header fields longer or more than their limits.
+    FieldsTooLarge,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    BadVersion,
+    /// A request to be a forward proxy.
+    Connect,
+    /// The head took longer than `RequestReadTimeout` allows.
+    HeadTimeout,
+    /// The connection ended inside the head.
+    HeadCut,
+    /// No header of the PROXY protocol where one has to be.
+    BadProxyHeader,
+    // Where it goes.
+    /// Nothing is mapped at the path.
+    NotMapped,
+    /// A path that is malformed or climbs above its root.
+    BadPath,
+    /// An encoded slash or NUL in the path.
+    HiddenByte,
+    /// A blank or a control character in what the backend would be asked for.
+    BadTarget,
+    /// `Require`, or `Allow` and `Deny`, do not permit the client.
+    Denied,
+    /// A rule with the flag F.
+    Forbidden,
+    /// A rule with the flag G.
+    Gone,
+    /// A rule leads to a file, and no files are served.
+    LocalFile,
+    /// What a rule or a pattern makes of the request is too long, or has no end.
+    TooLong,
+    /// A rule with the flag R: a redirection, or another status that it names.
+    Redirected,
+    // What is asked of the upgrade.
+    /// The request does not ask for the upgrade that its mapping gives.
+    UpgradeRequired,
+    /// It asks for it in a way that must not be passed on.
+    BadUpgrade,
+    // What the backend does.
+    /// The backend is disabled by `status=`.
+    Disabled,
+    /// The backend has as many tunnels as `max=` allows, and none ended within `acquire=`.
+    Busy,
+    /// The backend's name has no address.
+    Unresolved,
+    /// No address of the backend takes the connection.
+    Unreachable,
+    /// No address of the backend takes the connection in time.
+    ConnectTimeout,
+    /// The TLS handshake with the backend failed, or its certificate is not to be trusted.
+    TlsFailed,
+    /// The TLS handshake with the backend took too long.
+    TlsTimeout,
+    /// The backend ended the connection before its answer was complete.
+    Closed,
+    /// The backend's answer is not HTTP, or not such that everybody reads it alike.
+    Garbage,
+    /// The backend did not answer in time.
+    AnswerTimeout,
+    /// The backend said 101, but not to what was asked.
+    BadSwitch,
+    /// The backend gave an ordinary answer instead of a 101; it was passed on.
+    NoSwitch,
+    /// The backend answered 403 to an `Origin` that differs from the `Host` that we sent.
+    OriginRefused,
+    /// The backend failed inside the body of an ordinary answer.
+    CutShort,
+    // What happens to the server.
+    /// The server is stopping.
+    Stopping,
+    /// All workers are busy; new connections wait.
+    WorkersBusy,
+    /// There are no descriptors left; accepting pauses.
+    NoDescriptors,
+    /// A worker cannot be started.
+    NoWorker,
+    /// A worker or reactor panicked, which is a bug; its connection is cut, no other.
+    Panicked,
+    /// A thread cannot wait for events; its tunnels are cut.
+    CannotWait,
+    /// No reactor takes a tunnel; it stays in its worker.
+    NotTaken,
+    /// Tunnels did not end in time when the server stopped, and are cut.
+    CutAtStop,
+    /// A log file cannot be reopened; the old one is written on.
+    LogNotReopened,
+    /// Log lines were lost: they came faster than they could be written.
+    LinesLost,
+    /// The PidFile cannot be removed.
+    PidFileStays,
+}
+
+/// What is known of a message beside its words.
+#[derive(Debug)]
+struct Entry {
+    id: Id,
+    code: &'static str,
+    /// The number of httpd's message about the same, where it has one.
+    counterpart: Option<&'static str>,
+    remedy: &'static str,
+}
+
+impl Id {
+    /// All of them, in the order of their codes.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ENTRIES.iter().map(|entry| entry.id)
+    }
+
+    /// `PW101`
+    pub fn code(self) -> &'static str {
+        self.entry().map_or("PW000", |entry| entry.code)
+    }
+
+    /// The number of httpd's message about the same, such as `AH00566`.
+    pub fn counterpart(self) -> Option<&'static str> {
+        self.entry().and_then(|entry| entry.counterpart)
+    }
+
+    /// What to do about it, in the manner of log lines.
+    pub fn remedy(self) -> &'static str {
+        self.entry().map_or("", |entry| entry.remedy)
+    }
+
+    fn entry(self) -> Option<&'static Entry> {
+        ENTRIES.iter().find(|entry| entry.id == self)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+const ENTRIES: &[Entry] = &[
+    Entry {
+        id: Id::BadHead,
+        code: "PW101",
+        counterpart: Some("AH00566"),
+        remedy: "the client has to send a head as RFC 9112 says",
+    },
+    Entry {
+        id: Id::LineTooLong,
+        code: "PW102",
+        counterpart: Some("AH00565"),
+        remedy: "raise LimitRequestLine if such requests are meant",
+    },
+    Entry {
+        id: Id::FieldsTooLarge,
+        code: "PW103",
+        counterpart: Some("AH00561"),
+        remedy: "raise LimitRequestFieldSize or LimitRequestFields if such requests are meant",
+    },
+    Entry {
+        id: Id::BadVersion,
+        code: "PW104",
+        counterpart: Some("AH02418"),
+        remedy: "the client has to speak HTTP/1.1",
+    },
+    Entry {
+        id: Id::Connect,
+        code: "PW105",
+        counterpart: Some("AH00131"),
+        remedy: "this program goes where it is told; clients need no proxy setting for it",
+    },
+    Entry {
+        id: Id::HeadTimeout,
+        code: "PW106",
+        counterpart: Some("AH01382"),
+        remedy: "raise RequestReadTimeout header= if clients are that slow",
+    },
+    Entry {
+        id: Id::HeadCut,
+        code: "PW107",
+        counterpart: None,
+        remedy: "nothing; the client went away",
+    },
+    Entry {
+        id: Id::BadProxyHeader,
+        code: "PW108",
+        counterpart: Some("AH03497"),
+        remedy: "let the load balancer send one, or name those that send none in RemoteIPProxyProtocolExceptions",
+    },
+    Entry {
+        id: Id::NotMapped,
+        code: "PW201",
+        counterpart: Some("AH00128"),
+        remedy: "write a ProxyPass for it; --explain tells what was tried",
+    },
+    Entry {
+        id: Id::BadPath,
+        code: "PW202",
+        counterpart: Some("AH10244"),
+        remedy: "the client has to send a path as RFC 3986 says",
+    },
+    Entry {
+        id: Id::HiddenByte,
+        code: "PW203",
+        counterpart: Some("AH00026"),
+        remedy: "set AllowEncodedSlashes if encoded slashes are meant",
+    },
+    Entry {
+        id: Id::BadTarget,
+        code: "PW204",
+        counterpart: Some("AH10419"),
+        remedy: "see which rule decodes what the client sent, and leave it encoded",
+    },
+    Entry {
+        id: Id::Denied,
+        code: "PW205",
+        counterpart: Some("AH01630"),
+        remedy: "see who it is that may connect",
+    },
+    Entry {
+        id: Id::Forbidden,
+        code: "PW206",
+        counterpart: None,
+        remedy: "see the RewriteRule",
+    },
+    Entry {
+        id: Id::Gone,
+        code: "PW207",
+        counterpart: None,
+        remedy: "see the RewriteRule",
+    },
+    Entry {
+        id: Id::LocalFile,
+        code: "PW208",
+        counterpart: Some("AH00128"),
+        remedy: "add [P] and a URL to the rule, or [PT] if a ProxyPass is to see the new path",
+    },
+    Entry {
+        id: Id::TooLong,
+        code: "PW209",
+        counterpart: None,
+        remedy: "see the rule; it repeats itself",
+    },
+    Entry {
+        id: Id::Redirected,
+        code: "PW210",
+        counterpart: None,
+        remedy: "see the RewriteRule",
+    },
+    Entry {
+        id: Id::UpgradeRequired,
+        code: "PW301",
+        counterpart: Some("AH02900"),
+        remedy: "let the client open a WebSocket; for pages of the same path use RewriteCond %{HTTP:Upgrade}; a proxy in front has to pass Upgrade and Connection on",
+    },
+    Entry {
+        id: Id::BadUpgrade,
+        code: "PW302",
+        counterpart: None,
+        remedy: "the client has to ask as RFC 6455 section 4.1 says",
+    },
+    Entry {
+        id: Id::Disabled,
+        code: "PW401",
+        counterpart: Some("AH00940"),
+        remedy: "take status=+D away when it is back",
+    },
+    Entry {
+        id: Id::Busy,
+        code: "PW402",
+        counterpart: Some("AH00941"),
+        remedy: "raise max= or acquire=",
+    },
+    Entry {
+        id: Id::Unresolved,
+        code: "PW403",
+        counterpart: None,
+        remedy: "see that the name is right and the resolver works",
+    },
+    Entry {
+        id: Id::Unreachable,
+        code: "PW404",
+        counterpart: Some("AH00957"),
+        remedy: "see that the backend listens there, and that no firewall is in the way",
+    },
+    Entry {
+        id: Id::ConnectTimeout,
+        code: "PW405",
+        counterpart: Some("AH00957"),
+        remedy: "see that no firewall drops packets; connectiontimeout= is the limit",
+    },
+    Entry {
+        id: Id::TlsFailed,
+        code: "PW406",
+        counterpart: Some("AH01961"),
+        remedy: "see SSLProxyCACertificateFile and the backend's certificate; ws:// if it speaks no TLS",
+    },
+    Entry {
+        id: Id::TlsTimeout,
+        code: "PW407",
+        counterpart: None,
+        remedy: "see that the backend speaks TLS on this port; timeout= is the limit",
+    },
+    Entry {
+        id: Id::Closed,
+        code: "PW408",
+        counterpart: Some("AH01102"),
+        remedy: "see the backend's own log",
+    },
+    Entry {
+        id: Id::Garbage,
+        code: "PW409",
+        counterpart: Some("AH01106"),
+        remedy: "see that the backend speaks HTTP/1.1 on this port, and plain or TLS as the URL says",
+    },
+    Entry {
+        id: Id::AnswerTimeout,
+        code: "PW410",
+        counterpart: Some("AH01103"),
+        remedy: "see what the backend waits for; timeout= is the limit",
+    },
+    Entry {
+        id: Id::BadSwitch,
+        code: "PW411",
+        counterpart: None,
+        remedy: "see that the backend speaks WebSocket, and what stands between it and here",
+    },
+    Entry {
+        id: Id::NoSwitch,
+        code: "PW412",
+        counterpart: None,
+        remedy: "see why the backend refuses: its path, its Origin check, its log",
+    },
+    Entry {
+        id: Id::OriginRefused,
+        code: "PW413",
+        counterpart: None,
+        remedy: "try ProxyPreserveHost On, so that the backend sees the name that the page was loaded from",
+    },
+    Entry {
+        id: Id::CutShort,
+        code: "PW414",
+        counterpart: None,
+        remedy: "see the backend's own log",
+    },
+    Entry {
+        id: Id::Stopping,
+        code: "PW501",
+        counterpart: None,
+        remedy: "nothing",
+    },
+    Entry {
+        id: Id::WorkersBusy,
+        code: "PW502",
+        counterpart: Some("AH00484"),
+        remedy: "raise MaxRequestWorkers, or set ProxyWebsocketAsync On",
+    },
+    Entry {
+        id: Id::NoDescriptors,
+        code: "PW503",
+        counterpart: Some("AH02177"),
+        remedy: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
+    },
+    Entry {
+        id: Id::NoWorker,
+        code: "PW504",
+        counterpart: None,
+        remedy: "see the limits of threads and of memory",
+    },
+    Entry {
+        id: Id::Panicked,
+        code: "PW505",
+        counterpart: None,
+        remedy: "report it with the line",
+    },
+    Entry {
+        id: Id::CannotWait,
+        code: "PW506",
+        counterpart: None,
+        remedy: "see the limits of descriptors and of memory",
+    },
+    Entry {
+        id: Id::NotTaken,
+        code: "PW507",
+        counterpart: None,
+        remedy: "raise ProxyWebsocketAsyncMaxTunnels",
+    },
+    Entry {
+        id: Id::CutAtStop,
+        code: "PW508",
+        counterpart: None,
+        remedy: "nothing",
+    },
+    Entry {
+        id: Id::LogNotReopened,
+        code: "PW509",
+        counterpart: None,
+        remedy: "see the folder's owner and permissions",
+    },
+    Entry {
+        id: Id::LinesLost,
+        code: "PW510",
+        counterpart: None,
+        remedy: "write fewer of them, or to a faster disk",
+    },
+    Entry {
+        id: Id::PidFileStays,
+        code: "PW511",
+        counterpart: None,
+        remedy: "remove it by hand",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_that_of_one_message() {
+        let mut codes: Vec<&str> = Id::all().map(Id::code).collect();
+        assert!(codes.is_sorted());
+        codes.dedup();
+        assert_eq!(codes.len(), ENTRIES.len());
+        for id in Id::all() {
+            assert!(!id.remedy().is_empty() && id.code().len() == 5, "{id:?}");
+        }
+    }
+}
