@@ -122,13 +122,22 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     writeln!(out, "{kind}")?;
     writeln!(out, "  {}  [{}]", host.server_name, host.origin)?;
 
-    let client = SocketAddr::new(question.client, 0);
+    let peer = SocketAddr::new(question.client, 0);
+    let mut client = peer;
+    if let Some(remote_ip) = &host.remote_ip {
+        let found = remote_ip.client(peer, &head.headers);
+        remote_ip.rewrite(&found, peer, &mut head.headers);
+        client = found.client;
+        writeln!(out, "client\n  {}", client.ip())?;
+    }
+    let host_field = head.headers.first("Host").map(<[u8]>::to_vec);
     let facts = Facts {
         client,
-        peer: client,
+        peer,
         local,
         is_secure: false,
         server_name: &host.server_name,
+        own_name: host.own_name(host_field.as_deref(), local.port(), false),
         unix_seconds: question.unix_seconds,
     };
     let mut steps = String::new();

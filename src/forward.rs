@@ -378,6 +378,7 @@ mod tests {
     use crate::route::edit::Target;
     use crate::route::environment::Environment;
     use crate::route::facts::Facts;
+    use crate::route::own_name::OwnName;
     use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
     use std::time::{Duration, UNIX_EPOCH};
 
@@ -442,6 +443,10 @@ mod tests {
                         local: ADDRESS,
                         is_secure: false,
                         server_name: "www.example",
+                        own_name: OwnName {
+                            name: "www.example",
+                            port: None,
+                        },
                         unix_seconds: 0,
                     },
                     environment: &Environment::default(),

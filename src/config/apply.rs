@@ -130,6 +130,10 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
     Ok(())
 }
 
+pub(super) fn require(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    scope.access()?.require(words)
+}
+
 pub(super) fn request_header(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
     let edit = HeaderEdit::parse(Target::Request, words)?;
     if edit.is_of_host() {

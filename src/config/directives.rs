@@ -4,8 +4,13 @@
 
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
-use super::{DEFAULT_SERVER_ROOT, apply, proxy_pass, proxy_protocol, rewrite, syntax, value};
+use super::{
+    DEFAULT_SERVER_ROOT, apply, proxy_pass, proxy_protocol, remote_ip, rewrite, syntax, value,
+};
 use crate::http::head::MAX_HEAD;
+use crate::route::access;
+use crate::route::own_name::CanonicalName;
+use crate::route::remote_ip::Trust;
 use crate::route::settings::Change;
 use crate::route::url::Slashes;
 use std::fmt;
@@ -77,6 +82,8 @@ pub(super) enum SectionKind {
     Host,
     /// A part of the paths, or some backends.
     Place(Kind),
+    /// A part of the rules of access.
+    Access(access::Kind),
     /// It is about files, and changes nothing; a note says so.
     Files,
 }
@@ -135,6 +142,7 @@ const SERVER: &[Context] = &[Context::Server];
 const HOST: &[Context] = &[Context::VirtualHost];
 const BOTH: &[Context] = &[Context::Server, Context::VirtualHost];
 const MAPPED: &[Context] = &[Context::Server, Context::VirtualHost, Context::Location];
+const PLACES: &[Context] = &[Context::Location, Context::Proxy];
 const ALL: &[Context] = &[
     Context::Server,
     Context::VirtualHost,
@@ -317,6 +325,135 @@ pub const TABLE: &[Entry] = &[
         contexts: BOTH,
         help: "which rules of the main server a virtual host has",
         action: Action::UpTo(MANY, rewrite::rewrite_options),
+    },
+    // ---- who may connect ---------------------------------------------------------------------------------------
+    Entry {
+        name: "Require",
+        syntax: "[not] all granted|all denied|ip network ...|local|method name ...|env name ...",
+        default: None,
+        contexts: PLACES,
+        help: "who may connect; of several lines one has to permit",
+        action: Action::UpTo(MANY, apply::require),
+    },
+    Entry {
+        name: "<RequireAll>",
+        syntax: "",
+        default: None,
+        contexts: PLACES,
+        help: "none of the lines in it denies, and one permits",
+        action: Action::Section(SectionKind::Access(access::Kind::All)),
+    },
+    Entry {
+        name: "<RequireAny>",
+        syntax: "",
+        default: None,
+        contexts: PLACES,
+        help: "one of the lines in it permits",
+        action: Action::Section(SectionKind::Access(access::Kind::Any)),
+    },
+    Entry {
+        name: "<RequireNone>",
+        syntax: "",
+        default: None,
+        contexts: PLACES,
+        help: "none of the lines in it permits",
+        action: Action::Section(SectionKind::Access(access::Kind::None)),
+    },
+    Entry {
+        name: "Order",
+        syntax: "deny,allow|allow,deny|mutual-failure",
+        default: None,
+        contexts: PLACES,
+        help: "which of Allow and Deny comes last, and so decides where both fit",
+        action: Action::UpTo(MANY, |scope, words| scope.access()?.order(words)),
+    },
+    Entry {
+        name: "Allow",
+        syntax: "from all|network|env=[!]name ...",
+        default: None,
+        contexts: PLACES,
+        help: "who may connect, in the manner of httpd 2.2",
+        action: Action::UpTo(MANY, |scope, words| scope.access()?.allow(words)),
+    },
+    Entry {
+        name: "Deny",
+        syntax: "from all|network|env=[!]name ...",
+        default: None,
+        contexts: PLACES,
+        help: "who may not connect, in the manner of httpd 2.2",
+        action: Action::UpTo(MANY, |scope, words| scope.access()?.deny(words)),
+    },
+    Entry {
+        name: "Satisfy",
+        syntax: "all",
+        default: None,
+        contexts: PLACES,
+        help: "all is what this program does: Allow and Deny have to permit, and Require too",
+        action: Action::UpTo(MANY, |scope, words| scope.access()?.satisfy(words)),
+    },
+    // ---- other proxies in front --------------------------------------------------------------------------------
+    Entry {
+        name: "RemoteIPHeader",
+        syntax: "field",
+        default: None,
+        contexts: BOTH,
+        help: "the field in which trusted proxies name the client, such as X-Forwarded-For",
+        action: Action::One(remote_ip::header),
+    },
+    Entry {
+        name: "RemoteIPProxiesHeader",
+        syntax: "field",
+        default: None,
+        contexts: BOTH,
+        help: "the field in which the backend learns of the proxies that vouched for the client",
+        action: Action::One(remote_ip::proxies_header),
+    },
+    Entry {
+        name: "RemoteIPInternalProxy",
+        syntax: "network ...",
+        default: None,
+        contexts: BOTH,
+        help: "proxies that are trusted in all that they say",
+        action: Action::UpTo(MANY, |scope, words| {
+            remote_ip::proxies(scope, words, Trust::Internal)
+        }),
+    },
+    Entry {
+        name: "RemoteIPInternalProxyList",
+        syntax: "file",
+        default: None,
+        contexts: BOTH,
+        help: "a file of such proxies",
+        action: Action::One(|scope, path| remote_ip::list(scope, path, Trust::Internal)),
+    },
+    Entry {
+        name: "RemoteIPTrustedProxy",
+        syntax: "network ...",
+        default: None,
+        contexts: BOTH,
+        help: "proxies that are trusted, except for addresses of private networks",
+        action: Action::UpTo(MANY, |scope, words| {
+            remote_ip::proxies(scope, words, Trust::External)
+        }),
+    },
+    Entry {
+        name: "RemoteIPTrustedProxyList",
+        syntax: "file",
+        default: None,
+        contexts: BOTH,
+        help: "a file of such proxies",
+        action: Action::One(|scope, path| remote_ip::list(scope, path, Trust::External)),
+    },
+    Entry {
+        name: "UseCanonicalName",
+        syntax: "On|Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "whether redirections and SERVER_NAME say ServerName, or the name in Host",
+        action: Action::One(|scope, text| {
+            scope.host.canonical_name = CanonicalName::parse(text)?;
+            Ok(())
+        }),
     },
     // ---- tunnels -----------------------------------------------------------------------------------------------
     Entry {
@@ -541,7 +678,9 @@ pub const TABLE: &[Entry] = &[
         contexts: BOTH,
         help: "the name of a host, for X-Forwarded-Server and logs; unset: the machine's; scheme and port have no effect",
         action: Action::One(|scope, text| {
-            scope.host.server_name = Some(value::server_name(text)?.to_owned());
+            let (name, port) = value::server_name(text)?;
+            scope.host.server_name = Some(name.to_owned());
+            scope.host.server_port = port;
             Ok(())
         }),
     },

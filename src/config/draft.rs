@@ -12,12 +12,14 @@ use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as Se
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, BackendTls, Config, ConfigError, HeaderTimeout, HostAddress, Listen, LogTarget,
-    Sources, VirtualHost, names, value,
+    Sources, VirtualHost, names, remote_ip, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
 use crate::route::Router;
+use crate::route::access;
 use crate::route::backend::Parameters;
+use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, Settings};
 use crate::route::url::{BackendUrl, Slashes};
 use std::path::{Path, PathBuf};
@@ -48,6 +50,9 @@ pub(super) struct HostDraft {
     pub(super) header_timeout: HeaderTimeout,
     pub(super) timeout: Duration,
     pub(super) proxy_timeout: Option<Duration>,
+    pub(super) server_port: Option<u16>,
+    pub(super) canonical_name: CanonicalName,
+    pub(super) remote_ip: remote_ip::Draft,
     pub(super) slashes: Slashes,
     pub(super) settings: Settings,
     pub(super) proxy_protocol: proxy_protocol::Draft,
@@ -111,6 +116,14 @@ impl Scope<'_> {
         self.findings.note(self.at, self.directive, text);
     }
 
+    /// The rules of access of the section, where alone they may stand.
+    pub(super) fn access(&mut self) -> Result<&mut access::Builder, String> {
+        let section = self.section.as_mut();
+        let section =
+            section.ok_or_else(|| "not allowed outside of <Location> and <Proxy>".to_owned())?;
+        Ok(&mut section.access)
+    }
+
     /// A setting of the section, or of the host outside of sections.
     pub(super) fn change(&mut self, change: Change) {
         match &mut self.section {
@@ -170,6 +183,8 @@ pub(super) fn resolve(
         let addresses = walk.addresses(section);
         let mut host = HostDraft {
             server_name: None,
+            server_port: None,
+            remote_ip: main.remote_ip.inherited(),
             logs: Vec::new(),
             rewrite: RewriteDraft::default(),
             ..main.clone()
@@ -284,6 +299,11 @@ impl Walk<'_> {
                         Some((name, Action::Section(SectionKind::Place(kind)))) => {
                             self.place(name, kind, section, host);
                         }
+                        Some((name, Action::Section(SectionKind::Access(kind)))) => {
+                            if let Some(inside) = inside.as_deref_mut() {
+                                self.access(name, kind, section, context, host, inside);
+                            }
+                        }
                         Some((name, Action::Section(SectionKind::Files))) => {
                             let text = "nothing in it has an effect: this program serves no files";
                             self.findings.note(&section.origin, name, text);
@@ -294,6 +314,26 @@ impl Walk<'_> {
             }
         }
         hosts
+    }
+
+    /// A `<RequireAll>`, or one of its kind.
+    fn access(
+        &mut self,
+        name: &'static str,
+        kind: access::Kind,
+        section: &Section,
+        context: Context,
+        host: &mut HostDraft,
+        inside: &mut SectionDraft,
+    ) {
+        let at = &section.origin;
+        if let Err(problem) = inside.access.open(kind) {
+            self.findings.error(at, name, problem);
+        }
+        self.items(&section.body, context, host, Some(&mut *inside));
+        if let Err(problem) = inside.access.close() {
+            self.findings.error(at, name, problem);
+        }
     }
 
     /// A `<Location>` or `<Proxy>` with what is in it.
@@ -502,6 +542,9 @@ impl Walk<'_> {
         let router = draft.router(main);
         Arc::new(VirtualHost {
             server_name: draft.server_name.as_deref().unwrap_or(main_name).into(),
+            server_port: draft.server_port,
+            canonical_name: draft.canonical_name,
+            remote_ip: draft.remote_ip.resolve(&mut self.findings),
             names,
             addresses,
             origin,

@@ -92,9 +92,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "this program gives no answers of its own but errors; leave redirects and pages to another server",
     ),
     (
-        "Require Order Allow Deny Satisfy <RequireAny> <RequireAll> <RequireNone> AuthType AuthName AuthUserFile \
-         AuthGroupFile AuthBasicProvider <Limit> <LimitExcept>",
-        "access control is not supported by this version; let the backend or a firewall decide who may connect",
+        "AuthType AuthName AuthUserFile AuthGroupFile AuthBasicProvider AuthMerging <Limit> <LimitExcept>",
+        "clients are not asked for passwords; Require can permit by address, method and environment",
     ),
     (
         "SetEnv SetEnvIf SetEnvIfNoCase PassEnv UnsetEnv BrowserMatch",
@@ -142,7 +141,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "a request with a body is refused in any case; remove the line",
     ),
     (
-        "HostnameLookups IdentityCheck UseCanonicalName UseCanonicalPhysicalPort ServerPath TraceEnable ContentDigest ExtendedStatus",
+        "HostnameLookups IdentityCheck UseCanonicalPhysicalPort ServerPath TraceEnable ContentDigest ExtendedStatus",
         "it has no meaning in this program; remove the line",
     ),
     (
@@ -152,10 +151,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     (
         "HttpProtocolOptions Protocols ProtocolsHonorOrder MergeSlashes StrictHostCheck",
         "not supported by this version: HTTP/1.1 is always read strictly; remove the line",
-    ),
-    (
-        "RemoteIPHeader RemoteIPTrustedProxy RemoteIPInternalProxy",
-        "not supported by this version; the client's address is that of its connection",
     ),
     (
         "NameVirtualHost",

@@ -4,6 +4,7 @@
 use super::findings::Origin;
 use super::parameters;
 use super::proxy_pass::{MappingDraft, check_tls};
+use crate::route::access::{self, Access};
 use crate::route::backend::Parameters;
 use crate::route::location::Location;
 use crate::route::pattern::{Case, Pattern, Subject};
@@ -30,6 +31,7 @@ pub(super) struct Section {
     pub(super) name: String,
     pub(super) at: Origin,
     pub(super) changes: Vec<Change>,
+    pub(super) access: access::Builder,
     pub(super) mapping: Option<MappingDraft>,
     pub(super) parameters: Parameters,
 }
@@ -131,6 +133,7 @@ impl Section {
             name: format!("<{title} {text:?}>"),
             at: at.clone(),
             changes: Vec::new(),
+            access: Access::builder(),
             mapping: None,
             parameters,
         })
@@ -162,7 +165,11 @@ impl Section {
         matches!(self.scope, Applies::Backend(Which::Url(_)))
     }
 
-    pub(super) fn finish(self) -> Finished {
+    pub(super) fn finish(mut self) -> Finished {
+        let access = self.access.finish();
+        if !access.is_empty() {
+            self.changes.push(Change::Access(access));
+        }
         match self.scope {
             Applies::Path { place, .. } => Finished::Location(Arc::new(LocationDraft {
                 place,

@@ -205,6 +205,7 @@ impl fmt::Display for Change {
         match self {
             Self::PreserveHost(on) => write!(f, "preserve host {}", on_off(*on)),
             Self::AddHeaders(on) => write!(f, "add headers {}", on_off(*on)),
+            Self::Access(_) => write!(f, "rules of access"),
             Self::Via(via) => write!(f, "via {via:?}"),
             Self::RequestHeader(edit) => write!(f, "request header {edit}"),
             Self::Header(edit) => write!(f, "header {edit}"),

@@ -183,14 +183,15 @@ fn ip_address(text: &str) -> Result<Option<IpAddr>, String> {
     }
 }
 
-/// The host of a `ServerName`: `host[:port]`, also with a scheme before it; an IPv6 address without its brackets.
+/// The host and the port of a `ServerName`: `host[:port]`, also with a scheme before it; an IPv6 address without its
+/// brackets.
 ///
 /// # Errors
 /// What is no host name and no IP address; a port that is none.
-pub fn server_name(text: &str) -> Result<&str, String> {
+pub fn server_name(text: &str) -> Result<(&str, Option<u16>), String> {
     let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
     match Authority::parse(authority.as_bytes()) {
-        Ok(authority) => Ok(authority.host),
+        Ok(authority) => Ok((authority.host, authority.port)),
         Err(cause) => Err(format!(
             "\"{text}\": {cause}; expected a host such as ws.example.org or ws.example.org:8080"
         )),
@@ -344,15 +345,15 @@ mod tests {
     }
 
     #[test]
-    fn a_server_name_is_a_host_with_an_idle_scheme_and_port() {
-        for (text, host) in [
-            ("a.example", "a.example"),
-            ("a.example:8080", "a.example"),
-            ("https://a_b.example:443", "a_b.example"),
-            ("[::1]:80", "::1"),
-            ("127.0.0.1", "127.0.0.1"),
+    fn a_server_name_is_a_host_and_perhaps_a_port_with_an_idle_scheme() {
+        for (text, host, port) in [
+            ("a.example", "a.example", None),
+            ("a.example:8080", "a.example", Some(8080)),
+            ("https://a_b.example:443", "a_b.example", Some(443)),
+            ("[::1]:80", "::1", Some(80)),
+            ("127.0.0.1", "127.0.0.1", None),
         ] {
-            assert_eq!(server_name(text), Ok(host), "{text}");
+            assert_eq!(server_name(text), Ok((host, port)), "{text}");
         }
         for text in [
             "",

@@ -229,6 +229,7 @@ impl Whom {
 mod tests {
     use super::builder::tests::take;
     use super::*;
+    use crate::route::own_name::OwnName;
     use std::net::SocketAddr;
 
     /// The rules of these lines, between which stands "; ".
@@ -249,6 +250,10 @@ mod tests {
             local: address("198.51.100.1"),
             is_secure: false,
             server_name: "",
+            own_name: OwnName {
+                name: "",
+                port: None,
+            },
             unix_seconds: 0,
         };
         let mut environment = Environment::default();

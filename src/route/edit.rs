@@ -286,6 +286,7 @@ mod tests {
     use super::*;
     use crate::http::head::{Limits, RequestHead};
     use crate::http::noise::Noise;
+    use crate::route::own_name::OwnName;
     use std::net::SocketAddr;
     use std::time::UNIX_EPOCH;
 
@@ -325,6 +326,10 @@ mod tests {
             local: SocketAddr::from(([10, 0, 0, 2], 8080)),
             is_secure: false,
             server_name: "www.example",
+            own_name: OwnName {
+                name: "www.example",
+                port: None,
+            },
             unix_seconds: 1,
         }
     }

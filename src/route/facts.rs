@@ -1,5 +1,6 @@
 //! What is known of a request beside its head: where it came from, and how.
 
+use super::own_name::OwnName;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,8 +16,10 @@ pub struct Facts<'a> {
     pub local: SocketAddr,
     /// Whether the client speaks TLS to us.
     pub is_secure: bool,
-    /// The name of the virtual host, in one of the ways of `UseCanonicalName`.
+    /// The name of the virtual host in the configuration.
     pub server_name: &'a str,
+    /// What this server calls itself towards the client, in one of the ways of `UseCanonicalName`.
+    pub own_name: OwnName<'a>,
     /// The time, in seconds since 1970 began (UTC).
     pub unix_seconds: u64,
 }
@@ -85,7 +88,7 @@ impl Facts<'_> {
             Fact::ServerAddr => address(self.local),
             // httpd: the one in the client's Host, if UseCanonicalPhysicalPort is Off: whatever the client likes.
             Fact::ServerPort => self.local.port().to_string().into(),
-            Fact::ServerName => self.server_name.into(),
+            Fact::ServerName => self.own_name.name.into(),
         }
     }
 }
@@ -106,6 +109,10 @@ mod tests {
             local: "[2001:db8::1]:80".parse().unwrap(),
             is_secure: false,
             server_name: "www.example",
+            own_name: OwnName {
+                name: "www.example",
+                port: None,
+            },
             unix_seconds: 0,
         };
         for (name, value) in [

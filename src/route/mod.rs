@@ -196,6 +196,13 @@ impl Router {
                 decision.settings.to_mut().apply(change);
             }
         }
+        // httpd: asks before it finds that there is nothing, so nobody learns what is there.
+        let access = &decision.settings.access;
+        if !access.permits(facts, &decision.environment, head.method()) {
+            let client = facts.client.ip().to_canonical();
+            let why = format!("Require, or Allow and Deny, do not permit {client}");
+            return Err(Refusal::new(Id::Denied, why));
+        }
         route?.ok_or_else(|| {
             let path = path.escape_ascii();
             Refusal::new(Id::NotMapped, format!("nothing is mapped at \"{path}\""))
@@ -297,6 +304,7 @@ mod tests {
     use super::url::BackendUrl;
     use super::*;
     use crate::http::head::Limits;
+    use crate::route::own_name::OwnName;
 
     fn proxy(url: &str) -> Proxy {
         Proxy {
@@ -345,6 +353,10 @@ mod tests {
             local: "192.0.2.2:80".parse().unwrap(),
             is_secure: false,
             server_name: "a",
+            own_name: OwnName {
+                name: "a",
+                port: None,
+            },
             unix_seconds: 0,
         };
         router.route(&head, &facts, told)

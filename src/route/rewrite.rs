@@ -425,6 +425,7 @@ mod tests {
     use super::*;
     use crate::http::head::Limits;
     use crate::http::noise::Noise;
+    use crate::route::own_name::OwnName;
 
     fn review() -> Review<'static> {
         Review {
@@ -478,6 +479,10 @@ mod tests {
             local: "192.0.2.2:8443".parse().unwrap(),
             is_secure: false,
             server_name: "a",
+            own_name: OwnName {
+                name: "a",
+                port: Some(8080),
+            },
             unix_seconds: 951_782_405,
         };
         let (path, query) = match head.target().split_once('?') {
@@ -1034,13 +1039,14 @@ mod tests {
         let mut noise = Noise::new(0x5eed_0007);
         let likely = b"%{}$[],=!:\\|?#/ -()eR1\"";
         for _ in 0..20_000 {
-            let sample: &[u8] = noise.pick(&[
-                &b"rule ^/(a) ws://b:9$1/%{ENV:x}?$0 [P,NE,QSA,B=/]"[..],
+            let samples: [&[u8]; 4] = [
+                b"rule ^/(a) ws://b:9$1/%{ENV:x}?$0 [P,NE,QSA,B=/]",
                 b"rule !^/ %{REQUEST_SCHEME}://%{HTTP_HOST}/x%{REQUEST_URI} [R=301,E=a:$1,S=2]",
                 b"rule ^/ unix:/run/a|ws://b$1 [P]",
                 b"cond %{HTTP:A}$1%1 !-ge5 [NC,OR]",
-            ]);
-            let line = noise.mangle(sample, likely);
+            ];
+            let line = noise.pick(&samples).to_vec();
+            let line = noise.mangle(&line, likely);
             let line = String::from_utf8_lossy(&line);
             let (rules, _) = read(&line);
             if line.bytes().all(|byte| byte != b'\n') && !rules.rules.is_empty() {

@@ -1,6 +1,7 @@
 //! What the configuration says about a request once its path and its backend are known: the virtual host's settings, with
 //! the changes of each `<Proxy>` and `<Location>` that applies, in this order.
 
+use super::access::Access;
 use super::edit::HeaderEdit;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ pub struct Settings {
     pub preserve_host: bool,
     /// `ProxyAddHeaders`
     pub add_headers: bool,
+    /// `Require`, `Order`, `Allow` and `Deny`
+    pub access: Access,
     /// `ProxyVia`
     pub via: Via,
     /// `RequestHeader`, in the order of the lines.
@@ -49,6 +52,8 @@ pub enum Change {
     PreserveHost(bool),
     /// [`Settings::add_headers`]
     AddHeaders(bool),
+    /// [`Settings::access`], all lines of a section together.
+    Access(Access),
     /// [`Settings::via`]
     Via(Via),
     /// One more of [`Settings::request_edits`].
@@ -71,6 +76,7 @@ impl Settings {
         match change {
             Change::PreserveHost(on) => self.preserve_host = *on,
             Change::AddHeaders(on) => self.add_headers = *on,
+            Change::Access(access) => self.access = access.over(&self.access),
             Change::Via(via) => self.via = *via,
             Change::RequestHeader(edit) => self.request_edits.push(Arc::clone(edit)),
             Change::Header(edit) => self.answer_edits.push(Arc::clone(edit)),

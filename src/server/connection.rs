@@ -253,7 +253,21 @@ impl<'a> Visit<'a> {
     /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
     fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
         let site = self.site;
-        let decision = site.host.router.route(head, &self.facts(), &mut |_| ());
+        if let Some(remote_ip) = &site.host.remote_ip {
+            let asking = self.transaction.client;
+            let found = remote_ip.client(asking, &head.headers);
+            remote_ip.rewrite(&found, asking, &mut head.headers);
+            self.transaction.client = found.client;
+        }
+        let facts = self.facts();
+        let host = head.headers.first("Host");
+        let facts = Facts {
+            own_name: site
+                .host
+                .own_name(host, facts.local.port(), facts.is_secure),
+            ..facts
+        };
+        let decision = site.host.router.route(head, &facts, &mut |_| ());
         self.settings = decision.settings;
         self.environment = decision.environment;
         let route = decision.outcome?;
@@ -288,6 +302,10 @@ impl<'a> Visit<'a> {
             local: self.transaction.local,
             is_secure: false,
             server_name: &self.site.host.server_name,
+            own_name: self
+                .site
+                .host
+                .own_name(None, self.transaction.local.port(), false),
             unix_seconds: unix_seconds(),
         }
     }

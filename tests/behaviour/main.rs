@@ -7,6 +7,7 @@
 //! | `routing` | which request meets which backend URL |
 //! | `rewrite` | rules: their flags, and what no request may make of them |
 //! | `backend_parameters` | what is set for single backends |
+//! | `access` | who may connect, and who it is that connects |
 //! | `headers` | the heads as the other side sees them, to the byte |
 //! | `unix_backends` | backends at Unix sockets |
 //! | `proxy_protocol` | PROXY headers in front of requests |
@@ -39,6 +40,7 @@
     reason = "a test binary exports nothing"
 )]
 
+mod access;
 mod access_log;
 mod backend_parameters;
 mod backpressure;

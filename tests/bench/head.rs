@@ -11,6 +11,7 @@ use proxy_wstunnel::http::head::{Limits, RequestHead, ResponseHead};
 use proxy_wstunnel::route::edit::{Circumstances, HeaderEdit, Target};
 use proxy_wstunnel::route::environment::Environment;
 use proxy_wstunnel::route::facts::Facts;
+use proxy_wstunnel::route::own_name::OwnName;
 use proxy_wstunnel::route::settings::Via;
 use proxy_wstunnel::route::url::BackendUrl;
 use std::sync::Arc;
@@ -142,6 +143,10 @@ fn forward_edited(bencher: Bencher<'_, '_>, edits: &[Arc<HeaderEdit>]) {
                 local: address,
                 is_secure: false,
                 server_name: "front.example",
+                own_name: OwnName {
+                    name: "front.example",
+                    port: None,
+                },
                 unix_seconds: 0,
             },
             environment: &Environment::default(),

@@ -9,6 +9,7 @@ use proxy_wstunnel::config::{self, Config, Files, Sources};
 use proxy_wstunnel::http::head::{Limits, RequestHead};
 use proxy_wstunnel::route::Decision;
 use proxy_wstunnel::route::facts::Facts;
+use proxy_wstunnel::route::own_name::OwnName;
 use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
@@ -105,6 +106,10 @@ fn decide<'a>(config: &'a Config, head: &RequestHead) -> Decision<'a> {
         local,
         is_secure: false,
         server_name: &host.server_name,
+        own_name: OwnName {
+            name: &host.server_name,
+            port: None,
+        },
         unix_seconds: 0,
     };
     host.router.route(head, &facts, &mut |_| ())

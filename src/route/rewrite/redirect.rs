@@ -7,7 +7,6 @@ use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::ids::Id;
 use crate::route::facts::Fact;
-use crate::route::own_name::{CanonicalName, Configured};
 use crate::route::url::{KEPT_SLASH, encode, push_escape};
 
 /// The scheme that a substitution begins with.
@@ -59,14 +58,7 @@ impl Scheme {
 
 /// Scheme, host and port of a redirection to a path of this very host: the name that the client has for it.
 pub(super) fn own_origin(values: &Values<'_>) -> String {
-    let facts = values.facts;
-    let configured = Configured {
-        name: facts.server_name,
-        port: None,
-    };
-    let host = values.head.headers.first("Host");
-    let own = CanonicalName::Off.of(configured, host, facts.local.port(), facts.is_secure);
-    format!("{}://{own}", own_scheme(values))
+    format!("{}://{}", own_scheme(values), values.facts.own_name)
 }
 
 fn own_scheme(values: &Values<'_>) -> &'static str {
