@@ -106,8 +106,8 @@ impl Config {
     }
 
     /// Chooses the host that serves a request: by the address that was connected to, then by the name in `Host` (its port
-    /// does not count), then the first of that address. Source: httpd server/vhost.c `ap_update_vhost_given_ip`,
-    /// `check_hostalias`.
+    /// does not count), then the first of that address. A name with wildcards counts as much as one without. Source:
+    /// httpd server/vhost.c `ap_update_vhost_given_ip`, `check_hostalias`.
     #[must_use]
     pub fn host_for(&self, local: SocketAddr, host: Option<&[u8]>) -> &Arc<VirtualHost> {
         let fits = |candidate: &VirtualHost| {
@@ -121,7 +121,6 @@ impl Config {
         let by_name = host.and_then(bare_host).and_then(|name| {
             candidates()
                 .find(|host| host.is_called(name))
-                .or_else(|| candidates().find(|host| host.is_like(name)))
                 .or_else(|| candidates().find(|host| host.is_at(name)))
         });
         by_name
@@ -246,12 +245,8 @@ impl VirtualHost {
     }
 
     fn is_called(&self, name: &str) -> bool {
-        self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
-    }
-
-    fn is_like(&self, name: &str) -> bool {
-        let like = |own: &String| wildcard_match(own.as_bytes(), name.as_bytes());
-        self.names.iter().any(like)
+        let called = |own: &String| wildcard_match(own.as_bytes(), name.as_bytes());
+        self.names.iter().any(called)
     }
 
     /// Whether `name` is an address that the section names.
@@ -651,8 +646,9 @@ mod tests {
             ("1.2.3.4:80", Some("SECOND.example:8080"), "second.example"),
             ("1.2.3.4:80", Some("second.example."), "second.example"),
             ("1.2.3.4:80", Some("a.wild.example"), "second.example"),
-            // A name in full counts before a wildcard that stands before it.
-            ("1.2.3.4:80", Some("sub.wild.example"), "third.example"),
+            // A name in full counts no more than a wildcard that stands before it.
+            ("1.2.3.4:80", Some("sub.wild.example"), "second.example"),
+            ("1.2.3.4:80", Some("third.example"), "third.example"),
             ("1.2.3.4:80", Some("b2"), "second.example"),
             ("1.2.3.4:80", Some("unknown.example"), "first.example"),
             ("1.2.3.4:80", Some("main.example"), "first.example"),

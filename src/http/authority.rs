@@ -62,6 +62,10 @@ fn check_name(host: &str) -> Result<(), AuthorityError> {
     if !host.bytes().all(allowed) {
         return Err(AuthorityError::Character);
     }
+    // No resolver knows such a name, and a wildcard of ServerAlias would.
+    if host.contains("..") {
+        return Err(AuthorityError::Label);
+    }
     // Resolvers take "127.1" or "2130706433" for addresses; those who compare names do not.
     let numeric = host
         .bytes()
@@ -94,6 +98,8 @@ pub enum AuthorityError {
     Address,
     /// A character that occurs in no host name.
     Character,
+    /// Two dots in a row.
+    Label,
     /// Not a number from 1 to 65535.
     Port,
 }
@@ -106,6 +112,7 @@ impl fmt::Display for AuthorityError {
             Self::Zone => "it holds an IPv6 zone (\"%\")",
             Self::Address => "the host is not a valid IP address",
             Self::Character => "the host holds a character that no host name has",
+            Self::Label => "the host has two dots in a row",
             Self::Port => "the port is not a number from 1 to 65535",
         })
     }
@@ -152,7 +159,9 @@ mod tests {
             ("127.1", Address),
             ("2130706433", Address),
             ("256.0.0.1", Address),
-            ("..", Address),
+            ("..", Label),
+            ("a..example", Label),
+            ("1..2", Label),
             ("a b", Character),
             ("a,b", Character),
             ("a/b", Character),

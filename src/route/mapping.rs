@@ -131,8 +131,13 @@ impl Proxy {
     fn raw_target(&self, place: &Place, asked: &Asked<'_>) -> Result<Option<String>, Refusal> {
         let url = &self.backend.url;
         match place {
-            Place::Prefix(prefix) => Ok(place::behind_in_raw(prefix, asked.raw)
-                .map(|rest| url.raw_target(rest, asked.query))),
+            Place::Prefix(prefix) => {
+                let rest = place::behind(prefix, asked.raw.as_bytes());
+                let rest = rest.and_then(|rest| asked.raw.get(asked.raw.len() - rest.len()..));
+                // The prefix has a slash where the client wrote several.
+                let rest = rest.filter(|rest| !(prefix.ends_with('/') && rest.starts_with('/')));
+                Ok(rest.map(|rest| url.raw_target(rest, asked.query)))
+            }
             Place::Pattern(pattern) => {
                 let raw = Subject::new(asked.raw.as_bytes());
                 let Some(captures) = pattern.find(&raw) else {

@@ -149,18 +149,6 @@ pub fn behind<'p>(prefix: &str, path: &'p [u8]) -> Option<&'p [u8]> {
     (prefix.ends_with('/') || matches!(rest, [] | [b'/', ..])).then_some(rest)
 }
 
-/// As [`behind`], for a path as the client wrote it: a run of slashes there counts as one.
-pub fn behind_in_raw<'p>(prefix: &str, raw: &'p str) -> Option<&'p str> {
-    let mut rest = raw;
-    for c in prefix.chars() {
-        rest = rest.strip_prefix(c)?;
-        if c == '/' {
-            rest = rest.trim_start_matches('/');
-        }
-    }
-    (prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/')).then_some(rest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +173,6 @@ mod tests {
         ] {
             let found = behind(prefix, path.as_bytes());
             assert_eq!(found, rest.map(str::as_bytes), "{prefix} {path}");
-            assert_eq!(behind_in_raw(prefix, path), rest, "{prefix} {path}");
         }
     }
 
@@ -196,14 +183,6 @@ mod tests {
         }
         assert!(Place::below("a").is_err());
         assert!(Place::below("").is_err());
-        for (prefix, raw, rest) in [
-            ("/a/b", "/a///b", Some("")),
-            ("/a/b", "//a//b//c", Some("//c")),
-            ("/a/", "/a//x", Some("x")),
-            ("/a/", "/a", None),
-        ] {
-            assert_eq!(behind_in_raw(prefix, raw), rest, "{prefix} {raw}");
-        }
     }
 
     #[test]

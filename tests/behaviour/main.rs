@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `handshake` | what has to be asked and answered before a tunnel begins; answers that are none |
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
+//! | `routes` | the table of requests in `tests/data/routes`, also through Apache's httpd |
 //! | `routing` | which request meets which backend URL |
 //! | `rewrite` | rules: their flags, and what no request may make of them |
 //! | `backend_parameters` | what is set for single backends |
@@ -60,6 +61,7 @@ mod man_pages;
 mod proxy_protocol;
 mod refusals;
 mod rewrite;
+mod routes;
 mod routing;
 mod scale;
 mod support;

@@ -2,7 +2,7 @@
 
 use crate::support::client::request;
 use crate::support::wire::End;
-use crate::support::{Backend, Client, Proxy, tree};
+use crate::support::{Backend, Client, Proxy, tree, unescape};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -107,37 +107,6 @@ fn parse(text: &str) -> Vec<Case> {
         }
     }
     cases
-}
-
-/// `\r \n \t \0 \\ \xHH`, and `\{text*count}`.
-fn unescape(text: &str, bytes: &mut Vec<u8>) {
-    let mut rest = text;
-    while let Some((plain, escaped)) = rest.split_once('\\') {
-        bytes.extend_from_slice(plain.as_bytes());
-        let (kind, after) = escaped.split_at(1);
-        rest = after;
-        match kind {
-            "r" => bytes.push(b'\r'),
-            "n" => bytes.push(b'\n'),
-            "t" => bytes.push(b'\t'),
-            "0" => bytes.push(0),
-            "\\" => bytes.push(b'\\'),
-            "x" => {
-                bytes.push(u8::from_str_radix(&after[..2], 16).expect(text));
-                rest = &after[2..];
-            }
-            "{" => {
-                let (inside, after) = after.split_once('}').expect(text);
-                let (unit, count) = inside.rsplit_once('*').expect(text);
-                let mut once = Vec::new();
-                unescape(unit, &mut once);
-                bytes.extend(once.repeat(count.parse().expect(text)));
-                rest = after;
-            }
-            _ => panic!("an unknown escape in {text}"),
-        }
-    }
-    bytes.extend_from_slice(rest.as_bytes());
 }
 
 #[test]

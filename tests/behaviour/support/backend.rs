@@ -71,6 +71,18 @@ impl Backend {
         Self::serving(place, connections, script)
     }
 
+    /// As [`Backend::serve`], on this address.
+    pub fn serve_on(ip: IpAddr, script: impl Fn(Wire) + Send + Sync + 'static) -> Self {
+        let (place, connections) = tcp(ip);
+        Self::serving(place, connections, move |tcp| script(Wire::new(tcp)))
+    }
+
+    /// As [`Backend::serve`], at a Unix socket.
+    pub fn serve_unix(path: &Path, script: impl Fn(Wire) + Send + Sync + 'static) -> Self {
+        let (place, connections) = unix(path);
+        Self::serving(place, connections, move |socket| script(Wire::new(socket)))
+    }
+
     fn serving(
         place: Place,
         connections: Connections,
@@ -186,12 +198,7 @@ impl Backend {
     /// Fails if anybody has connected that the test did not take: a connection of our own must be the next.
     #[track_caller]
     pub fn expect_untouched(&self) {
-        let ours: OwnedFd = match &self.place {
-            Place::Tcp(address) => TcpStream::connect(address).map(Into::into),
-            Place::Unix(path) => UnixStream::connect(path).map(Into::into),
-        }
-        .expect("to connect to the backend");
-        let mut ours = TcpStream::from(ours);
+        let mut ours = self.connect();
         ours.write_all(OURS).unwrap();
         let mut first = [0; OURS.len()];
         let read = self.accept().read(&mut first).unwrap_or(0);
@@ -200,6 +207,25 @@ impl Backend {
             OURS,
             "the proxy has connected to the backend"
         );
+    }
+
+    /// Sends these bytes in a connection of our own, and waits for the first byte of an answer: whoever connected before is
+    /// counted by then.
+    #[track_caller]
+    pub fn greet(&self, bytes: &str) {
+        let mut ours = Wire::new(self.connect());
+        ours.send(bytes);
+        ours.receive(1);
+    }
+
+    #[track_caller]
+    fn connect(&self) -> TcpStream {
+        let ours: OwnedFd = match &self.place {
+            Place::Tcp(address) => TcpStream::connect(address).map(Into::into),
+            Place::Unix(path) => UnixStream::connect(path).map(Into::into),
+        }
+        .expect("to connect to the backend");
+        ours.into()
     }
 }
 

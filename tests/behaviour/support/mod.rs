@@ -5,6 +5,8 @@ pub mod backend;
 pub mod certs;
 pub mod cgroup;
 pub mod client;
+pub mod httpd;
+pub mod port;
 pub mod proxy;
 pub mod strace;
 pub mod wire;
@@ -13,6 +15,8 @@ pub use backend::Backend;
 #[cfg(feature = "tls")]
 pub use certs::Certs;
 pub use client::Client;
+pub use httpd::Httpd;
+pub use port::Port;
 pub use proxy::Proxy;
 pub use wire::Wire;
 
@@ -125,13 +129,18 @@ pub struct TempDir(PathBuf);
 
 impl TempDir {
     pub fn new() -> Self {
+        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// One in another place than where those of tests are.
+    pub fn below(place: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "behaviour-{}-{}",
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = place.join(name);
         std::fs::create_dir_all(&path).expect("a directory for the test");
         Self(path)
     }
@@ -172,4 +181,35 @@ pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// Appends a text of the tables in `tests/data` as the bytes that it stands for: `\r \n \t \0 \\ \xHH`, and `\{text*count}`.
+pub fn unescape(text: &str, bytes: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        bytes.extend_from_slice(plain.as_bytes());
+        let (kind, after) = escaped.split_at(1);
+        rest = after;
+        match kind {
+            "r" => bytes.push(b'\r'),
+            "n" => bytes.push(b'\n'),
+            "t" => bytes.push(b'\t'),
+            "0" => bytes.push(0),
+            "\\" => bytes.push(b'\\'),
+            "x" => {
+                bytes.push(u8::from_str_radix(&after[..2], 16).expect(text));
+                rest = &after[2..];
+            }
+            "{" => {
+                let (inside, after) = after.split_once('}').expect(text);
+                let (unit, count) = inside.rsplit_once('*').expect(text);
+                let mut once = Vec::new();
+                unescape(unit, &mut once);
+                bytes.extend(once.repeat(count.parse().expect(text)));
+                rest = after;
+            }
+            _ => panic!("an unknown escape in {text}"),
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
 }
