@@ -85,6 +85,20 @@ fn a_rule_comes_before_the_mappings_and_leads_where_its_text_says() {
 }
 
 #[test]
+fn a_rule_may_lead_to_a_unix_socket() {
+    let directory = TempDir::new();
+    let backend = Backend::listen_unix(&directory.path().join("app.sock"));
+    let config = "RewriteEngine On\nRewriteRule ^/(.*) unix:app.sock|ws://localhost/base/$1 [P]\n";
+    let root = format!("ServerRoot {:?}\n{config}", directory.path());
+    let proxy = Proxy::start(root);
+    let mut client = Client::asking(&proxy, "/a?b");
+    let mut peer = backend.accept();
+    assert!(peer.head().starts_with("GET /base/a?b HTTP/1.1\r\n"));
+    peer.send(switch_with(""));
+    client.switched();
+}
+
+#[test]
 fn a_rule_with_pt_goes_on_to_the_mappings_and_one_without_leads_to_a_file() {
     holds(
         "RewriteRule ^/old/(.*) /new/$1 [PT]\nRewriteRule ^/file /new [L]\nProxyPass /new WS/n",

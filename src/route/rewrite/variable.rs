@@ -119,7 +119,7 @@ const UNSUPPORTED_PREFIXES: &[(&str, &str)] = &[
 impl Variable {
     /// Finds a variable by what stands in the braces, in any case.
     // httpd: takes an unknown name for an empty text, so that a misspelled condition is silently true or false.
-    pub(super) fn parse(name: &str, review: &Review) -> Result<Self, String> {
+    pub(super) fn parse(name: &str, review: &Review<'_>) -> Result<Self, String> {
         let behind = |prefix: &str| {
             let (start, rest) = name.split_at_checked(prefix.len())?;
             start.eq_ignore_ascii_case(prefix).then_some(rest)
