@@ -690,7 +690,7 @@ pub const TABLE: &[Entry] = &[
         syntax: "[scheme://]host[:port]",
         default: None,
         contexts: BOTH,
-        help: "the name of a host, for X-Forwarded-Server and logs; unset: the machine's; scheme and port have no effect",
+        help: "the name of a host, for X-Forwarded-Server and logs; unset: the machine's; the scheme has no effect",
         action: Action::One(|scope, text| {
             let (name, port) = value::server_name(text)?;
             scope.host.server_name = Some(name.to_owned());
