@@ -10,7 +10,7 @@ use argh::FromArgs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -177,12 +177,11 @@ impl Options {
             }
             return Ok(None);
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Some(Question {
             request_line,
             fields: self.header.clone(),
             client: self.client.unwrap_or(Ipv4Addr::LOCALHOST.into()),
-            unix_seconds: now.unwrap_or_default().as_secs(),
+            at: SystemTime::now(),
         }))
     }
 

@@ -8,10 +8,8 @@ use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
 use crate::http::headers::is_token;
 use crate::ids::Id;
-use crate::route::Route;
-use crate::route::edit::{self, Circumstances};
-use crate::route::facts::Facts;
 use crate::route::settings::Settings;
+use crate::route::{Arrival, Route};
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -25,8 +23,8 @@ pub struct Question {
     pub fields: Vec<String>,
     /// Where it comes from.
     pub client: IpAddr,
-    /// The time, in seconds since 1970 began (UTC).
-    pub unix_seconds: u64,
+    /// When it comes.
+    pub at: SystemTime,
 }
 
 /// What a client sends that opens a WebSocket. Assumed where the question does not say otherwise.
@@ -123,39 +121,22 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     writeln!(out, "  {}  [{}]", host.server_name, host.origin)?;
 
     let peer = SocketAddr::new(question.client, 0);
-    let mut client = peer;
-    if let Some(remote_ip) = &host.remote_ip {
-        let found = remote_ip.client(peer, &head.headers);
-        remote_ip.rewrite(&found, peer, &mut head.headers);
-        client = found.client;
-        writeln!(out, "client\n  {}", client.ip())?;
-    }
-    let host_field = head.headers.first("Host").map(<[u8]>::to_vec);
-    let facts = Facts {
-        client,
+    let mut arrival = Arrival {
+        client: peer,
         peer,
         local,
         is_secure: false,
-        server_name: &host.server_name,
-        own_name: host.own_name(host_field.as_deref(), local.port(), false),
-        unix_seconds: question.unix_seconds,
+        received: question.at,
+        took: Duration::ZERO,
     };
     let mut steps = String::new();
-    let decision = host.router.route(&head, &facts, &mut |step| {
+    let decision = host.router.route(&mut head, &arrival, &mut |step| {
         let _ = writeln!(steps, "  {step}");
     });
     write!(out, "routing\n{steps}")?;
+    arrival.client = decision.client;
     match decision.outcome {
-        Ok(route) => {
-            let about = Circumstances {
-                facts,
-                environment: &decision.environment,
-                received: SystemTime::UNIX_EPOCH + Duration::from_secs(question.unix_seconds),
-                took: Duration::ZERO,
-            };
-            edit::apply(&decision.settings.request_edits, &mut head.headers, &about);
-            write_route(out, host, &decision.settings, &route, &head, &facts)
-        }
+        Ok(route) => write_route(out, host, &decision.settings, &route, &head, &arrival),
         Err(refusal) => write_refusal(out, &refusal),
     }
 }
@@ -181,7 +162,7 @@ fn write_route(
     settings: &Settings,
     route: &Route,
     head: &RequestHead,
-    facts: &Facts<'_>,
+    arrival: &Arrival,
 ) -> fmt::Result {
     let backend = &route.backend;
     let parameters = &backend.parameters;
@@ -205,7 +186,7 @@ fn write_route(
         Ok(asked) => asked,
         Err(refusal) => return write_refusal(out, &refusal),
     };
-    let policy = forward::Policy::new(settings, facts, &backend.url);
+    let policy = forward::Policy::new(settings, &host.server_name, arrival, &backend.url);
     writeln!(out, "the backend is asked")?;
     write_head(
         out,

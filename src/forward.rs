@@ -22,8 +22,8 @@ use crate::handshake::Asked;
 use crate::http::body::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_hop_by_hop};
+use crate::route::Arrival;
 use crate::route::edit::{self, Circumstances, HeaderEdit};
-use crate::route::facts::Facts;
 use crate::route::settings::{Settings, Via};
 use crate::route::url::BackendUrl;
 use std::borrow::Cow;
@@ -51,14 +51,19 @@ pub struct Policy<'a> {
 
 impl<'a> Policy<'a> {
     /// That of a request, once it is known where it goes.
-    pub fn new(settings: &Settings, facts: &Facts<'a>, backend: &'a BackendUrl) -> Self {
+    pub fn new(
+        settings: &Settings,
+        server_name: &'a str,
+        arrival: &Arrival,
+        backend: &'a BackendUrl,
+    ) -> Self {
         Self {
             preserve_host: settings.preserve_host,
             add_headers: settings.add_headers,
-            server_name: facts.server_name,
-            port: facts.unusual_port(),
+            server_name,
+            port: arrival.unusual_port(),
             via: settings.via,
-            client: facts.client.ip(),
+            client: arrival.client.ip(),
             backend,
         }
     }

@@ -136,6 +136,12 @@ pub(super) fn require(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Strin
 
 pub(super) fn request_header(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
     let edit = HeaderEdit::parse(Target::Request, words)?;
+    if let Some(section) = scope.section.as_ref().filter(|_| edit.is_early()) {
+        return Err(format!(
+            "\"early\" holds before it is known whether {} applies; remove it, or move the line out of the section",
+            section.name
+        ));
+    }
     if edit.is_of_host() {
         scope.note("the backend sees this Host with ProxyPreserveHost On only; else X-Forwarded-Host has it");
     }

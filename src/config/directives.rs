@@ -158,7 +158,7 @@ pub const TABLE: &[Entry] = &[
     // ---- mapping -----------------------------------------------------------------------------------------------
     Entry {
         name: "ProxyPass",
-        syntax: "[path] !|url [nocanon] [noquery] [key=value ...]",
+        syntax: "[path] !|url [nocanon] [noquery] [interpolate] [key=value ...]",
         default: None,
         contexts: MAPPED,
         help: "tunnels what is below a path to a ws:// or wss:// backend; the first match counts; !: nothing is mapped there",
@@ -166,7 +166,7 @@ pub const TABLE: &[Entry] = &[
     },
     Entry {
         name: "ProxyPassMatch",
-        syntax: "[pattern] !|url [nocanon] [noquery] [key=value ...]",
+        syntax: "[pattern] !|url [nocanon] [noquery] [interpolate] [key=value ...]",
         default: None,
         contexts: MAPPED,
         help: "as ProxyPass, for paths in which a pattern is found; $1 to $9 in the URL are what it captured",
@@ -179,6 +179,20 @@ pub const TABLE: &[Entry] = &[
         contexts: ALL,
         help: "parameters of a backend, in its <Proxy> or with its URL",
         action: Action::UpTo(MANY, apply::proxy_set),
+    },
+    Entry {
+        name: "ProxyPassInterpolateEnv",
+        syntax: "On|Off",
+        default: Some("Off"),
+        contexts: MAPPED,
+        help: "whether ${name} in the URL of a ProxyPass with interpolate is a variable of the request",
+        action: Action::Flag(|scope, on| {
+            match &mut scope.section {
+                Some(section) => section.interpolates = Some(on),
+                None => scope.host.interpolates = on,
+            }
+            Ok(())
+        }),
     },
     Entry {
         name: "ProxyRequests",
@@ -260,7 +274,7 @@ pub const TABLE: &[Entry] = &[
     },
     Entry {
         name: "RequestHeader",
-        syntax: "action field [value [replacement]] [env=[!]name]",
+        syntax: "action field [value [replacement]] [env=[!]name] [early]",
         default: None,
         contexts: ALL,
         help: "changes a header field of the request: set, setifempty, append, merge, add, unset, edit, edit*",

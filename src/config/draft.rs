@@ -16,12 +16,12 @@ use super::{
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
-use crate::route::Router;
 use crate::route::access;
 use crate::route::backend::Parameters;
 use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, Settings};
 use crate::route::url::{BackendUrl, Slashes};
+use crate::route::{HostName, Router};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +53,7 @@ pub(super) struct HostDraft {
     pub(super) server_port: Option<u16>,
     pub(super) canonical_name: CanonicalName,
     pub(super) remote_ip: remote_ip::Draft,
+    pub(super) interpolates: bool,
     pub(super) slashes: Slashes,
     pub(super) settings: Settings,
     pub(super) proxy_protocol: proxy_protocol::Draft,
@@ -215,7 +216,9 @@ pub(super) fn resolve(
     let virtual_hosts = hosts
         .into_iter()
         .map(|(host, addresses, origin)| {
-            let inherited = (host.proxies.len() == main_draft.proxies.len()).then(|| &main.router);
+            let same = host.proxies.len() == main_draft.proxies.len()
+                && host.interpolates == main_draft.interpolates;
+            let inherited = same.then(|| &main.router);
             walk.host(host, &main_name, addresses, origin, inherited)
         })
         .collect();
@@ -539,12 +542,16 @@ impl Walk<'_> {
         let names = names
             .map(|name| name.trim_end_matches('.').to_ascii_lowercase())
             .collect();
-        let router = draft.router(main);
+        let server_name: Arc<str> = draft.server_name.as_deref().unwrap_or(main_name).into();
+        let mut router = draft.router(main);
+        router.remote_ip = draft.remote_ip.clone().resolve(&mut self.findings);
+        router.name = HostName {
+            server_name: Arc::clone(&server_name),
+            port: draft.server_port,
+            canonical: draft.canonical_name,
+        };
         Arc::new(VirtualHost {
-            server_name: draft.server_name.as_deref().unwrap_or(main_name).into(),
-            server_port: draft.server_port,
-            canonical_name: draft.canonical_name,
-            remote_ip: draft.remote_ip.resolve(&mut self.findings),
+            server_name,
             names,
             addresses,
             origin,
@@ -586,6 +593,8 @@ impl HostDraft {
             .map(|main| main.locations.as_slice())
             .unwrap_or_default();
         Router {
+            name: HostName::default(),
+            remote_ip: None,
             slashes: self.slashes,
             settings: self.settings.clone(),
             rules: rewrite::finish(self.rules.clone(), &self.proxies),
@@ -596,7 +605,7 @@ impl HostDraft {
                     self.locations
                         .iter()
                         .skip(locations.len())
-                        .map(|location| location.resolve(&self.proxies)),
+                        .map(|location| location.resolve(&self.proxies, self.interpolates)),
                 )
                 .collect(),
             mappings: inherited
@@ -606,7 +615,7 @@ impl HostDraft {
                     self.mappings
                         .iter()
                         .skip(inherited.len())
-                        .map(|mapping| mapping.resolve(&self.proxies)),
+                        .map(|mapping| mapping.resolve(&self.proxies, self.interpolates)),
                 )
                 .collect(),
         }

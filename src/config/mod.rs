@@ -30,8 +30,6 @@ use crate::http::authority::Authority;
 use crate::http::head::Limits;
 use crate::route::Router;
 use crate::route::backend::Backend;
-use crate::route::own_name::{CanonicalName, Configured, OwnName};
-use crate::route::remote_ip::RemoteIp;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -179,12 +177,6 @@ impl fmt::Display for LogTarget {
 pub struct VirtualHost {
     /// `ServerName` without scheme and port; unset: the main server's, there the name of the machine.
     pub server_name: Arc<str>,
-    /// The port in `ServerName`, if there is one.
-    pub server_port: Option<u16>,
-    /// `UseCanonicalName`
-    pub canonical_name: CanonicalName,
-    /// `RemoteIPHeader`, with the proxies that are trusted.
-    pub remote_ip: Option<RemoteIp>,
     /// The names that choose this host, in lower case: its own `ServerName`, then each `ServerAlias`, which may hold the
     /// wildcards `*` and `?`.
     pub names: Vec<String>,
@@ -227,21 +219,6 @@ impl VirtualHost {
             .parameters
             .connect_timeout
             .unwrap_or_else(|| self.backend_timeout(backend))
-    }
-
-    /// What this host calls itself towards a client that has sent this `Host` to our port `local`.
-    #[must_use]
-    pub fn own_name<'a>(
-        &'a self,
-        host: Option<&'a [u8]>,
-        local: u16,
-        is_secure: bool,
-    ) -> OwnName<'a> {
-        let configured = Configured {
-            name: &self.server_name,
-            port: self.server_port,
-        };
-        self.canonical_name.of(configured, host, local, is_secure)
     }
 
     fn is_called(&self, name: &str) -> bool {

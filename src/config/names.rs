@@ -101,7 +101,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ),
     (
         "ProxyMaxForwards ProxyBadHeader ProxyIOBufferSize ProxyReceiveBufferSize ProxySourceAddress \
-         ProxyPassInterpolateEnv Proxy100Continue ProxyStatus ProxyAsyncDelay ProxyAsyncIdleTimeout",
+         Proxy100Continue ProxyStatus ProxyAsyncDelay ProxyAsyncIdleTimeout",
         "not supported by this version; remove the line",
     ),
     (

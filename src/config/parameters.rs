@@ -38,7 +38,7 @@ const NOTED: &[(&[&str], &str)] = &[
 /// Parameters of httpd that are refused, and why.
 const REFUSED: &[(&[&str], &str)] = &[
     (
-        &["interpolate", "mapping"],
+        &["mapping"],
         "not supported by this version; paths are matched decoded and in canonical form",
     ),
     (

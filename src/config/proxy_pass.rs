@@ -9,7 +9,7 @@ use crate::route::backend::{Backend, Parameters};
 use crate::route::mapping::{Action, Mapping, Proxy, TargetPath};
 use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
-use crate::route::template::Template;
+use crate::route::template::{References, Template};
 use crate::route::url::BackendUrl;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,23 +30,34 @@ pub(super) struct MappingDraft {
 pub(super) struct TargetDraft {
     pub(super) url: BackendUrl,
     path: TargetPath,
+    /// The same with the variables of a request, for `ProxyPassInterpolateEnv On`.
+    interpolated: Option<(BackendUrl, TargetPath)>,
     is_raw: bool,
     own: Parameters,
 }
 
 impl MappingDraft {
     /// The mapping, with what the `<Proxy>` sections say about its backend.
-    pub(super) fn resolve(&self, sections: &[Arc<ProxySection>]) -> Arc<Mapping> {
+    pub(super) fn resolve(
+        &self,
+        sections: &[Arc<ProxySection>],
+        interpolates: bool,
+    ) -> Arc<Mapping> {
         let action = match &self.target {
             None => Action::Exclude,
             Some(target) => {
-                let found = ProxySection::all_for(&target.url, sections);
+                let own = target.interpolated.as_ref().filter(|_| interpolates);
+                let (url, path) = match own {
+                    Some((url, path)) => (url, path),
+                    None => (&target.url, &target.path),
+                };
+                let found = ProxySection::all_for(url, sections);
                 Action::Proxy(Proxy {
                     backend: Arc::new(Backend {
-                        url: target.url.clone(),
+                        url: url.clone(),
                         parameters: target.own.clone().over(&found.parameters),
                     }),
-                    path: target.path.clone(),
+                    path: path.clone(),
                     is_raw: target.is_raw,
                     changes: found.changes,
                 })
@@ -164,12 +175,17 @@ fn target(
     words: &[&str],
     is_pattern: bool,
 ) -> Result<TargetDraft, String> {
+    let with = |variables| References {
+        groups: is_pattern,
+        variables,
+    };
     let parsed = if is_pattern {
-        url_of_pattern(url, scope.server_root)
+        url_with_references(url, scope.server_root, with(false))
     } else {
         BackendUrl::configured(url, scope.server_root).map(|url| (url, TargetPath::Appended))
     };
     let mut is_raw = false;
+    let mut interpolated = None;
     let mut own = Parameters::default();
     for word in words {
         let outcome = match word.to_ascii_lowercase().as_str() {
@@ -177,6 +193,8 @@ fn target(
                 is_raw = true;
                 Ok(())
             }
+            "interpolate" => url_with_references(url, scope.server_root, with(true))
+                .map(|found| interpolated = Some(found)),
             "noquery" => {
                 scope.note("noquery has no effect: it concerns a variable of scripts, and the query goes to the backend");
                 Ok(())
@@ -199,6 +217,7 @@ fn target(
     Ok(TargetDraft {
         url,
         path,
+        interpolated,
         is_raw,
         own,
     })
@@ -214,9 +233,13 @@ pub(super) fn check_tls(url: &BackendUrl) -> Result<(), String> {
     Ok(())
 }
 
-/// The URL of a pattern: what was captured may stand in its path only.
+/// A URL that is made for each request: what a request holds may stand in its path only.
 // httpd: also in the host and the port, so that a request can choose where it is sent to.
-fn url_of_pattern(text: &str, server_root: &Path) -> Result<(BackendUrl, TargetPath), String> {
+fn url_with_references(
+    text: &str,
+    server_root: &Path,
+    references: References,
+) -> Result<(BackendUrl, TargetPath), String> {
     let Some(first) = text.find('$') else {
         return Ok((
             BackendUrl::configured(text, server_root)?,
@@ -259,7 +282,8 @@ fn url_of_pattern(text: &str, server_root: &Path) -> Result<(BackendUrl, TargetP
             "\"{text}\" has a query or a fragment; the query of a request is that of the client (RewriteRule can change it)"
         ));
     }
-    Ok((url, TargetPath::Template(Template::of_mapping(path)?)))
+    let template = Template::of_mapping(path, references)?;
+    Ok((url, TargetPath::Template(template)))
 }
 
 /// What is legal in a mapping and probably not meant.
@@ -276,6 +300,11 @@ fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<Str
     let url = &target.url;
     match &draft.place {
         Place::Prefix(prefix) => {
+            if target.interpolated.is_some() && prefix.contains("${") {
+                doubts.push(format!(
+                    "\"{prefix}\" stands for itself: variables are replaced in the URL only"
+                ));
+            }
             if prefix.contains(['%', '?', '#']) {
                 doubts.push(format!(
                     "\"{prefix}\" is compared with the decoded path without its query, so \"%\", \"?\" and \"#\" stand for themselves"

@@ -61,7 +61,7 @@ pub(super) fn rewrite_engine(scope: &mut Scope<'_>, on: bool) -> Result<(), Stri
 pub(super) fn rewrite_cond(scope: &mut Scope<'_>, arguments: &str) -> Result<(), String> {
     let expected = "a test string and a pattern, such as %{HTTP:Upgrade} websocket [NC]";
     let [subject, test, flags] = line(scope, arguments, expected)?;
-    let mut review = review();
+    let mut review = review(scope);
     let condition = Condition::parse(subject, test, flags, &mut review);
     report(scope, review);
     if let Some(condition) = condition {
@@ -77,7 +77,7 @@ pub(super) fn rewrite_rule(scope: &mut Scope<'_>, arguments: &str) -> Result<(),
     let words = line(scope, arguments, expected)?;
     let conditions = std::mem::take(&mut scope.host.rewrite.conditions);
     let conditions = conditions.into_iter().map(|(condition, _)| condition);
-    let mut review = review();
+    let mut review = review(scope);
     let origin = scope.at.to_string();
     let rule = Rule::parse(words, conditions.collect(), origin, &mut review);
     report(scope, review);
@@ -118,15 +118,16 @@ pub(super) fn rewrite_options(scope: &mut Scope<'_>, words: &[&str]) -> Result<(
     Ok(())
 }
 
-fn review() -> Review {
+fn review<'a>(scope: &Scope<'a>) -> Review<'a> {
     Review {
+        server_root: scope.server_root,
         near: |wrong, names| names::near_miss(wrong, names.iter().copied()),
         problems: Vec::new(),
         doubts: Vec::new(),
     }
 }
 
-fn report(scope: &mut Scope<'_>, review: Review) {
+fn report(scope: &mut Scope<'_>, review: Review<'_>) {
     for problem in review.problems {
         scope.error(problem);
     }

@@ -34,6 +34,8 @@ pub(super) struct Section {
     pub(super) access: access::Builder,
     pub(super) mapping: Option<MappingDraft>,
     pub(super) parameters: Parameters,
+    /// `ProxyPassInterpolateEnv`, where it stands in the section.
+    pub(super) interpolates: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ pub(super) struct LocationDraft {
     place: Place,
     changes: Vec<Change>,
     pub(super) mapping: Option<MappingDraft>,
+    interpolates: Option<bool>,
     name: String,
     at: Origin,
 }
@@ -136,6 +139,7 @@ impl Section {
             access: Access::builder(),
             mapping: None,
             parameters,
+            interpolates: None,
         })
     }
 
@@ -175,6 +179,7 @@ impl Section {
                 place,
                 changes: self.changes,
                 mapping: self.mapping,
+                interpolates: self.interpolates,
                 name: self.name,
                 at: self.at,
             })),
@@ -279,14 +284,19 @@ impl ProxySection {
 
 impl LocationDraft {
     /// The location, with what the `<Proxy>` sections say about its backend.
-    pub(super) fn resolve(&self, sections: &[Arc<ProxySection>]) -> Arc<Location> {
+    pub(super) fn resolve(
+        &self,
+        sections: &[Arc<ProxySection>],
+        interpolates: bool,
+    ) -> Arc<Location> {
+        let interpolates = self.interpolates.unwrap_or(interpolates);
         Arc::new(Location {
             place: self.place.clone(),
             changes: self.changes.clone(),
             mapping: self
                 .mapping
                 .as_ref()
-                .map(|mapping| mapping.resolve(sections)),
+                .map(|mapping| mapping.resolve(sections, interpolates)),
             name: self.name.clone(),
             origin: self.at.to_string(),
         })

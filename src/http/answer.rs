@@ -37,12 +37,6 @@ impl Refusal {
         }
     }
 
-    /// Sends the client to another URL, which holds visible ASCII characters only. `status` is one of 301 to 308.
-    pub fn redirect(status: u16, location: impl Into<String>) -> Self {
-        Self::with_status(Id::Redirected, status, "the answer is elsewhere")
-            .with_header("Location", location)
-    }
-
     /// Adds a header field. The value must be one that we made or configured: it is written as it is.
     #[must_use]
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {

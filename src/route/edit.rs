@@ -32,6 +32,8 @@ pub enum Target {
 pub struct HeaderEdit {
     /// The words of the line.
     text: String,
+    /// `early`: it holds before anything looks at the request.
+    is_early: bool,
     list: List,
     name: String,
     action: Action,
@@ -91,6 +93,11 @@ impl HeaderEdit {
         self.list == List::Always
     }
 
+    /// Whether this line holds before anything looks at the request: `early`. Such a line cannot stand in a section.
+    pub fn is_early(&self) -> bool {
+        self.is_early
+    }
+
     /// Whether this line changes `Host`. The backend sees that only with `ProxyPreserveHost On`; otherwise it shows in
     /// `X-Forwarded-Host`, as in httpd.
     pub fn is_of_host(&self) -> bool {
@@ -129,10 +136,18 @@ pub fn apply(edits: &[Arc<HeaderEdit>], headers: &mut Headers, about: &Circumsta
     if edits.is_empty() {
         return;
     }
-    for edit in edits.iter().filter(|edit| !edit.is_always()) {
+    let own = |edit: &&Arc<HeaderEdit>| !edit.is_always() && !edit.is_early();
+    for edit in edits.iter().filter(own) {
         edit.apply(headers, about);
     }
     headers.prepend(&always(edits, about));
+}
+
+/// Changes the fields of a request before anything looks at them, as the lines with `early` say.
+pub fn apply_early(edits: &[Arc<HeaderEdit>], headers: &mut Headers, about: &Circumstances<'_>) {
+    for edit in edits.iter().filter(|edit| edit.is_early()) {
+        edit.apply(headers, about);
+    }
 }
 
 /// The fields that `Header always` adds to an answer of our own.

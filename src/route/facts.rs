@@ -68,12 +68,6 @@ impl Fact {
 }
 
 impl Facts<'_> {
-    /// Our port, where it is not the default one of the scheme that the client speaks.
-    pub fn unusual_port(&self) -> Option<u16> {
-        let usual = if self.is_secure { 443 } else { 80 };
-        Some(self.local.port()).filter(|port| *port != usual)
-    }
-
     /// What is known. Addresses are written as people know them: an IPv4 address never in the form of an IPv6 one.
     pub fn get(&self, fact: Fact) -> Cow<'_, str> {
         let address = |socket: SocketAddr| socket.ip().to_canonical().to_string().into();

@@ -1,11 +1,13 @@
 //! One `ProxyPass` or `ProxyPassMatch` line: where it applies, and what a backend is asked for there.
 
 use super::backend::Backend;
+use super::environment::Environment;
 use super::pattern::{Captures, Subject};
 use super::place::{self, Place};
 use super::settings::Change;
 use super::template::Template;
 use crate::http::answer::Refusal;
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -49,7 +51,7 @@ pub struct Proxy {
 pub enum TargetPath {
     /// That of its URL, and behind it what the place left over; all of the path, where the place is a pattern.
     Appended,
-    /// Made of what a pattern captured.
+    /// Made of what a pattern captured, or of variables. Where the place is a prefix, what it left over stands behind it.
     Template(Template),
 }
 
@@ -62,16 +64,24 @@ pub struct Asked<'r> {
     path: &'r [u8],
     /// As the client wrote it, or as a rule did.
     query: Option<&'r str>,
+    /// What rules have said about the request.
+    environment: &'r Environment,
     /// [`Self::path`], for patterns. Made when the first one asks.
     subject: OnceCell<Subject<'r>>,
 }
 
 impl<'r> Asked<'r> {
-    pub(super) fn new(raw: &'r str, path: &'r [u8], query: Option<&'r str>) -> Self {
+    pub(super) fn new(
+        raw: &'r str,
+        path: &'r [u8],
+        query: Option<&'r str>,
+        environment: &'r Environment,
+    ) -> Self {
         Self {
             raw,
             path,
             query,
+            environment,
             subject: OnceCell::new(),
         }
     }
@@ -114,13 +124,22 @@ impl Proxy {
         }
         match place {
             Place::Prefix(prefix) => {
-                let rest = place::behind(prefix, asked.path);
-                Ok(rest.map(|rest| url.target(rest, asked.query)))
+                let Some(rest) = place::behind(prefix, asked.path) else {
+                    return Ok(None);
+                };
+                let path = match &self.path {
+                    TargetPath::Appended => Cow::Borrowed(rest),
+                    TargetPath::Template(template) => {
+                        let base = template.expand(None, asked.environment)?;
+                        Cow::Owned([base.as_slice(), rest].concat())
+                    }
+                };
+                Ok(Some(url.target(&path, asked.query)))
             }
             Place::Pattern(pattern) => match pattern.find(asked.subject()) {
                 None => Ok(None),
                 Some(captures) => {
-                    let path = self.path_for(&captures, asked.path)?;
+                    let path = self.path_for(&captures, asked.path, asked.environment)?;
                     Ok(Some(url.target(&path, asked.query)))
                 }
             },
@@ -143,17 +162,23 @@ impl Proxy {
                 let Some(captures) = pattern.find(&raw) else {
                     return Ok(None);
                 };
-                let path = self.path_for(&captures, asked.raw.as_bytes())?;
+                let raw = asked.raw.as_bytes();
+                let path = self.path_for(&captures, raw, asked.environment)?;
                 let path = String::from_utf8_lossy(&path);
                 Ok(Some(url.raw_target(&path, asked.query)))
             }
         }
     }
 
-    fn path_for(&self, captures: &Captures<'_>, whole: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn path_for(
+        &self,
+        captures: &Captures<'_>,
+        whole: &[u8],
+        environment: &Environment,
+    ) -> Result<Vec<u8>, Refusal> {
         match &self.path {
             TargetPath::Appended => Ok(whole.to_vec()),
-            TargetPath::Template(template) => template.expand(captures),
+            TargetPath::Template(template) => template.expand(Some(captures), environment),
         }
     }
 }

@@ -19,21 +19,31 @@ pub mod url;
 
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
+use crate::http::headers::Headers;
 use crate::ids::Id;
 use backend::Backend;
+use edit::{Circumstances, HeaderEdit};
 use environment::Environment;
 use facts::{Facts, Tell};
 use location::Location;
 use mapping::{Action, Asked, Mapping};
+use own_name::{CanonicalName, Configured, OwnName};
+use remote_ip::RemoteIp;
 use rewrite::{Outcome, Rewriting, Rules};
 use settings::{Change, Settings};
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use url::{PathError, Slashes};
 
 /// All that one virtual host knows of paths.
 #[derive(Debug, Clone, Default)]
 pub struct Router {
+    /// What the host is called.
+    pub name: HostName,
+    /// `RemoteIPHeader`, with the proxies that are trusted.
+    pub remote_ip: Option<RemoteIp>,
     /// `AllowEncodedSlashes`
     pub slashes: Slashes,
     /// What holds where no section changes it.
@@ -46,9 +56,71 @@ pub struct Router {
     pub mappings: Vec<Arc<Mapping>>,
 }
 
+/// What a virtual host is called. httpd: `ServerName`, `UseCanonicalName`.
+#[derive(Debug, Clone)]
+pub struct HostName {
+    /// The name in the configuration, without scheme and port.
+    pub server_name: Arc<str>,
+    /// The port in `ServerName`, if there is one.
+    pub port: Option<u16>,
+    /// Whose word counts where this server names itself.
+    pub canonical: CanonicalName,
+}
+
+impl Default for HostName {
+    fn default() -> Self {
+        Self {
+            server_name: Arc::from("localhost"),
+            port: None,
+            canonical: CanonicalName::default(),
+        }
+    }
+}
+
+/// What is known of a request when its head has been read.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// The client, as far as the connection tells.
+    pub client: SocketAddr,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// Our end of it.
+    pub local: SocketAddr,
+    /// Whether the client speaks TLS to us.
+    pub is_secure: bool,
+    /// When the connection was accepted.
+    pub received: SystemTime,
+    /// How long ago that is.
+    pub took: Duration,
+}
+
+impl Arrival {
+    /// Our port, where it is not the default one of the scheme that the client speaks.
+    pub fn unusual_port(&self) -> Option<u16> {
+        let usual = if self.is_secure { 443 } else { 80 };
+        Some(self.local.port()).filter(|port| *port != usual)
+    }
+
+    /// What is known of it in a virtual host that calls itself so.
+    pub fn facts<'a>(&self, server_name: &'a str, own_name: OwnName<'a>) -> Facts<'a> {
+        let now = (self.received + self.took).duration_since(UNIX_EPOCH);
+        Facts {
+            client: self.client,
+            peer: self.peer,
+            local: self.local,
+            is_secure: self.is_secure,
+            server_name,
+            own_name,
+            unix_seconds: now.unwrap_or_default().as_secs(),
+        }
+    }
+}
+
 /// What a request resolved to.
 #[derive(Debug)]
 pub struct Decision<'a> {
+    /// The client, as rules and logs shall see it.
+    pub client: SocketAddr,
     /// How it is dealt with, also where it is refused.
     pub settings: Cow<'a, Settings>,
     /// What rules said about it.
@@ -69,23 +141,78 @@ pub struct Route {
 }
 
 impl Router {
-    /// Finds the backend for a request. A match is final, whatever else is wrong with the request.
+    /// Finds the backend for a request, and changes its fields as the configuration says.
     ///
     /// Refused are: a path without a canonical form (400 or 404), a path where nothing is mapped (404; httpd would serve a
-    /// file), a target that may not go on the wire (403).
+    /// file), a client that is not permitted and a target that may not go on the wire (403), and what a rule refuses.
     pub fn route(
         &self,
-        head: &RequestHead,
-        facts: &Facts<'_>,
+        head: &mut RequestHead,
+        arrival: &Arrival,
         tell: &mut Tell<'_>,
     ) -> Decision<'_> {
+        let mut arrival = *arrival;
+        if let Some(remote_ip) = &self.remote_ip {
+            let found = remote_ip.client(arrival.client, &head.headers);
+            remote_ip.rewrite(&found, arrival.client, &mut head.headers);
+            arrival.client = found.client;
+            tell(format_args!(
+                "client {}",
+                arrival.client.ip().to_canonical()
+            ));
+        }
         let mut decision = Decision {
+            client: arrival.client,
             settings: Cow::Borrowed(&self.settings),
             environment: Environment::default(),
             outcome: Err(Refusal::new(Id::NotMapped, "")),
         };
-        decision.outcome = self.find(head, facts, &mut decision, tell);
+        self.edit(head, &arrival, &decision, edit::apply_early);
+        let host = head.headers.first("Host");
+        let facts = arrival.facts(&self.name.server_name, self.own_name(host, &arrival));
+        decision.outcome = self.find(head, &facts, &mut decision, tell);
+        if decision.outcome.is_ok() {
+            self.edit(head, &arrival, &decision, edit::apply);
+        }
         decision
+    }
+
+    /// What this host calls itself towards a client that has sent this `Host`.
+    pub fn own_name<'a>(&'a self, host: Option<&'a [u8]>, arrival: &Arrival) -> OwnName<'a> {
+        let HostName {
+            server_name,
+            port,
+            canonical,
+        } = &self.name;
+        let configured = Configured {
+            name: server_name,
+            port: *port,
+        };
+        canonical.of(configured, host, arrival.local.port(), arrival.is_secure)
+    }
+
+    /// Changes the fields of a request.
+    fn edit(
+        &self,
+        head: &mut RequestHead,
+        arrival: &Arrival,
+        decision: &Decision<'_>,
+        apply: impl FnOnce(&[Arc<HeaderEdit>], &mut Headers, &Circumstances<'_>),
+    ) {
+        let edits = decision.settings.request_edits.as_slice();
+        if edits.is_empty() {
+            return;
+        }
+        // The name may be that in Host, which may be changed.
+        let host = head.headers.first("Host").map(<[u8]>::to_vec);
+        let own_name = self.own_name(host.as_deref(), arrival);
+        let about = Circumstances {
+            facts: arrival.facts(&self.name.server_name, own_name),
+            environment: &decision.environment,
+            received: arrival.received,
+            took: arrival.took,
+        };
+        apply(edits, &mut head.headers, &about);
     }
 
     /// Every backend that a request can be led to.
@@ -150,8 +277,14 @@ impl Router {
                 query,
             };
             match self.rules.apply(&mut request, tell)? {
-                Outcome::Redirect { status, location } => {
-                    return Err(Refusal::redirect(status, location));
+                Outcome::Redirect {
+                    name,
+                    status,
+                    location,
+                } => {
+                    let why = format!("{name} sends the client elsewhere");
+                    let answer = Refusal::with_status(Id::Redirected, status, why);
+                    return Err(answer.with_header("Location", location));
                 }
                 Outcome::Proxy {
                     name,
@@ -174,25 +307,29 @@ impl Router {
                 raw = "";
             }
         }
-        let asked = Asked::new(raw, &path, query.as_deref());
+        let Decision {
+            environment,
+            settings,
+            ..
+        } = decision;
+        let asked = Asked::new(raw, &path, query.as_deref(), environment);
         let locations = self.locations_of(&asked, tell);
         let route = match led {
             Some((route, changes)) => {
                 for change in changes {
-                    decision.settings.to_mut().apply(change);
+                    settings.to_mut().apply(change);
                 }
                 Ok(Some(route))
             }
-            None => self.map(&asked, &locations, decision, tell),
+            None => self.map(&asked, &locations, settings, tell),
         };
         for location in &locations {
             for change in &location.changes {
-                decision.settings.to_mut().apply(change);
+                settings.to_mut().apply(change);
             }
         }
         // httpd: asks before it finds that there is nothing, so nobody learns what is there.
-        let access = &decision.settings.access;
-        if !access.permits(facts, &decision.environment, head.method()) {
+        if !settings.access.permits(facts, environment, head.method()) {
             let client = facts.client.ip().to_canonical();
             let why = format!("Require, or Allow and Deny, do not permit {client}");
             return Err(Refusal::new(Id::Denied, why));
@@ -225,7 +362,7 @@ impl Router {
         &'a self,
         asked: &Asked<'_>,
         locations: &[&'a Location],
-        decision: &mut Decision<'a>,
+        settings: &mut Cow<'a, Settings>,
         tell: &mut Tell<'_>,
     ) -> Result<Option<Route>, Refusal> {
         let own = locations
@@ -254,7 +391,7 @@ impl Router {
                 "{name} at {origin}: matches, and asks for {target}"
             ));
             for change in &proxy.changes {
-                decision.settings.to_mut().apply(change);
+                settings.to_mut().apply(change);
             }
             return Ok(Some(Route {
                 backend: Arc::clone(&proxy.backend),
@@ -294,11 +431,15 @@ mod tests {
     use super::mapping::{Proxy, TargetPath};
     use super::pattern::{Case, Pattern};
     use super::place::Place;
-    use super::template::Template;
+    use super::template::{References, Template};
     use super::url::BackendUrl;
     use super::*;
     use crate::http::head::Limits;
-    use crate::route::own_name::OwnName;
+
+    const GROUPS: References = References {
+        groups: true,
+        variables: false,
+    };
 
     fn proxy(url: &str) -> Proxy {
         Proxy {
@@ -338,22 +479,18 @@ mod tests {
 
     fn decide<'a>(router: &'a Router, target: &str, told: &mut Tell<'_>) -> Decision<'a> {
         let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-        let (_, head) = RequestHead::parse(text.as_bytes(), &Limits::default())
+        let (_, mut head) = RequestHead::parse(text.as_bytes(), &Limits::default())
             .unwrap()
             .unwrap();
-        let facts = Facts {
+        let arrival = Arrival {
             client: "192.0.2.1:5000".parse().unwrap(),
             peer: "192.0.2.1:5000".parse().unwrap(),
             local: "192.0.2.2:80".parse().unwrap(),
             is_secure: false,
-            server_name: "a",
-            own_name: OwnName {
-                name: "a",
-                port: None,
-            },
-            unix_seconds: 0,
+            received: UNIX_EPOCH,
+            took: Duration::ZERO,
         };
-        router.route(&head, &facts, told)
+        router.route(&mut head, &arrival, told)
     }
 
     /// The URL and the target that a request for `target` leads to, or the status that it is refused with.
@@ -401,7 +538,7 @@ mod tests {
     fn patterns_give_what_they_captured_to_the_path() {
         let pattern = |text: &str| Place::Pattern(Pattern::parse(text, Case::Sensitive).unwrap());
         let with = |url, template| {
-            let path = TargetPath::Template(Template::of_mapping(template).unwrap());
+            let path = TargetPath::Template(Template::of_mapping(template, GROUPS).unwrap());
             Action::Proxy(Proxy { path, ..proxy(url) })
         };
         let router = Router {

@@ -135,7 +135,8 @@ impl Pattern {
         self.regex.captures_len().saturating_sub(1)
     }
 
-    /// The byte that every subject it is found in begins with, if the pattern says so by "^" and a character.
+    /// The byte that every subject it is found in begins with, in one of its cases, if the pattern says so by "^" and a
+    /// character.
     pub fn first_byte(&self) -> Option<u8> {
         self.start.as_ref().and_then(Start::first_byte)
     }
@@ -432,7 +433,7 @@ mod tests {
             assert_eq!(pattern(text).first_byte(), first, "{text}");
         }
         let insensitive = Pattern::parse("^ws", Case::Insensitive).unwrap();
-        assert_eq!(insensitive.first_byte(), None);
+        assert_eq!(insensitive.first_byte(), Some(b'w'));
     }
 
     #[test]

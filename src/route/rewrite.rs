@@ -26,6 +26,7 @@ use crate::ids::Id;
 use flags::Flag;
 use rule::Effect;
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 use text::{Groups, Values};
 
@@ -35,7 +36,9 @@ const MAX_ROUNDS: usize = 256;
 
 /// What reading a line finds, beside its meaning.
 #[derive(Debug)]
-pub struct Review {
+pub struct Review<'a> {
+    /// The folder that relative paths of sockets are below.
+    pub server_root: &'a Path,
     /// The name in a list that was probably meant by a wrong one.
     pub near: fn(&str, &[&'static str]) -> Option<&'static str>,
     /// Why the line cannot be obeyed.
@@ -44,7 +47,7 @@ pub struct Review {
     pub doubts: Vec<String>,
 }
 
-impl Review {
+impl Review<'_> {
     /// The value; or its problem goes to the others.
     fn take<T>(&mut self, result: Result<T, String>) -> Option<T> {
         result.map_err(|problem| self.problems.push(problem)).ok()
@@ -102,6 +105,8 @@ pub enum Outcome<'a> {
     },
     /// The client is sent elsewhere.
     Redirect {
+        /// The rule, as logs name it.
+        name: &'a Arc<str>,
         /// 301, 302, 303, 307 or 308.
         status: u16,
         /// The absolute URL; every byte is a visible ASCII character.
@@ -164,13 +169,12 @@ impl Rules {
             }
         }
         if let Some(rule) = walk.changed {
+            let path = path.escape_ascii();
             return Err(Refusal::new(
                 Id::LocalFile,
                 format!(
-                    "{} makes \"{}\" of the path, which would be a file; a rule with [PT] goes on to ProxyPass, one with \
-                     [P] leads to a backend",
-                    rule.name,
-                    path.escape_ascii()
+                    "{} makes \"{path}\" of the path, which would be a file",
+                    rule.name
                 ),
             ));
         }
@@ -283,6 +287,7 @@ impl<'a> Walk<'a, '_, '_, '_> {
                 target: rule.target(proxy, &values)?,
             }),
             Effect::Redirect(redirect) => Step::Decided(Outcome::Redirect {
+                name: &rule.name,
                 status: redirect.status,
                 location: rule.location(redirect, &values)?,
             }),
@@ -322,7 +327,10 @@ impl<'a> Walk<'a, '_, '_, '_> {
                 backend.url,
                 target.escape_debug()
             )),
-            Step::Decided(outcome) => tell(format_args!("  {outcome:?}")),
+            Step::Decided(Outcome::Redirect { location, .. }) => {
+                tell(format_args!("  sends the client to {location}"));
+            }
+            Step::Decided(Outcome::Mappings) => {}
         }
         Ok(step)
     }
@@ -419,8 +427,9 @@ mod tests {
     use crate::http::noise::Noise;
     use crate::route::own_name::OwnName;
 
-    fn review() -> Review {
+    fn review() -> Review<'static> {
         Review {
+            server_root: Path::new("/srv"),
             near: |_, _| None,
             problems: Vec::new(),
             doubts: Vec::new(),
@@ -428,7 +437,7 @@ mod tests {
     }
 
     /// Reads lines of `cond` and `rule`, words between single blanks.
-    fn read(lines: &str) -> (Rules, Review) {
+    fn read(lines: &str) -> (Rules, Review<'static>) {
         let mut review = review();
         let mut rules = Vec::new();
         let mut conditions = Vec::new();
@@ -492,7 +501,9 @@ mod tests {
         };
         let said = match rules.apply(&mut request, &mut |_| ()) {
             Err(refusal) => refusal.status.to_string(),
-            Ok(Outcome::Redirect { status, location }) => format!("{status} {location}"),
+            Ok(Outcome::Redirect {
+                status, location, ..
+            }) => format!("{status} {location}"),
             Ok(Outcome::Proxy {
                 backend, target, ..
             }) => format!("{} {target}", backend.url.host_header()),
@@ -581,6 +592,11 @@ mod tests {
             ("rule ^/?(.*) ws://b:9/$1 [P,L]", "/", "b:9 /"),
             ("rule ^/a ws://b/x [P]", "/a?q", "b /x?q"),
             ("rule ^/a ws://b [P]", "/a?q", "b /?q"),
+            (
+                "rule ^/(.*) unix:/run/a|ws://s/x/$1 [P]",
+                "/a?q",
+                "s /x/a?q",
+            ),
             ("rule . ws://b:9%{REQUEST_URI} [P]", "/a%20b", "b:9 /a%20b"),
             ("rule ^(.*)$ ws://b$1 [P]", "/a", "b /a"),
             ("rule ^/a(/.*)?$ ws://b$1 [P]", "/a", "b /"),
@@ -940,6 +956,14 @@ mod tests {
             ("rule ^/(.*) $1 [P]", "in its own text"),
             ("rule ^/ %{ENV:backend}/ [P]", "in its own text"),
             ("rule ^/ ws://b/../$1 [P]", "\"..\""),
+            (
+                "rule ^/(.*) unix:/run/$1|ws://b/ [P]",
+                "no URL stands behind the socket",
+            ),
+            (
+                "rule ^/(.*) unix:/run/a|ws://$1/ [P]",
+                "nothing of a request may become",
+            ),
             ("rule ^/ ws://b/$1/%zz [P]", "hexadecimal"),
             ("rule ^/ gopher://b/ [R]", "redirections to gopher://"),
             ("rule ^/ /${map:$1} [PT]", "RewriteMap"),
@@ -1007,6 +1031,27 @@ mod tests {
             "cond %{HTTP:A} (.)\nrule ^/a /%1 [PT]",
         ] {
             assert_eq!(read(line).1.doubts, Vec::<String>::new(), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_line_makes_it_panic() {
+        let mut noise = Noise::new(0x5eed_0007);
+        let likely = b"%{}$[],=!:\\|?#/ -()eR1\"";
+        for _ in 0..20_000 {
+            let samples: [&[u8]; 4] = [
+                b"rule ^/(a) ws://b:9$1/%{ENV:x}?$0 [P,NE,QSA,B=/]",
+                b"rule !^/ %{REQUEST_SCHEME}://%{HTTP_HOST}/x%{REQUEST_URI} [R=301,E=a:$1,S=2]",
+                b"rule ^/ unix:/run/a|ws://b$1 [P]",
+                b"cond %{HTTP:A}$1%1 !-ge5 [NC,OR]",
+            ];
+            let line = noise.pick(&samples).to_vec();
+            let line = noise.mangle(&line, likely);
+            let line = String::from_utf8_lossy(&line);
+            let (rules, _) = read(&line);
+            if line.bytes().all(|byte| byte != b'\n') && !rules.rules.is_empty() {
+                ask(&rules, "/a%20b/c?d");
+            }
         }
     }
 

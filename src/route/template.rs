@@ -1,12 +1,23 @@
-//! The path of a `ProxyPassMatch`: text, and between it what the pattern captured. Source: httpd util.c `ap_pregsub`.
+//! The path of a URL that is made for each request: text, and between it what the pattern of a `ProxyPassMatch` captured
+//! (httpd util.c `ap_pregsub`) or what the environment holds (`interpolate`; httpd mod_proxy.c `proxy_interpolate`).
 
+use super::environment::Environment;
 use super::pattern::Captures;
 use super::url::decode_text;
 use crate::http::answer::Refusal;
 use crate::ids::Id;
 use std::fmt;
 
-/// A text with references. `$0` to `$9` stand for what a pattern found, `\` takes the meaning from what is behind it.
+/// What `$` may begin in a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct References {
+    /// `$0` to `$9`: what a pattern found; and `\` takes the meaning from what is behind it.
+    pub groups: bool,
+    /// `${NAME}`: a variable of the request.
+    pub variables: bool,
+}
+
+/// A text with references.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     text: String,
@@ -17,6 +28,7 @@ pub struct Template {
 enum Piece {
     Literal(Vec<u8>),
     Group(usize),
+    Variable(String),
 }
 
 /// The most bytes that can be made of a template, as in httpd.
@@ -27,21 +39,30 @@ impl Template {
     ///
     /// # Errors
     /// An escape that is none, or stands for a slash.
-    pub fn of_mapping(text: &str) -> Result<Self, String> {
+    pub fn of_mapping(text: &str, references: References) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut literal = String::new();
-        let mut chars = text.chars().peekable();
-        while let Some(c) = chars.next() {
-            let digit = chars.peek().and_then(|c| c.to_digit(10));
-            match (c, digit) {
-                ('$', Some(group)) => {
-                    chars.next();
-                    push_literal(&mut pieces, &mut literal)?;
-                    pieces.push(Piece::Group(group as usize));
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            let behind = rest.get(c.len_utf8()..).unwrap_or_default();
+            let (piece, behind) = match c {
+                '$' => reference(behind, references),
+                '\\' if references.groups => {
+                    let mut chars = behind.chars();
+                    literal.push(chars.next().unwrap_or(c));
+                    rest = chars.as_str();
+                    continue;
                 }
-                ('\\', _) => literal.push(chars.next().unwrap_or('\\')),
-                _ => literal.push(c),
+                _ => (None, behind),
+            };
+            match piece {
+                Some(piece) => {
+                    push_literal(&mut pieces, &mut literal)?;
+                    pieces.push(piece);
+                }
+                None => literal.push(c),
             }
+            rest = behind;
         }
         push_literal(&mut pieces, &mut literal)?;
         Ok(Self {
@@ -54,12 +75,21 @@ impl Template {
     ///
     /// # Errors
     /// 500 for more than 64 KiB.
-    pub fn expand(&self, captures: &Captures<'_>) -> Result<Vec<u8>, Refusal> {
+    pub fn expand(
+        &self,
+        captures: Option<&Captures<'_>>,
+        environment: &Environment,
+    ) -> Result<Vec<u8>, Refusal> {
         let mut out = Vec::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text),
-                Piece::Group(group) => out.extend_from_slice(captures.get(*group)),
+                Piece::Group(group) => {
+                    out.extend_from_slice(captures.map_or(&[], |found| found.get(*group)));
+                }
+                Piece::Variable(name) => {
+                    out.extend_from_slice(environment.get(name).unwrap_or_default());
+                }
             }
             if out.len() > LONGEST {
                 return Err(Refusal::new(
@@ -69,6 +99,22 @@ impl Template {
             }
         }
         Ok(out)
+    }
+}
+
+/// What stands behind a `$`, and the text behind that.
+fn reference(text: &str, references: References) -> (Option<Piece>, &str) {
+    let group = text.chars().next().and_then(|c| c.to_digit(10));
+    if let Some(group) = group.filter(|_| references.groups) {
+        return (
+            Some(Piece::Group(group as usize)),
+            text.get(1..).unwrap_or_default(),
+        );
+    }
+    let name = text.strip_prefix('{').and_then(|text| text.split_once('}'));
+    match name.filter(|_| references.variables) {
+        Some((name, behind)) => (Some(Piece::Variable(name.to_owned())), behind),
+        None => (None, text),
     }
 }
 
@@ -96,8 +142,34 @@ mod tests {
         let subject = Subject::new(subject.as_bytes());
         let pattern = Pattern::parse(pattern, Case::Sensitive).unwrap();
         let captures = pattern.find(&subject).unwrap();
-        let template = Template::of_mapping(template).unwrap();
-        String::from_utf8(template.expand(&captures).unwrap()).unwrap()
+        let template = Template::of_mapping(template, GROUPS).unwrap();
+        let expanded = template.expand(Some(&captures), &Environment::default());
+        String::from_utf8(expanded.unwrap()).unwrap()
+    }
+
+    const GROUPS: References = References {
+        groups: true,
+        variables: false,
+    };
+
+    #[test]
+    fn variables_stand_for_what_the_environment_holds() {
+        let mut environment = Environment::default();
+        environment.set("room", b"a b");
+        for (groups, text, expected) in [
+            (false, "/${room}/${none}/$1/x", "/a b//$1/x"),
+            (true, "/${ROOM}$1", "/a b"),
+            (false, r"/\$x${", r"/\$x${"),
+        ] {
+            let references = References {
+                groups,
+                variables: true,
+            };
+            let template = Template::of_mapping(text, references).unwrap();
+            let expanded = template.expand(None, &environment).unwrap();
+            assert_eq!(String::from_utf8(expanded).unwrap(), expected, "{text}");
+        }
+        assert_eq!(expand("a", "a", "/${room}"), "/${room}");
     }
 
     #[test]
@@ -117,8 +189,8 @@ mod tests {
 
     #[test]
     fn an_escape_has_to_be_one() {
-        assert!(Template::of_mapping("/%zz").is_err());
-        assert!(Template::of_mapping("/%2F$1").is_err());
+        assert!(Template::of_mapping("/%zz", GROUPS).is_err());
+        assert!(Template::of_mapping("/%2F$1", GROUPS).is_err());
     }
 
     #[test]
@@ -127,7 +199,13 @@ mod tests {
         let subject = Subject::new(subject.as_bytes());
         let pattern = Pattern::parse("a+", Case::Sensitive).unwrap();
         let captures = pattern.find(&subject).unwrap();
-        let twice = Template::of_mapping("$0$0").unwrap();
-        assert_eq!(twice.expand(&captures).unwrap_err().status, 500);
+        let twice = Template::of_mapping("$0$0", GROUPS).unwrap();
+        assert_eq!(
+            twice
+                .expand(Some(&captures), &Environment::default())
+                .unwrap_err()
+                .status,
+            500
+        );
     }
 }

@@ -19,12 +19,11 @@ use crate::net::resolve::{Addresses, ResolveError};
 use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Waiter};
-use crate::route::Route;
 use crate::route::backend::Backend;
 use crate::route::edit::{self, Circumstances};
 use crate::route::environment::Environment;
-use crate::route::facts::Facts;
 use crate::route::settings::Settings;
+use crate::route::{Arrival, Route};
 use crate::transaction::Transaction;
 use crate::tunnel::event_loop::{EventLoop, Size};
 use crate::tunnel::inbox::Inbox;
@@ -213,7 +212,9 @@ impl<'a> Visit<'a> {
 
         self.turn = self.take_turn(&route.backend)?;
         let mut backend = self.connect(&route.backend, head)?;
-        let policy = forward::Policy::new(&self.settings, &self.facts(), &route.backend.url);
+        let name = &self.site.host.server_name;
+        let policy =
+            forward::Policy::new(&self.settings, name, &self.arrival(), &route.backend.url);
         let request = forward::request_head(head, &route.target, &asked, &policy);
         let timeout = self.site.host.backend_timeout(&route.backend);
         let deadline = Instant::now() + timeout;
@@ -252,32 +253,14 @@ impl<'a> Visit<'a> {
 
     /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
     fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
-        let site = self.site;
-        if let Some(remote_ip) = &site.host.remote_ip {
-            let asking = self.transaction.client;
-            let found = remote_ip.client(asking, &head.headers);
-            remote_ip.rewrite(&found, asking, &mut head.headers);
-            self.transaction.client = found.client;
-        }
-        let facts = self.facts();
-        let host = head.headers.first("Host");
-        let facts = Facts {
-            own_name: site
-                .host
-                .own_name(host, facts.local.port(), facts.is_secure),
-            ..facts
-        };
-        let decision = site.host.router.route(head, &facts, &mut |_| ());
+        let router = &self.site.host.router;
+        let decision = router.route(head, &self.arrival(), &mut |_| ());
+        self.transaction.client = decision.client;
         self.settings = decision.settings;
         self.environment = decision.environment;
         let route = decision.outcome?;
         self.transaction.mapping = Some(Arc::clone(&route.name));
         self.transaction.backend = Some(Arc::clone(&route.backend));
-        edit::apply(
-            &self.settings.request_edits,
-            &mut head.headers,
-            &self.circumstances(),
-        );
         Ok(route)
     }
 
@@ -295,27 +278,32 @@ impl<'a> Visit<'a> {
         }
     }
 
-    fn facts(&self) -> Facts<'a> {
-        Facts {
-            client: self.transaction.client,
-            peer: self.transaction.peer,
-            local: self.transaction.local,
+    fn arrival(&self) -> Arrival {
+        let Transaction {
+            client,
+            peer,
+            local,
+            received,
+            ..
+        } = self.transaction;
+        Arrival {
+            client,
+            peer,
+            local,
             is_secure: false,
-            server_name: &self.site.host.server_name,
-            own_name: self
-                .site
-                .host
-                .own_name(None, self.transaction.local.port(), false),
-            unix_seconds: unix_seconds(),
+            received,
+            took: self.began.elapsed(),
         }
     }
 
     fn circumstances(&self) -> Circumstances<'_> {
+        let router = &self.site.host.router;
+        let arrival = self.arrival();
         Circumstances {
-            facts: self.facts(),
+            facts: arrival.facts(&router.name.server_name, router.own_name(None, &arrival)),
             environment: &self.environment,
-            received: self.transaction.received,
-            took: self.began.elapsed(),
+            received: arrival.received,
+            took: arrival.took,
         }
     }
 
@@ -622,7 +610,8 @@ impl<'a> Visit<'a> {
 
     /// Answers in place of a backend.
     fn refuse(mut self, refusal: &Refusal) {
-        if refusal.status < 500 {
+        // What a backend does wrong has been logged where it happened.
+        if refusal.status < 500 || matches!(refusal.id, Id::TooLong | Id::Redirected) {
             let line = String::from_utf8_lossy(&self.transaction.request_line).into_owned();
             self.log(
                 Level::Info,
@@ -676,7 +665,7 @@ impl<'a> Visit<'a> {
     fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
         forward::AnswerPolicy {
             server_name: &self.site.host.server_name,
-            port: self.facts().unusual_port(),
+            port: self.arrival().unusual_port(),
             via: self.settings.via,
             edits: &self.settings.answer_edits,
             about: self.circumstances(),

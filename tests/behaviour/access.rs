@@ -105,6 +105,7 @@ fn a_trusted_proxy_names_the_client_for_rules_logs_and_the_backend() {
     peer.send(switch());
     client.switched();
     drop((client, peer));
+    proxy.wait_for_lines("access.log", 1);
     // A client cannot put itself into the list from behind.
     ask("/deny", "192.0.2.7, 203.0.113.9")
         .answer()

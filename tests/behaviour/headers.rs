@@ -245,3 +245,14 @@ fn via_tells_that_a_message_came_through_here() {
         assert_eq!(client.switched().field("Via"), expected(answer), "{via}");
     }
 }
+
+/// `early`: rules see what it has left.
+#[test]
+fn an_early_requestheader_holds_before_the_rules() {
+    let lines = "RequestHeader unset X-Mode early\nRequestHeader set X-Kind plain early\nRewriteEngine On\n\
+                 RewriteCond %{HTTP:X-Mode} . [OR]\nRewriteCond %{HTTP:X-Kind} !^plain$\nRewriteRule . - [F]";
+    let fields = "X-Mode: odd\r\nX-Kind: odd\r\n";
+    let head = forwarded(&format!("{lines}\n{PLAIN}"), &request_with("/ws/", fields));
+    assert_eq!(field(&head, "X-Mode"), None);
+    assert_eq!(field(&head, "X-Kind").as_deref(), Some("plain"));
+}

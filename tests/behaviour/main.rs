@@ -6,6 +6,7 @@
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
 //! | `routes` | the table of requests in `tests/data/routes`, also through Apache's httpd |
 //! | `routing` | which request meets which backend URL |
+//! | `rewrite` | rules: their flags, and what no request may make of them |
 //! | `backend_parameters` | what is set for single backends |
 //! | `access` | who may connect, and who it is that connects |
 //! | `headers` | the heads as the other side sees them, to the byte |
@@ -59,6 +60,7 @@ mod limits;
 mod man_pages;
 mod proxy_protocol;
 mod refusals;
+mod rewrite;
 mod routes;
 mod routing;
 mod scale;

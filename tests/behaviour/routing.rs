@@ -363,3 +363,25 @@ fn a_host_in_the_target_overrides_the_host_field() {
     client.switched();
     one.expect_untouched();
 }
+
+/// Reference 3.5.
+#[test]
+fn interpolate_puts_variables_of_the_request_into_the_path_of_the_url() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxyPassInterpolateEnv On\nRewriteEngine On\nRewriteRule ^/(?:a|m)/([^/]+)/ - [E=room:$1]\n\
+         ProxyPass /a/ {url}/rooms/${{room}}/${{none}} interpolate\nProxyPass /b/ {url}/${{room}}/\n\
+         ProxyPassMatch ^/m/[^/]+/(.*) {url}/${{room}}/$1 interpolate\n\
+         <Location /c/>\nProxyPassInterpolateEnv Off\nProxyPass {url}/${{room}}/ interpolate\n</Location>\n"
+    ));
+    for (target, expected) in [
+        ("/a/x/y", "/rooms/x/x/y"),
+        ("/a/a%20b%3F/y?q", "/rooms/a%20b%3F/a%20b%3F/y?q"),
+        ("/m/r/s", "/r/s"),
+        ("/b/y", "/$%7Broom%7D/y"),
+        ("/c/y", "/$%7Broom%7D/y"),
+    ] {
+        assert_eq!(asked(&proxy, &backend, target), expected, "for {target}");
+    }
+}

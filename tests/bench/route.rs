@@ -7,13 +7,12 @@
 use divan::{AllocProfiler, Bencher, black_box};
 use proxy_wstunnel::config::{self, Config, Files, Sources};
 use proxy_wstunnel::http::head::{Limits, RequestHead};
-use proxy_wstunnel::route::Decision;
-use proxy_wstunnel::route::facts::Facts;
-use proxy_wstunnel::route::own_name::OwnName;
+use proxy_wstunnel::route::{Arrival, Decision};
 use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -88,31 +87,29 @@ fn last_of(bencher: Bencher<'_, '_>, config: &Config, count: usize, below: &str)
     let (_, head) = RequestHead::parse(text.as_bytes(), &Limits::default())
         .unwrap()
         .unwrap();
-    let route = decide(config, &head).outcome.unwrap();
+    let route = decide(config, &mut head.clone()).outcome.unwrap();
     assert!(
         route.name.contains(&format!("/app-{last}/")),
         "{}",
         route.name
     );
-    bencher.bench(|| decide(black_box(config), black_box(&head)));
+    bencher
+        .with_inputs(|| head.clone())
+        .bench_local_refs(|head| decide(black_box(config), black_box(head)));
 }
 
-fn decide<'a>(config: &'a Config, head: &RequestHead) -> Decision<'a> {
+fn decide<'a>(config: &'a Config, head: &mut RequestHead) -> Decision<'a> {
     let local = SocketAddr::from(([127, 0, 0, 1], 80));
     let host = config.host_for(local, head.headers.first("Host"));
-    let facts = Facts {
+    let arrival = Arrival {
         client: local,
         peer: local,
         local,
         is_secure: false,
-        server_name: &host.server_name,
-        own_name: OwnName {
-            name: &host.server_name,
-            port: None,
-        },
-        unix_seconds: 0,
+        received: UNIX_EPOCH,
+        took: Duration::ZERO,
     };
-    host.router.route(head, &facts, &mut |_| ())
+    host.router.route(head, &arrival, &mut |_| ())
 }
 
 fn load(count: usize, line: impl Fn(&mut String, usize)) -> Config {

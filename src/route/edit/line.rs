@@ -7,7 +7,7 @@ use crate::route::pattern::{Case, Pattern};
 
 impl HeaderEdit {
     /// Parses the words behind `Header` or `RequestHeader`:
-    /// `[always|onsuccess] action field [value [replacement]] [env=[!]NAME]`.
+    /// `[always|onsuccess] action field [value [replacement]] [env=[!]NAME] [early]`.
     ///
     /// # Errors
     /// A sentence that says what was found, and what was expected or what to do instead.
@@ -32,8 +32,15 @@ impl HeaderEdit {
         let name = name.strip_suffix(':').unwrap_or(name);
         protected::check(list, name)?;
         let (action, rest) = verb.with_operands(rest)?;
+        let (is_early, rest) = match (target, rest) {
+            (Target::Request, [rest @ .., last]) if last.eq_ignore_ascii_case("early") => {
+                (true, rest)
+            }
+            _ => (false, rest),
+        };
         let edit = Self {
             text,
+            is_early,
             list,
             name: name.to_owned(),
             action,
@@ -158,12 +165,12 @@ fn parse_condition(words: &[&str]) -> Result<Option<Condition>, String> {
     };
     if word.eq_ignore_ascii_case("early") {
         return Err(
-            "\"early\" is not supported; without it the line holds before the backend sees the request".to_owned(),
+            "\"early\" is not supported for answers: there is none yet; remove it".to_owned(),
         );
     }
     if starts_with(word, "expr=") {
         return Err(format!(
-            "{word:?}: expressions are not supported; set a variable with RewriteRule [E=NAME] or SetEnvIf, and write \
+            "{word:?}: expressions are not supported; set a variable with RewriteRule [E=NAME], and write \
              env=NAME"
         ));
     }

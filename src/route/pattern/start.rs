@@ -141,12 +141,10 @@ impl Start {
         Verdict::Differs
     }
 
-    /// The byte that every subject begins with, if there is only one such byte.
+    /// The byte that every subject begins with, in one of its cases, if there is only one such byte.
     pub(super) fn first_byte(&self) -> Option<u8> {
-        let first = self.literal.first().copied()?;
-        let certain = self.optional.is_none()
-            && (self.case == Case::Sensitive || !first.is_ascii_alphabetic());
-        certain.then_some(first)
+        let first = self.literal.first().copied();
+        first.filter(|_| self.optional.is_none())
     }
 
     fn strip<'a>(&self, subject: &'a [u8], literal: &[u8]) -> Option<&'a [u8]> {

@@ -66,7 +66,7 @@ const NUMBER_TESTS: [(&str, Order); 6] = [
 
 impl Condition {
     /// Reads the three words of a line. Problems and doubts go to `review`.
-    pub fn parse(subject: &str, test: &str, flags: &str, review: &mut Review) -> Option<Self> {
+    pub fn parse(subject: &str, test: &str, flags: &str, review: &mut Review<'_>) -> Option<Self> {
         // CVE-2025-54090: what is not understood must never be taken for true.
         if subject.eq_ignore_ascii_case("expr") {
             review.problems.push(

@@ -117,7 +117,7 @@ const UNSUPPORTED: &[(&[&str], &str)] = &[
 ];
 
 /// The flags behind a rule. Problems go to `review`.
-pub(super) fn of_rule(text: &str, review: &mut Review) -> Vec<Flag> {
+pub(super) fn of_rule(text: &str, review: &mut Review<'_>) -> Vec<Flag> {
     let mut flags = Vec::new();
     for (name, value) in split(text, "[P,L]", review) {
         match rule_flag(name, value, review) {
@@ -129,7 +129,7 @@ pub(super) fn of_rule(text: &str, review: &mut Review) -> Vec<Flag> {
 }
 
 /// The flags behind a condition. Problems go to `review`.
-pub(super) fn of_condition(text: &str, review: &mut Review) -> Vec<ConditionFlag> {
+pub(super) fn of_condition(text: &str, review: &mut Review<'_>) -> Vec<ConditionFlag> {
     let mut flags = Vec::new();
     for (name, _) in split(text, "[NC,OR]", review) {
         match name.to_ascii_lowercase().as_str() {
@@ -146,7 +146,7 @@ pub(super) fn of_condition(text: &str, review: &mut Review) -> Vec<ConditionFlag
 }
 
 /// Names and values between the brackets.
-fn split<'t>(text: &'t str, example: &str, review: &mut Review) -> Vec<(&'t str, &'t str)> {
+fn split<'t>(text: &'t str, example: &str, review: &mut Review<'_>) -> Vec<(&'t str, &'t str)> {
     if text.is_empty() {
         return Vec::new();
     }
@@ -166,7 +166,7 @@ fn split<'t>(text: &'t str, example: &str, review: &mut Review) -> Vec<(&'t str,
         .collect()
 }
 
-fn rule_flag(name: &str, value: &str, review: &Review) -> Result<Option<Flag>, String> {
+fn rule_flag(name: &str, value: &str, review: &Review<'_>) -> Result<Option<Flag>, String> {
     let flag = match name.to_ascii_lowercase().as_str() {
         "p" | "proxy" => Flag::Proxy,
         "l" | "last" | "end" => Flag::Last,
@@ -228,7 +228,7 @@ fn status(value: &str) -> Result<Flag, String> {
 }
 
 /// `E=name:value`, `E=name`, `E=!name`
-fn environment(value: &str, review: &Review) -> Result<Flag, String> {
+fn environment(value: &str, review: &Review<'_>) -> Result<Flag, String> {
     let (name, text) = value.split_once(':').unwrap_or((value, ""));
     let bare = name.strip_prefix('!').unwrap_or(name);
     if bare.is_empty() || bare.contains(['$', '%', '\\']) {

@@ -2,10 +2,11 @@
 
 use super::flags::Escape;
 use super::text::{Piece, Text, Values};
-use super::variable::{Plain, Variable};
+use super::variable::Variable;
 use crate::http::answer::Refusal;
 use crate::http::authority::Authority;
 use crate::ids::Id;
+use crate::route::facts::Fact;
 use crate::route::url::{KEPT_SLASH, encode, push_escape};
 
 /// The scheme that a substitution begins with.
@@ -26,7 +27,7 @@ impl Scheme {
     /// A scheme that clients are not sent to.
     pub(super) fn take(text: &mut Text) -> Result<Self, String> {
         const KNOWN: [&str; 4] = ["http", "https", "ws", "wss"];
-        let of_request = Piece::Variable(Variable::Plain(Plain::RequestScheme));
+        let of_request = Piece::Variable(Variable::Fact(Fact::RequestScheme));
         let is_own = text.pieces.first() == Some(&of_request);
         let Some(Piece::Literal(literal)) = text.pieces.get_mut(usize::from(is_own)) else {
             return Ok(Self::Absent);
@@ -55,7 +56,7 @@ impl Scheme {
     }
 }
 
-/// Scheme, host and port of a redirection to a path of this very host.
+/// Scheme, host and port of a redirection to a path of this very host: the name that the client has for it.
 pub(super) fn own_origin(values: &Values<'_>) -> String {
     format!("{}://{}", own_scheme(values), values.facts.own_name)
 }

@@ -75,7 +75,7 @@ impl Rule {
         [pattern, substitution, flags]: [&str; 3],
         conditions: Vec<Condition>,
         origin: String,
-        review: &mut Review,
+        review: &mut Review<'_>,
     ) -> Option<Self> {
         let line = written([pattern, substitution, flags]);
         let name = format!("RewriteRule \"{pattern}\"").into();
@@ -276,7 +276,7 @@ impl Rule {
     }
 
     /// What is legal and probably not meant.
-    fn doubt(&self, substitution: &str, review: &mut Review) {
+    fn doubt(&self, substitution: &str, review: &mut Review<'_>) {
         let mut doubt = |text: String| review.doubts.push(text);
         let pattern = &self.pattern;
         if let Some(first) = pattern.first_byte()
@@ -358,7 +358,7 @@ fn percent_escape(text: &str) -> Option<&str> {
 fn substitution_of(
     substitution: &str,
     flags: &[Flag],
-    review: &Review,
+    review: &Review<'_>,
 ) -> Result<(Effect, Option<Text>), String> {
     let proxies = flags.contains(&Flag::Proxy);
     let redirect = flags.iter().find_map(|flag| match flag {
@@ -393,7 +393,7 @@ fn substitution_of(
     let is_raw = flags.contains(&Flag::NoEscape);
     let decoded = |text: Text| if is_raw { Ok(text) } else { text.decoded() };
     let effect = if proxies {
-        let (url, rest) = backend(path, substitution)?;
+        let (url, rest) = backend(path, substitution, review)?;
         Effect::Proxy(Proxy {
             backend: Arc::new(Backend {
                 url,
@@ -418,7 +418,11 @@ fn substitution_of(
 
 /// The URL that a `[P]` rule begins with, and what stands behind it. Scheme, host and port have to be in the text of the
 /// rule: no request decides where it goes (CVE-2024-39573).
-fn backend(text: Text, substitution: &str) -> Result<(BackendUrl, Text), String> {
+fn backend(
+    text: Text,
+    substitution: &str,
+    review: &Review<'_>,
+) -> Result<(BackendUrl, Text), String> {
     let mut pieces = text.pieces.into_iter();
     let first = pieces.next();
     let mut rest: Vec<Piece> = pieces.collect();
@@ -433,12 +437,10 @@ fn backend(text: Text, substitution: &str) -> Result<(BackendUrl, Text), String>
         rest.insert(0, Piece::Literal(start.split_off(place)));
     }
     let start = String::from_utf8_lossy(&start).into_owned();
-    let socket = start.split_once('|').filter(|(socket, _)| {
-        socket
-            .get(..5)
-            .is_some_and(|s| s.eq_ignore_ascii_case("unix:"))
-    });
-    let url = socket.map_or(start.as_str(), |(_, url)| url);
+    let url = match start.split_once('|') {
+        Some((_, url)) if BackendUrl::begins_with_socket(&start) => url,
+        _ => &start,
+    };
     let behind_scheme = url.split_once("://").map(|(_, behind)| behind);
     if let Some(authority) = behind_scheme
         && !authority.contains('/')
@@ -462,7 +464,7 @@ fn backend(text: Text, substitution: &str) -> Result<(BackendUrl, Text), String>
             ));
         }
     }
-    let url = BackendUrl::parse(&start)?;
+    let url = BackendUrl::configured(&start, review.server_root)?;
     // The last segment may go on in what a request brings in.
     let whole = match url.path.rsplit_once('/') {
         Some((whole, _)) if !rest.is_empty() => whole,

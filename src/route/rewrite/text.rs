@@ -64,7 +64,7 @@ pub(super) struct Values<'a> {
 
 impl Text {
     /// Reads a text: `$n`, `%n`, `%{NAME}`; `\` takes the meaning from what is behind it.
-    pub(super) fn parse(text: &str, review: &Review) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, review: &Review<'_>) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut literal = String::new();
         let mut rest = text.chars();

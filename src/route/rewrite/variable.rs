@@ -5,9 +5,8 @@ use super::text::Values;
 use crate::http::date::Date;
 use crate::http::head::Version;
 use crate::http::headers::is_token;
+use crate::route::facts::Fact;
 use std::borrow::Cow;
-use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
 
 /// A variable that this program knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +15,8 @@ pub(super) enum Variable {
     Header(String),
     /// `ENV:name`
     Environment(String),
+    /// What is known of the connection.
+    Fact(Fact),
     /// One of [`PLAIN`].
     Plain(Plain),
 }
@@ -27,14 +28,6 @@ pub(super) enum Plain {
     RequestMethod,
     TheRequest,
     ServerProtocol,
-    RequestScheme,
-    Https,
-    RemoteAddr,
-    RemotePort,
-    ConnRemoteAddr,
-    ServerAddr,
-    ServerPort,
-    ServerName,
     ServerSoftware,
     Ipv6,
     IsSubrequest,
@@ -54,14 +47,6 @@ const PLAIN: &[(&str, Plain)] = &[
     ("REQUEST_METHOD", Plain::RequestMethod),
     ("THE_REQUEST", Plain::TheRequest),
     ("SERVER_PROTOCOL", Plain::ServerProtocol),
-    ("REQUEST_SCHEME", Plain::RequestScheme),
-    ("HTTPS", Plain::Https),
-    ("REMOTE_ADDR", Plain::RemoteAddr),
-    ("REMOTE_PORT", Plain::RemotePort),
-    ("CONN_REMOTE_ADDR", Plain::ConnRemoteAddr),
-    ("SERVER_ADDR", Plain::ServerAddr),
-    ("SERVER_PORT", Plain::ServerPort),
-    ("SERVER_NAME", Plain::ServerName),
     ("SERVER_SOFTWARE", Plain::ServerSoftware),
     ("IPV6", Plain::Ipv6),
     ("IS_SUBREQ", Plain::IsSubrequest),
@@ -134,7 +119,7 @@ const UNSUPPORTED_PREFIXES: &[(&str, &str)] = &[
 impl Variable {
     /// Finds a variable by what stands in the braces, in any case.
     // httpd: takes an unknown name for an empty text, so that a misspelled condition is silently true or false.
-    pub(super) fn parse(name: &str, review: &Review) -> Result<Self, String> {
+    pub(super) fn parse(name: &str, review: &Review<'_>) -> Result<Self, String> {
         let behind = |prefix: &str| {
             let (start, rest) = name.split_at_checked(prefix.len())?;
             start.eq_ignore_ascii_case(prefix).then_some(rest)
@@ -154,6 +139,9 @@ impl Variable {
             return Ok(Self::Environment(variable.to_owned()));
         }
         let is = |known: &str| known.eq_ignore_ascii_case(name);
+        if let Some(fact) = Fact::named(name) {
+            return Ok(Self::Fact(fact));
+        }
         if let Some((_, plain)) = PLAIN.iter().find(|(known, _)| is(known)) {
             return Ok(Self::Plain(*plain));
         }
@@ -174,6 +162,7 @@ impl Variable {
         let known: Vec<&'static str> = PLAIN
             .iter()
             .map(|(name, _)| *name)
+            .chain(Fact::NAMES.iter().map(|(name, _)| *name))
             .chain(HEADERS.iter().map(|(name, _)| *name))
             .collect();
         Err(match (review.near)(name, &known) {
@@ -201,6 +190,10 @@ impl Variable {
                 })
             }
             Self::Environment(name) => of.environment.get(name).unwrap_or_default().into(),
+            Self::Fact(fact) => match of.facts.get(*fact) {
+                Cow::Borrowed(text) => text.as_bytes().into(),
+                Cow::Owned(text) => text.into_bytes().into(),
+            },
             Self::Plain(plain) => plain.value(of),
         }
     }
@@ -208,18 +201,14 @@ impl Variable {
 
 impl Plain {
     fn value<'v>(self, of: &'v Values<'_>) -> Cow<'v, [u8]> {
-        let facts = of.facts;
-        let text: &str = match self {
+        let text = match self {
             Self::RequestUri => return Cow::Borrowed(of.path),
             Self::QueryString => of.query.unwrap_or_default(),
             Self::RequestMethod => of.head.method(),
-            Self::ServerName => facts.own_name.name,
             Self::ServerSoftware => "proxy-wstunnel",
             Self::ServerProtocol => protocol(of.head.version),
-            Self::RequestScheme if facts.is_secure => "https",
-            Self::RequestScheme => "http",
-            Self::Https => on_off(facts.is_secure),
-            Self::Ipv6 => on_off(address(facts.peer).is_ipv6()),
+            Self::Ipv6 if of.facts.peer.ip().to_canonical().is_ipv6() => "on",
+            Self::Ipv6 => "off",
             Self::IsSubrequest => "false",
             _ => return self.written(of).into_bytes().into(),
         };
@@ -228,43 +217,27 @@ impl Plain {
 
     /// Those that have to be written first.
     fn written(self, of: &Values<'_>) -> String {
-        let facts = of.facts;
         // httpd: in local time. The server's time zone is no business of a rule that shall mean the same everywhere.
-        let date = Date::from_unix(facts.unix_seconds);
-        let mut out = String::new();
-        // Writing to a string cannot fail.
-        let _ = match self {
+        let date = Date::from_unix(of.facts.unix_seconds);
+        match self {
             Self::TheRequest => {
                 let (method, target) = (of.head.method(), of.head.target());
-                write!(out, "{method} {target} {}", protocol(of.head.version))
+                format!("{method} {target} {}", protocol(of.head.version))
             }
-            Self::RemoteAddr => write!(out, "{}", address(facts.client)),
-            Self::RemotePort => write!(out, "{}", facts.client.port()),
-            Self::ConnRemoteAddr => write!(out, "{}", address(facts.peer)),
-            Self::ServerAddr => write!(out, "{}", address(facts.local)),
-            // httpd: that of the Host field, if UseCanonicalPhysicalPort is Off: whatever the client likes.
-            Self::ServerPort => write!(out, "{}", facts.local.port()),
-            Self::Time => write!(
-                out,
+            Self::Time => format!(
                 "{:04}{:02}{:02}{:02}{:02}{:02}",
                 date.year, date.month, date.day, date.hour, date.minute, date.second
             ),
-            Self::TimeYear => write!(out, "{:04}", date.year),
-            Self::TimeMonth => write!(out, "{:02}", date.month),
-            Self::TimeDay => write!(out, "{:02}", date.day),
-            Self::TimeHour => write!(out, "{:02}", date.hour),
-            Self::TimeMinute => write!(out, "{:02}", date.minute),
-            Self::TimeSecond => write!(out, "{:02}", date.second),
-            Self::TimeWeekday => write!(out, "{}", date.weekday),
-            _ => Ok(()),
-        };
-        out
+            Self::TimeYear => format!("{:04}", date.year),
+            Self::TimeMonth => format!("{:02}", date.month),
+            Self::TimeDay => format!("{:02}", date.day),
+            Self::TimeHour => format!("{:02}", date.hour),
+            Self::TimeMinute => format!("{:02}", date.minute),
+            Self::TimeSecond => format!("{:02}", date.second),
+            Self::TimeWeekday => date.weekday.to_string(),
+            _ => String::new(),
+        }
     }
-}
-
-/// A socket that listens on all of IPv6 and IPv4 shows IPv4 addresses in their mapped form.
-fn address(socket: SocketAddr) -> IpAddr {
-    socket.ip().to_canonical()
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -272,8 +245,4 @@ fn protocol(version: Version) -> &'static str {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
     }
-}
-
-fn on_off(on: bool) -> &'static str {
-    if on { "on" } else { "off" }
 }
