@@ -1,11 +1,11 @@
 //! Apache's httpd as a process of our own, to be compared with.
 
 use super::{BOUND, TempDir, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 /// Where distributions keep its modules.
 const MODULES: [&str; 3] = [
@@ -60,6 +60,7 @@ impl Httpd {
             .arg("-f")
             .arg(file)
             .args(["-DFOREGROUND", "-DHTTPD"])
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(path.join("output")).unwrap())
@@ -88,18 +89,11 @@ impl Httpd {
 
 impl Drop for Httpd {
     fn drop(&mut self) {
-        // Killed, it would leave its children behind.
+        // Its children as well, of which it would wait ten seconds for one that still has a tunnel.
         let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         // It may have ended by itself.
-        let _ = kill_process(id, Signal::TERM);
-        let ended = (0..2000).any(|_| {
-            std::thread::sleep(Duration::from_millis(5));
-            !matches!(self.child.try_wait(), Ok(None))
-        });
-        if !ended {
-            drop(self.child.kill());
-            drop(self.child.wait());
-        }
+        let _ = kill_process_group(id, Signal::KILL);
+        drop(self.child.wait());
     }
 }
 
