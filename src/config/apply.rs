@@ -307,7 +307,7 @@ pub(super) fn error_log(scope: &mut Scope<'_>, text: &str) -> Result<(), String>
         );
     }
     // Opening the name would fail where the standard error is a socket, as under systemd.
-    scope.program.error_log = if text == "/dev/stderr" {
+    scope.host.error_log = if text == "/dev/stderr" {
         LogTarget::Stderr
     } else {
         LogTarget::File(scope.path(text)?)
@@ -325,7 +325,7 @@ pub(super) fn log_level(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
     let [level] = words else {
         return Err(format!("expected one level, found \"{}\"", words.join(" ")));
     };
-    scope.program.log_level = match level.to_ascii_lowercase().as_str() {
+    let level = match level.to_ascii_lowercase().as_str() {
         "emerg" | "alert" | "crit" | "error" => log::LevelFilter::Error,
         "warn" => log::LevelFilter::Warn,
         "notice" | "info" => log::LevelFilter::Info,
@@ -340,6 +340,7 @@ pub(super) fn log_level(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
             ));
         }
     };
+    scope.host.log_level = Some(level);
     Ok(())
 }
 

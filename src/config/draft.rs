@@ -11,8 +11,8 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
-    AccessLog, BackendTls, Config, ConfigError, HeaderTimeout, HostAddress, Listen, LogTarget,
-    Sources, VirtualHost, apply, names, remote_ip, value,
+    AccessLog, BackendTls, Config, ConfigError, ErrorLog, HeaderTimeout, HostAddress, Listen,
+    LogTarget, Sources, VirtualHost, apply, names, remote_ip, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -30,8 +30,6 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct ProgramDraft {
     pub(super) listen: Vec<Listen>,
-    pub(super) error_log: LogTarget,
-    pub(super) log_level: log::LevelFilter,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) max_request_workers: usize,
     pub(super) reactor_threads: usize,
@@ -43,6 +41,8 @@ pub(super) struct ProgramDraft {
 /// Settings of a host. As above, `Default` only stands for "not yet".
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostDraft {
+    pub(super) error_log: LogTarget,
+    pub(super) log_level: Option<log::LevelFilter>,
     pub(super) server_name: Option<String>,
     /// What requests may call this host, beside its own `ServerName`; not inherited.
     pub(super) aliases: Vec<String>,
@@ -163,8 +163,6 @@ pub(super) fn resolve(
     let mut walk = Walk {
         program: ProgramDraft {
             listen: Vec::new(),
-            error_log: LogTarget::Stderr,
-            log_level: log::LevelFilter::Warn,
             pid_file: None,
             max_request_workers: 0,
             reactor_threads: 0,
@@ -212,14 +210,22 @@ pub(super) fn resolve(
             .unwrap_or_else(|| "localhost".to_owned()),
     };
     let main_draft = main.clone();
-    let main = walk.host(main, &main_name, Vec::new(), whole, None);
+    let ErrorLog {
+        target: error_log,
+        level: log_level,
+    } = main_draft.error_log();
+    let main = Arc::new(walk.host(main, &main_name, Vec::new(), whole, None));
     let virtual_hosts = hosts
         .into_iter()
         .map(|(host, addresses, origin)| {
             let same = host.proxies.len() == main_draft.proxies.len()
                 && host.interpolates == main_draft.interpolates;
             let inherited = same.then(|| &main.router);
-            walk.host(host, &main_name, addresses, origin, inherited)
+            let own_log = host.error_log();
+            let own_log = (own_log != main_draft.error_log()).then_some(own_log);
+            let mut host = walk.host(host, &main_name, addresses, origin, inherited);
+            host.error_log = own_log;
+            Arc::new(host)
         })
         .collect();
 
@@ -231,8 +237,8 @@ pub(super) fn resolve(
     let program = walk.program;
     Ok(Config {
         listen: program.listen,
-        error_log: program.error_log,
-        log_level: program.log_level,
+        error_log,
+        log_level,
         pid_file: program.pid_file,
         max_request_workers: program.max_request_workers,
         reactor_threads: program.reactor_threads,
@@ -249,6 +255,19 @@ pub(super) fn resolve(
 
 /// A host, the addresses of its section, and where it begins.
 type Hosted = (HostDraft, Vec<HostAddress>, Origin);
+
+/// The nicknames that every packaged configuration of httpd defines, and that files for single sites take for granted.
+const NICKNAMES: [(&str, &str); 3] = [
+    ("common", r#"%h %l %u %t "%r" %>s %O"#),
+    (
+        "combined",
+        r#"%h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#,
+    ),
+    (
+        "vhost_combined",
+        r#"%v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#,
+    ),
+];
 
 struct Walk<'a> {
     program: ProgramDraft,
@@ -273,6 +292,12 @@ impl Walk<'_> {
         // The one nickname that httpd has of its own.
         if let Some(format) = &host.transfer_format {
             host.formats.push(("CLF".to_owned(), Arc::clone(format)));
+        }
+        for (nickname, format) in NICKNAMES {
+            match LogFormat::parse(format) {
+                Ok(format) => host.formats.push((nickname.to_owned(), Arc::new(format))),
+                Err(problem) => self.findings.error(&at, "LogFormat", problem),
+            }
         }
     }
 
@@ -553,7 +578,7 @@ impl Walk<'_> {
         addresses: Vec<HostAddress>,
         origin: Origin,
         main: Option<&Router>,
-    ) -> Arc<VirtualHost> {
+    ) -> VirtualHost {
         let mut access_logs = Vec::new();
         for log in &draft.logs {
             match draft.format(&log.format) {
@@ -577,7 +602,8 @@ impl Walk<'_> {
             port: draft.server_port,
             canonical: draft.canonical_name,
         };
-        Arc::new(VirtualHost {
+        VirtualHost {
+            error_log: None,
             server_name,
             names,
             addresses,
@@ -589,11 +615,18 @@ impl Walk<'_> {
             backend_tls: draft.backend_tls,
             access_logs,
             router,
-        })
+        }
     }
 }
 
 impl HostDraft {
+    fn error_log(&self) -> ErrorLog {
+        ErrorLog {
+            target: self.error_log.clone(),
+            level: self.log_level.unwrap_or(log::LevelFilter::Warn),
+        }
+    }
+
     /// Every mapping that leads to a backend.
     fn targets(&self) -> impl Iterator<Item = (&MappingDraft, &TargetDraft)> {
         let own = self

@@ -112,6 +112,10 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     for edit in &settings.answer_edits {
         writeln!(out, "  header {edit}")?;
     }
+    if let Some(log) = &host.error_log {
+        let level = log.level.as_str().to_ascii_lowercase();
+        writeln!(out, "  error log {}, level {level}", log.target)?;
+    }
     for log in &host.access_logs {
         writeln!(out, "  access log {}  [{}]", log.path.display(), log.origin)?;
     }

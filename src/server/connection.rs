@@ -711,7 +711,7 @@ impl<'a> Visit<'a> {
     }
 
     fn log(&self, level: Level, text: fmt::Arguments<'_>) {
-        say(level, &self.transaction, text);
+        self.site.say(level, &self.transaction, text);
     }
 }
 
@@ -729,6 +729,12 @@ fn cannot_wait(error: &io::Error) {
 }
 
 impl Site {
+    /// A line about a connection.
+    fn say(&self, level: Level, transaction: &Transaction, text: fmt::Arguments<'_>) {
+        let (id, client) = (transaction.id, transaction.client);
+        log!(target: &self.log_target, level, "[{id}] {client} {text}");
+    }
+
     fn log_access(&self, transaction: &Transaction, took: Duration) {
         for log in &self.access_logs {
             log.write(transaction, took);
@@ -740,7 +746,7 @@ impl Observer for Site {
     fn ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
-            say(
+            self.say(
                 Level::Debug,
                 transaction,
                 format_args!("closed: {reason}; {up} bytes up, {down} down"),
@@ -761,11 +767,6 @@ impl Observer for Guest {
     fn ended(&self, transaction: &Transaction, took: Duration) {
         self.site.ended(transaction, took);
     }
-}
-
-/// A line about a connection.
-fn say(level: Level, transaction: &Transaction, text: fmt::Arguments<'_>) {
-    log!(level, "[{}] {} {text}", transaction.id, transaction.client);
 }
 
 fn is_momentary(error: &io::Error) -> bool {
