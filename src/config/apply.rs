@@ -95,7 +95,7 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
         .is_some_and(|section| section.takes_parameters());
     let (url, words) = match words {
         words if inside => (None, words),
-        [url, words @ ..] if !url.contains('=') => {
+        [url, words @ ..] if !url.contains('=') && !words.is_empty() => {
             (Some(BackendUrl::configured(url, scope.server_root)?), words)
         }
         _ => {

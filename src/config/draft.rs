@@ -12,7 +12,7 @@ use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as Se
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, BackendTls, Config, ConfigError, ErrorLog, HeaderTimeout, HostAddress, Listen,
-    LogTarget, Sources, VirtualHost, names, remote_ip, value,
+    LogTarget, Sources, VirtualHost, apply, names, remote_ip, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -355,6 +355,13 @@ impl Walk<'_> {
         inside: &mut SectionDraft,
     ) {
         let at = &section.origin;
+        if !section.arguments.is_empty() {
+            let problem = format!(
+                "expected nothing behind it, found \"{}\"",
+                section.arguments
+            );
+            self.findings.error(at, name, problem);
+        }
         if let Err(problem) = inside.access.open(kind) {
             self.findings.error(at, name, problem);
         }
@@ -367,14 +374,24 @@ impl Walk<'_> {
     /// A `<Location>` or `<Proxy>` with what is in it.
     fn place(&mut self, name: &'static str, kind: Kind, section: &Section, host: &mut HostDraft) {
         let at = &section.origin;
-        let begun = syntax::words(&section.arguments).and_then(|words| {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            SectionDraft::begin(kind, &words, at, &self.server_root)
-        });
-        let mut draft = match begun {
+        let words = match syntax::words(&section.arguments) {
+            Ok(words) => words,
+            Err(problem) => return self.findings.error(at, name, problem),
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut draft = match SectionDraft::begin(kind, &words, at, &self.server_root) {
             Ok(draft) => draft,
             Err(problem) => return self.findings.error(at, name, problem),
         };
+        if let [_, parameters @ ..] = words.as_slice()
+            && draft.takes_parameters()
+            && !parameters.is_empty()
+        {
+            let mut scope = self.scope(name, at, host, Some(&mut draft));
+            if let Err(problem) = apply::proxy_set(&mut scope, parameters) {
+                scope.error(problem);
+            }
+        }
         let context = match kind {
             Kind::Location | Kind::LocationMatch => Context::Location,
             Kind::Proxy | Kind::ProxyMatch => Context::Proxy,
@@ -400,11 +417,11 @@ impl Walk<'_> {
             return None;
         };
         if !entry.contexts.contains(&context) {
-            let allowed: Vec<String> = entry.contexts.iter().map(Context::to_string).collect();
-            let problem = format!(
-                "not allowed in {context}; allowed in {}",
-                allowed.join(" and ")
-            );
+            let mut allowed: Vec<String> = entry.contexts.iter().map(Context::to_string).collect();
+            let last = allowed.pop().unwrap_or_default();
+            let and = if allowed.is_empty() { "" } else { " and " };
+            let allowed = allowed.join(", ");
+            let problem = format!("not allowed in {context}; allowed in {allowed}{and}{last}");
             self.findings.error(at, entry.name, problem);
             return None;
         }
@@ -423,18 +440,28 @@ impl Walk<'_> {
         if matches!(entry.action, Action::Reader | Action::Section(_)) {
             return;
         }
-        let mut scope = Scope {
+        let mut scope = self.scope(entry.name, at, host, section);
+        if let Err(problem) = entry.apply(&mut scope, arguments) {
+            scope.error(problem);
+        }
+    }
+
+    fn scope<'a>(
+        &'a mut self,
+        directive: &'static str,
+        at: &'a Origin,
+        host: &'a mut HostDraft,
+        section: Option<&'a mut SectionDraft>,
+    ) -> Scope<'a> {
+        Scope {
             program: &mut self.program,
             host,
             section,
             at,
-            directive: entry.name,
+            directive,
             files: self.files,
             server_root: &self.server_root,
             findings: &mut self.findings,
-        };
-        if let Err(problem) = entry.apply(&mut scope, arguments) {
-            scope.error(problem);
         }
     }
 

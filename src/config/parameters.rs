@@ -19,6 +19,9 @@ const OBEYED: [&str; 9] = [
     "upgrade",
 ];
 
+/// What stands among them without a value.
+const FLAGS: [&str; 3] = ["nocanon", "noquery", "interpolate"];
+
 /// Parameters of httpd that are taken and change nothing, and why.
 const NOTED: &[(&[&str], &str)] = &[
     (
@@ -39,7 +42,7 @@ const NOTED: &[(&[&str], &str)] = &[
 const REFUSED: &[(&[&str], &str)] = &[
     (
         &["mapping"],
-        "not supported by this version; paths are matched decoded and in canonical form",
+        "not supported by this version: paths are matched decoded and in canonical form; remove it",
     ),
     (
         &[
@@ -93,9 +96,10 @@ pub(super) fn take(parameters: &mut Parameters, word: &str) -> Result<Option<Str
         return Err(format!("parameter \"{key}\": {why}"));
     }
     let Some(value) = value else {
-        return Err(format!(
-            "expected parameters in the form key=value, found \"{word}\""
-        ));
+        return Err(match names::near_miss(key, FLAGS) {
+            Some(near) => format!("unknown flag \"{word}\"; did you mean \"{near}\"?"),
+            None => format!("expected parameters in the form key=value, found \"{word}\""),
+        });
     };
     if let Some(why) = of(NOTED) {
         return Ok(Some(format!("\"{word}\" {why}")));

@@ -2,7 +2,6 @@
 //! Source: httpd core.c `urlsection`, mod_proxy.c `proxysection`.
 
 use super::findings::Origin;
-use super::parameters;
 use super::proxy_pass::{MappingDraft, check_tls};
 use crate::route::access::{self, Access};
 use crate::route::backend::Parameters;
@@ -92,15 +91,28 @@ impl Section {
         server_root: &Path,
     ) -> Result<Self, String> {
         let (is_pattern, text, rest) = match words {
+            [] | ["~"] => {
+                return Err(match (kind, words) {
+                    (Kind::Location, []) => "expected a path, such as <Location \"/ws/\">",
+                    (Kind::Location | Kind::LocationMatch, _) => {
+                        "expected a pattern of paths, such as <LocationMatch \"^/app/.*/ws$\">"
+                    }
+                    (Kind::Proxy, []) => {
+                        "expected the URL of a backend, such as <Proxy \"ws://localhost:9000/\">, or * for all"
+                    }
+                    (Kind::Proxy | Kind::ProxyMatch, _) => {
+                        "expected a pattern of URLs, such as <ProxyMatch \"^ws://10[.]\">"
+                    }
+                }
+                .to_owned());
+            }
             ["~", text, rest @ ..] => (true, *text, rest),
             [text, rest @ ..] => (
                 matches!(kind, Kind::LocationMatch | Kind::ProxyMatch),
                 *text,
                 rest,
             ),
-            [] => return Err("expected what the section is for, such as \"/ws/\"".to_owned()),
         };
-        let mut parameters = Parameters::default();
         let scope = match kind {
             Kind::Location | Kind::LocationMatch => Applies::Path {
                 place: path_place(text, is_pattern)?,
@@ -110,19 +122,15 @@ impl Section {
                 Applies::Backend(Which::parse(text, is_pattern, server_root)?)
             }
         };
-        for word in rest {
-            match scope {
-                Applies::Backend(Which::Url(_)) => {
-                    parameters::take(&mut parameters, word)?;
-                }
-                Applies::Backend(Which::Pattern(_)) => {
-                    return Err(format!(
-                        "\"{word}\": parameters need the URL of one backend, without wildcards"
-                    ));
-                }
-                Applies::Path { .. } => {
-                    return Err(format!("expected one path, found \"{word}\" behind it"));
-                }
+        match (rest, &scope) {
+            ([], _) | (_, Applies::Backend(Which::Url(_))) => {}
+            ([word, ..], Applies::Backend(Which::Pattern(_))) => {
+                return Err(format!(
+                    "\"{word}\": parameters need the URL of one backend, without wildcards"
+                ));
+            }
+            ([word, ..], Applies::Path { .. }) => {
+                return Err(format!("expected one path, found \"{word}\" behind it"));
             }
         }
         let title = match kind {
@@ -138,7 +146,7 @@ impl Section {
             changes: Vec::new(),
             access: Access::builder(),
             mapping: None,
-            parameters,
+            parameters: Parameters::default(),
             interpolates: None,
         })
     }
