@@ -28,6 +28,7 @@ use facts::{Facts, Tell};
 use location::Location;
 use mapping::{Action, Asked, Mapping};
 use own_name::{CanonicalName, Configured, OwnName};
+use place::Place;
 use remote_ip::RemoteIp;
 use rewrite::{Outcome, Rewriting, Rules};
 use settings::{Change, Settings};
@@ -314,6 +315,7 @@ impl Router {
         } = decision;
         let asked = Asked::new(raw, &path, query.as_deref(), environment);
         let locations = self.locations_of(&asked, tell);
+        let named = named_groups(&locations, &asked);
         let route = match led {
             Some((route, changes)) => {
                 for change in changes {
@@ -323,6 +325,9 @@ impl Router {
             }
             None => self.map(&asked, &locations, settings, tell),
         };
+        for (name, value) in named {
+            environment.set(&name, &value);
+        }
         for location in &locations {
             for change in &location.changes {
                 settings.to_mut().apply(change);
@@ -403,6 +408,24 @@ impl Router {
     }
 }
 
+/// What the named groups of `<LocationMatch>` have found, for the environment: `MATCH_NAME` in capital letters, as in httpd.
+fn named_groups(locations: &[&Location], asked: &Asked<'_>) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for location in locations {
+        if let Place::Pattern(pattern) = &location.place
+            && !pattern.names().is_empty()
+            && let Some(captures) = pattern.find(asked.subject())
+        {
+            let names = pattern.names().iter();
+            found.extend(names.map(|(group, name)| {
+                let name = format!("MATCH_{}", name.to_ascii_uppercase());
+                (name, captures.get(*group).to_vec())
+            }));
+        }
+    }
+    found
+}
+
 impl From<PathError> for Refusal {
     fn from(error: PathError) -> Self {
         let id = match error {
@@ -430,7 +453,6 @@ mod tests {
     use super::backend::Parameters;
     use super::mapping::{Proxy, TargetPath};
     use super::pattern::{Case, Pattern};
-    use super::place::Place;
     use super::template::{References, Template};
     use super::url::BackendUrl;
     use super::*;
