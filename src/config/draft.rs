@@ -496,7 +496,7 @@ impl Walk<'_> {
     fn check_proxy_sets(&mut self, host: &HostDraft) {
         for (url, at) in &host.proxy_sets {
             let section = ProxySection::of_backend(url.clone(), Parameters::default());
-            if !host.urls().any(|url| section.names(url)) {
+            if !host.urls().any(|url| section.fit(url).is_some()) {
                 let problem =
                     format!("no mapping leads to \"{url}\"; write its URL as ProxyPass does");
                 self.findings.error(at, "ProxySet", problem);
@@ -598,6 +598,11 @@ impl HostDraft {
             slashes: self.slashes,
             settings: self.settings.clone(),
             rules: rewrite::finish(self.rules.clone(), &self.proxies),
+            proxied: self
+                .proxies
+                .iter()
+                .filter_map(|section| section.proxied.clone())
+                .collect(),
             locations: locations
                 .iter()
                 .cloned()

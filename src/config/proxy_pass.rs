@@ -10,7 +10,7 @@ use crate::route::mapping::{Action, Mapping, Proxy, TargetPath};
 use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
 use crate::route::template::{References, Template};
-use crate::route::url::BackendUrl;
+use crate::route::url::{BackendUrl, has_no_dot_segments};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,15 +51,14 @@ impl MappingDraft {
                     Some((url, path)) => (url, path),
                     None => (&target.url, &target.path),
                 };
-                let found = ProxySection::all_for(url, sections);
+                let shared = ProxySection::parameters_for(url, sections);
                 Action::Proxy(Proxy {
                     backend: Arc::new(Backend {
                         url: url.clone(),
-                        parameters: target.own.clone().over(&found.parameters),
+                        parameters: target.own.clone().over(&shared),
                     }),
                     path: path.clone(),
                     is_raw: target.is_raw,
-                    changes: found.changes,
                 })
             }
         };
@@ -211,6 +210,11 @@ fn target(
     }
     let (url, path) = parsed?;
     check_tls(&url)?;
+    if !has_no_dot_segments(&url.path) {
+        return Err(format!(
+            "\"{url}\": the path has a segment \".\" or \"..\"; write it without"
+        ));
+    }
     if url.socket.is_some() && (own.keepalive.is_some() || own.receive_buffer.is_some()) {
         scope.note("keepalive= and receivebuffersize= have no effect: they are for TCP, and this is a Unix socket");
     }

@@ -7,8 +7,9 @@ use super::proxy_pass::{MappingDraft, check_tls};
 use crate::route::access::{self, Access};
 use crate::route::backend::Parameters;
 use crate::route::location::Location;
-use crate::route::pattern::{Case, Pattern, Subject};
+use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
+use crate::route::proxied::{Proxied, Wanted, Which};
 use crate::route::settings::Change;
 use crate::route::url::BackendUrl;
 use std::path::Path;
@@ -48,15 +49,6 @@ enum Applies {
     Backend(Which),
 }
 
-/// The backends that a `<Proxy>` names.
-#[derive(Debug, Clone)]
-enum Which {
-    /// That of a URL, with its path and all that is below.
-    Url(BackendUrl),
-    /// Those whose URL fits.
-    Pattern(Pattern),
-}
-
 /// A finished section.
 #[derive(Debug)]
 pub(super) enum Finished {
@@ -80,7 +72,8 @@ pub(super) struct LocationDraft {
 pub(super) struct ProxySection {
     which: Which,
     pub(super) parameters: Parameters,
-    pub(super) changes: Vec<Change>,
+    /// What it changes for each request, if it changes anything.
+    pub(super) proxied: Option<Arc<Proxied>>,
 }
 
 impl Section {
@@ -107,7 +100,7 @@ impl Section {
                 text: text.to_owned(),
             },
             Kind::Proxy | Kind::ProxyMatch => {
-                Applies::Backend(Which::parse(text, is_pattern, server_root)?)
+                Applies::Backend(which_backends(text, is_pattern, server_root)?)
             }
         };
         for word in rest {
@@ -183,11 +176,19 @@ impl Section {
                 name: self.name,
                 at: self.at,
             })),
-            Applies::Backend(which) => Finished::Proxy(Arc::new(ProxySection {
-                which,
-                parameters: self.parameters,
-                changes: self.changes,
-            })),
+            Applies::Backend(which) => {
+                let proxied = (!self.changes.is_empty()).then(|| Proxied {
+                    which: which.clone(),
+                    changes: self.changes,
+                    name: self.name,
+                    origin: self.at.to_string(),
+                });
+                Finished::Proxy(Arc::new(ProxySection {
+                    which,
+                    parameters: self.parameters,
+                    proxied: proxied.map(Arc::new),
+                }))
+            }
         }
     }
 }
@@ -204,42 +205,16 @@ fn path_place(text: &str, is_pattern: bool) -> Result<Place, String> {
     }
 }
 
-impl Which {
-    fn parse(text: &str, is_pattern: bool, server_root: &Path) -> Result<Self, String> {
-        if is_pattern {
-            return Pattern::parse(text, Case::Sensitive).map(Self::Pattern);
-        }
-        if Place::has_wildcards(text) {
-            return place::wildcard_pattern(text, place::Star::CrossesSlashes).map(Self::Pattern);
-        }
-        let url = BackendUrl::configured(text, server_root)?;
-        check_tls(&url)?;
-        Ok(Self::Url(url))
+fn which_backends(text: &str, is_pattern: bool, server_root: &Path) -> Result<Which, String> {
+    if is_pattern {
+        return Pattern::parse(text, Case::Sensitive).map(Which::Pattern);
     }
-
-    /// Whether this names a backend, and how exactly: the length of the path that it names.
-    fn fit(&self, url: &BackendUrl) -> Option<usize> {
-        match self {
-            Self::Url(own) => {
-                let same = own.is_same_origin(url);
-                let below = place::behind(non_empty(&own.path), non_empty(&url.path).as_bytes());
-                (same && below.is_some()).then_some(own.path.len())
-            }
-            Self::Pattern(pattern) => {
-                let mut text = url.to_string();
-                if url.path.is_empty() {
-                    text.push('/');
-                }
-                pattern
-                    .is_match(&Subject::new(text.as_bytes()))
-                    .then_some(0)
-            }
-        }
+    if Place::has_wildcards(text) {
+        return place::wildcard_pattern(text, place::Star::CrossesSlashes).map(Which::Pattern);
     }
-}
-
-fn non_empty(path: &str) -> &str {
-    if path.is_empty() { "/" } else { path }
+    let url = BackendUrl::configured(text, server_root)?;
+    check_tls(&url)?;
+    Ok(Which::Url(url))
 }
 
 impl ProxySection {
@@ -248,37 +223,27 @@ impl ProxySection {
         Self {
             which: Which::Url(url),
             parameters,
-            changes: Vec::new(),
+            proxied: None,
         }
     }
 
-    /// Whether this is about the backend at `url`.
-    pub(super) fn names(&self, url: &BackendUrl) -> bool {
-        self.which.fit(url).is_some()
+    /// How exactly this names the backend at `url`, if at all.
+    pub(super) fn fit(&self, url: &BackendUrl) -> Option<usize> {
+        self.which.fit(&Wanted::new(url, &url.path))
     }
 
-    /// All that `sections` say about the backend at `url`: the changes in their order, and the parameters of those that
-    /// name it more exactly over those of the others.
-    pub(super) fn all_for(url: &BackendUrl, sections: &[Arc<Self>]) -> Self {
+    /// What `sections` say about the backend at `url`: those that name it more exactly over the others.
+    pub(super) fn parameters_for(url: &BackendUrl, sections: &[Arc<Self>]) -> Parameters {
         let mut found: Vec<(usize, &Self)> = sections
             .iter()
-            .filter_map(|section| Some((section.which.fit(url)?, section.as_ref())))
+            .filter_map(|section| Some((section.fit(url)?, section.as_ref())))
             .collect();
-        let changes = found
-            .iter()
-            .flat_map(|(_, section)| section.changes.clone());
-        let changes = changes.collect();
         found.sort_by_key(|(exactness, _)| *exactness);
-        let parameters = found
+        found
             .iter()
             .fold(Parameters::default(), |base, (_, section)| {
                 section.parameters.clone().over(&base)
-            });
-        Self {
-            which: Which::Url(url.clone()),
-            parameters,
-            changes,
-        }
+            })
     }
 }
 

@@ -125,7 +125,10 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
             write_backend(out, host, backend)?;
         }
         writeln!(out, "  [{}]", rule.origin)?;
-        for change in rule.changes() {
+    }
+    for section in &host.router.proxied {
+        writeln!(out, "  {}  [{}]", section.name, section.origin)?;
+        for change in &section.changes {
             writeln!(out, "    {change}")?;
         }
     }
@@ -160,13 +163,7 @@ fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt
             write_backend(out, host, &proxy.backend)?;
         }
     }
-    writeln!(out, "  [{}]", mapping.origin)?;
-    if let Action::Proxy(proxy) = &mapping.action {
-        for change in &proxy.changes {
-            writeln!(out, "    {change}")?;
-        }
-    }
-    Ok(())
+    writeln!(out, "  [{}]", mapping.origin)
 }
 
 fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt::Result {
