@@ -4,7 +4,6 @@ use super::draft::Scope;
 use super::findings::Origin;
 use super::parameters;
 use super::sections::ProxySection;
-use crate::handshake::Upgrade;
 use crate::route::backend::{Backend, Parameters};
 use crate::route::mapping::{Action, Mapping, Proxy, TargetPath};
 use crate::route::pattern::{Case, Pattern};
@@ -336,12 +335,6 @@ fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<Str
         ));
     }
     doubts.extend(parameters::doubts(&target.own));
-    if target.own.upgrade == Some(Upgrade::None) {
-        doubts.push(
-            "upgrade=NONE: the client's Upgrade field is not looked at, so any request from any page opens a tunnel"
-                .to_owned(),
-        );
-    }
     doubts
 }
 

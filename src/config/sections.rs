@@ -71,18 +71,22 @@ pub(super) struct LocationDraft {
 #[derive(Debug, Clone)]
 pub(super) struct ProxySection {
     which: Which,
+    /// `<Proxy>` or `ProxySet`.
+    pub(super) directive: &'static str,
+    pub(super) at: Origin,
     pub(super) parameters: Parameters,
     /// What it changes for each request, if it changes anything.
     pub(super) proxied: Option<Arc<Proxied>>,
 }
 
 impl Section {
-    /// Begins a section. `words` are those behind its name.
+    /// Begins a section. `words` are those behind its name; `notes` get what has no effect.
     pub(super) fn begin(
         kind: Kind,
         words: &[&str],
         at: &Origin,
         server_root: &Path,
+        notes: &mut Vec<String>,
     ) -> Result<Self, String> {
         let (is_pattern, text, rest) = match words {
             ["~", text, rest @ ..] => (true, *text, rest),
@@ -106,7 +110,7 @@ impl Section {
         for word in rest {
             match scope {
                 Applies::Backend(Which::Url(_)) => {
-                    parameters::take(&mut parameters, word)?;
+                    notes.extend(parameters::take(&mut parameters, word)?);
                 }
                 Applies::Backend(Which::Pattern(_)) => {
                     return Err(format!(
@@ -185,6 +189,8 @@ impl Section {
                 });
                 Finished::Proxy(Arc::new(ProxySection {
                     which,
+                    directive: "<Proxy>",
+                    at: self.at,
                     parameters: self.parameters,
                     proxied: proxied.map(Arc::new),
                 }))
@@ -219,9 +225,11 @@ fn which_backends(text: &str, is_pattern: bool, server_root: &Path) -> Result<Wh
 
 impl ProxySection {
     /// What `ProxySet url key=value ...` says.
-    pub(super) fn of_backend(url: BackendUrl, parameters: Parameters) -> Self {
+    pub(super) fn of_backend(url: BackendUrl, parameters: Parameters, at: &Origin) -> Self {
         Self {
             which: Which::Url(url),
+            directive: "ProxySet",
+            at: at.clone(),
             parameters,
             proxied: None,
         }
@@ -230,6 +238,22 @@ impl ProxySection {
     /// How exactly this names the backend at `url`, if at all.
     pub(super) fn fit(&self, url: &BackendUrl) -> Option<usize> {
         self.which.fit(&Wanted::new(url, &url.path))
+    }
+
+    /// Why this changes nothing, where requests are led to these URLs only. A pattern is never said to.
+    pub(super) fn idle(&self, urls: &[&BackendUrl]) -> Option<String> {
+        let Which::Url(own) = &self.which else {
+            return None;
+        };
+        let mut urls = urls.iter();
+        let has_effect = if self.parameters != Parameters::default() {
+            urls.any(|url| self.fit(url).is_some())
+        } else {
+            // What a request adds to a URL can lead to any path.
+            self.proxied.is_none() || urls.any(|url| own.is_same_origin(url))
+        };
+        (!has_effect)
+            .then(|| format!("no mapping leads to \"{own}\"; write its URL as ProxyPass does"))
     }
 
     /// What `sections` say about the backend at `url`: those that name it more exactly over the others.

@@ -293,7 +293,7 @@ fn unsupported(provider: &str) -> String {
             "names are not looked up; write \"ip\" with addresses or networks"
         }
         "expr" => {
-            "expressions are not supported; set a variable with RewriteRule [E=NAME] or SetEnvIf, and write \"env NAME\""
+            "expressions are not supported; set a variable with RewriteRule [E=NAME], and write \"env NAME\""
         }
         "user" | "valid-user" | "group" | "file-owner" | "file-group" => {
             "this program asks nobody for a name; let the backend do that"

@@ -291,6 +291,13 @@ impl Rule {
                     .to_owned(),
             );
         }
+        if self.conditions.last().is_some_and(|last| last.or_next) {
+            doubt(
+                "the last condition has OR and nothing to be joined with, so the conditions hold whatever it finds; remove \
+                 its OR"
+                    .to_owned(),
+            );
+        }
         if let Effect::Proxy(proxy) = &self.effect {
             let texts = [Some(&proxy.rest), self.query.as_ref()];
             let uses_path = texts.into_iter().flatten().any(Text::has_references);
