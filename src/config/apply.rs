@@ -113,7 +113,7 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
             Err(problem) => scope.error(problem),
         }
     }
-    if let Some(text) = parameters::doubts(&parameters) {
+    for text in parameters::doubts(&parameters) {
         scope.warn(text);
     }
     match (url, &mut scope.section) {
@@ -121,8 +121,7 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
             section.parameters = parameters.over(&section.parameters);
         }
         (Some(url), _) => {
-            scope.host.proxy_sets.push((url.clone(), scope.at.clone()));
-            let section = ProxySection::of_backend(url, parameters);
+            let section = ProxySection::of_backend(url, parameters, scope.at);
             scope.host.proxies.push(Arc::new(section));
         }
         (None, None) => {}

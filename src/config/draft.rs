@@ -17,7 +17,6 @@ use super::{
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
 use crate::route::access;
-use crate::route::backend::Parameters;
 use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, Settings};
 use crate::route::url::{BackendUrl, Slashes};
@@ -63,8 +62,6 @@ pub(super) struct HostDraft {
     pub(super) mappings: Vec<MappingDraft>,
     pub(super) locations: Vec<Arc<LocationDraft>>,
     pub(super) proxies: Vec<Arc<ProxySection>>,
-    /// `ProxySet` with a URL, whose backend has to be one of a mapping.
-    pub(super) proxy_sets: Vec<(BackendUrl, Origin)>,
     /// `RewriteRule` and its kin; each host has its own.
     pub(super) rewrite: RewriteDraft,
     /// The rules that run, also those of the main server.
@@ -500,13 +497,13 @@ impl Walk<'_> {
         }
         self.check_tls_off(main, None);
         main.rewrite.check(None, &mut self.findings);
-        if hosts.is_empty() {
-            self.check_proxy_sets(main);
-        }
+        let drafts = std::iter::once(main).chain(hosts.iter().map(|(host, _, _)| host));
+        self.check_sections(&main.proxies, drafts);
         for (host, addresses, origin) in hosts {
             self.check_tls_off(host, Some(main));
             host.rewrite.check(Some(&main.rewrite), &mut self.findings);
-            self.check_proxy_sets(host);
+            let own = host.proxies.get(main.proxies.len()..).unwrap_or_default();
+            self.check_sections(own, [host]);
             for address in addresses {
                 self.check_listened(*address, origin);
             }
@@ -544,14 +541,23 @@ impl Walk<'_> {
         }
     }
 
-    /// `ProxySet url` is about a backend that some mapping has.
-    fn check_proxy_sets(&mut self, host: &HostDraft) {
-        for (url, at) in &host.proxy_sets {
-            let section = ProxySection::of_backend(url.clone(), Parameters::default());
-            if !host.urls().any(|url| section.names(url)) {
-                let problem =
-                    format!("no mapping leads to \"{url}\"; write its URL as ProxyPass does");
-                self.findings.error(at, "ProxySet", problem);
+    /// `ProxySet url` and `<Proxy url>` are about a backend that some mapping has.
+    fn check_sections<'h>(
+        &mut self,
+        sections: &[Arc<ProxySection>],
+        hosts: impl IntoIterator<Item = &'h HostDraft>,
+    ) {
+        if sections.is_empty() {
+            return;
+        }
+        let urls: Vec<_> = hosts.into_iter().flat_map(HostDraft::urls).collect();
+        for section in sections {
+            let Some(text) = section.idle(&urls) else {
+                continue;
+            };
+            match section.directive {
+                "ProxySet" => self.findings.error(&section.at, "ProxySet", text),
+                directive => self.findings.warning(&section.at, directive, text),
             }
         }
     }
@@ -658,6 +664,11 @@ impl HostDraft {
             slashes: self.slashes,
             settings: self.settings.clone(),
             rules: rewrite::finish(self.rules.clone(), &self.proxies),
+            proxied: self
+                .proxies
+                .iter()
+                .filter_map(|section| section.proxied.clone())
+                .collect(),
             locations: locations
                 .iter()
                 .cloned()

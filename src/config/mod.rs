@@ -22,7 +22,7 @@ pub mod value;
 
 pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
 pub use proxy_protocol::ProxyProtocol;
-pub(crate) use summary::limit;
+pub(crate) use summary::{limit, span};
 pub use syntax::Files;
 
 use crate::access_log::format::LogFormat;

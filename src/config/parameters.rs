@@ -171,24 +171,30 @@ fn status(text: &str) -> Result<bool, String> {
 }
 
 /// What is legal and probably not meant.
-pub(super) fn doubts(parameters: &Parameters) -> Option<String> {
+pub(super) fn doubts(parameters: &Parameters) -> Vec<String> {
     // Who writes 30000 thinks of milliseconds.
     const LONG: Duration = Duration::from_secs(10_000);
     let named = [
         ("connectiontimeout", parameters.connect_timeout),
         ("timeout", parameters.timeout),
     ];
-    let (key, limit) = named.into_iter().find_map(|(key, limit)| {
-        limit
-            .filter(|limit| *limit >= LONG)
-            .map(|limit| (key, limit))
-    })?;
-    Some(format!(
-        "{key} is {} hours; a number without a unit is seconds, write \"ms\" behind it for milliseconds",
-        limit.as_secs() / 3600
-    ))
+    let mut doubts = Vec::new();
+    for (key, limit) in named {
+        if let Some(limit) = limit.filter(|limit| *limit >= LONG) {
+            doubts.push(format!(
+                "{key} is {} hours; a number without a unit is seconds, write \"ms\" behind it for milliseconds",
+                limit.as_secs() / 3600
+            ));
+        }
+    }
+    if parameters.upgrade == Some(Upgrade::None) {
+        doubts.push(
+            "upgrade=NONE: the client's Upgrade field is not looked at, so any request from any page opens a tunnel"
+                .to_owned(),
+        );
+    }
+    doubts
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

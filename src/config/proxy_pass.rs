@@ -4,13 +4,12 @@ use super::draft::Scope;
 use super::findings::Origin;
 use super::parameters;
 use super::sections::ProxySection;
-use crate::handshake::Upgrade;
 use crate::route::backend::{Backend, Parameters};
 use crate::route::mapping::{Action, Mapping, Proxy, TargetPath};
 use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
 use crate::route::template::{References, Template};
-use crate::route::url::BackendUrl;
+use crate::route::url::{BackendUrl, has_no_dot_segments};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,15 +50,14 @@ impl MappingDraft {
                     Some((url, path)) => (url, path),
                     None => (&target.url, &target.path),
                 };
-                let found = ProxySection::all_for(url, sections);
+                let shared = ProxySection::parameters_for(url, sections);
                 Action::Proxy(Proxy {
                     backend: Arc::new(Backend {
                         url: url.clone(),
-                        parameters: target.own.clone().over(&found.parameters),
+                        parameters: target.own.clone().over(&shared),
                     }),
                     path: path.clone(),
                     is_raw: target.is_raw,
-                    changes: found.changes,
                 })
             }
         };
@@ -222,6 +220,11 @@ fn target(
     }
     let (url, path) = parsed?;
     check_tls(&url)?;
+    if !has_no_dot_segments(&url.path) {
+        return Err(format!(
+            "\"{url}\": the path has a segment \".\" or \"..\"; write it without"
+        ));
+    }
     if url.socket.is_some() && (own.keepalive.is_some() || own.receive_buffer.is_some()) {
         scope.note("keepalive= and receivebuffersize= have no effect: they are for TCP, and this is a Unix socket");
     }
@@ -381,12 +384,6 @@ fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<Str
         ));
     }
     doubts.extend(parameters::doubts(&target.own));
-    if target.own.upgrade == Some(Upgrade::None) {
-        doubts.push(
-            "upgrade=NONE: the client's Upgrade field is not looked at, so any request from any page opens a tunnel"
-                .to_owned(),
-        );
-    }
     doubts
 }
 

@@ -91,11 +91,7 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         limit(Some(settings.half_close_timeout))
     )?;
     if settings.asynchronous {
-        writeln!(
-            out,
-            "  asynchronous, after {}",
-            limit(Some(settings.async_delay))
-        )?;
+        writeln!(out, "  asynchronous, after {}", span(settings.async_delay))?;
     }
     writeln!(
         out,
@@ -129,7 +125,10 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
             write_backend(out, host, backend)?;
         }
         writeln!(out, "  [{}]", rule.origin)?;
-        for change in rule.changes() {
+    }
+    for section in &host.router.proxied {
+        writeln!(out, "  {}  [{}]", section.name, section.origin)?;
+        for change in &section.changes {
             writeln!(out, "    {change}")?;
         }
     }
@@ -164,13 +163,7 @@ fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt
             write_backend(out, host, &proxy.backend)?;
         }
     }
-    writeln!(out, "  [{}]", mapping.origin)?;
-    if let Action::Proxy(proxy) = &mapping.action {
-        for change in &proxy.changes {
-            writeln!(out, "    {change}")?;
-        }
-    }
-    Ok(())
+    writeln!(out, "  [{}]", mapping.origin)
 }
 
 fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt::Result {
@@ -216,7 +209,7 @@ impl fmt::Display for Change {
             Self::IdleTimeout(idle) => write!(f, "tunnel idle {}", limit(*idle)),
             Self::HalfCloseTimeout(bound) => write!(f, "half closed {}", limit(Some(*bound))),
             Self::Asynchronous(on) => write!(f, "asynchronous {}", on_off(*on)),
-            Self::AsyncDelay(delay) => write!(f, "asynchronous after {}", limit(Some(*delay))),
+            Self::AsyncDelay(delay) => write!(f, "asynchronous after {}", span(*delay)),
         }
     }
 }
@@ -245,7 +238,15 @@ fn on_off(on: bool) -> &'static str {
 pub(crate) fn limit(duration: Option<Duration>) -> String {
     match duration {
         None | Some(Duration::ZERO) => "unlimited".to_owned(),
-        Some(duration) if duration.subsec_millis() > 0 => format!("{}ms", duration.as_millis()),
-        Some(duration) => format!("{}s", duration.as_secs()),
+        Some(duration) => span(duration),
+    }
+}
+
+/// A duration in the largest unit that shows it whole.
+pub(crate) fn span(duration: Duration) -> String {
+    if duration.subsec_millis() > 0 {
+        format!("{}ms", duration.as_millis())
+    } else {
+        format!("{}s", duration.as_secs())
     }
 }

@@ -43,6 +43,8 @@ pub struct Pattern {
     case: Case,
     regex: Regex,
     start: Option<Start>,
+    /// The groups that have a name.
+    names: Vec<(usize, String)>,
 }
 
 /// What a pattern is searched for in. Made once for all patterns that look at it.
@@ -76,11 +78,16 @@ impl Pattern {
             .nest_limit(MAX_DEPTH)
             .build()
             .map_err(|error| of(build_problem(&error.to_string())))?;
+        let names = regex.capture_names().enumerate().take(GROUPS);
+        let names = names
+            .filter_map(|(group, name)| Some((group, name?.to_owned())))
+            .collect();
         Ok(Self {
             text: text.to_owned(),
             case,
             regex,
             start: Start::of(&tokens, case),
+            names,
         })
     }
 
@@ -129,6 +136,11 @@ impl Pattern {
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The groups that have a name, as in `(?<NAME>...)`, with their numbers.
+    pub fn names(&self) -> &[(usize, String)] {
+        &self.names
     }
 
     /// How many groups it has, `$0` not counted.

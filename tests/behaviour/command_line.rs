@@ -26,7 +26,8 @@ fn t_checks_and_says_syntax_ok() {
 #[test]
 fn s_prints_listeners_hosts_and_mappings() {
     let config = "Listen 127.0.0.1:8765\nListen [::1]:8765\nServerName main.example\nProxyPass /ws/ ws://backend.example:81/x/\n\
-                  <VirtualHost *:8765>\nServerName two.example\nProxyPass /two/ ws://two.example/\n</VirtualHost>\n";
+                  <VirtualHost *:8765>\nServerName two.example\nProxyPass /two/ ws://two.example/\nProxyWebsocketAsync On\n\
+                  <Proxy *>\nProxyPreserveHost On\n</Proxy>\n</VirtualHost>\n";
     for option in ["-S", "-tS"] {
         let finished = with_file(config, &[option]).expect_status(0);
         for part in [
@@ -38,6 +39,9 @@ fn s_prints_listeners_hosts_and_mappings() {
             "ws://backend.example:81/x/",
             "/two/",
             "proxy.conf",
+            "  asynchronous, after 0s\n",
+            "  <Proxy \"*\">  [",
+            "    preserve host On\n",
         ] {
             assert!(finished.stdout.contains(part), "no {part}: {finished:?}");
         }
@@ -50,6 +54,7 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
     let config = "Listen 127.0.0.1:8765\nListen 8766\nServerName main.example\nProxyTimeout 7\n\
                   ProxyPass /ws/no !\nProxyPassMatch ^/m/(.*) ws://m.example/$1\n\
                   ProxyPass /ws/ ws://backend.example:81/x/ connectiontimeout=2\n\
+                  ProxyPass /down/ ws://down.example/ status=+D\n\
                   <Location /ws/deep>\nProxyPreserveHost On\nProxyWebsocketIdleTimeout 5min\n</Location>\n\
                   <VirtualHost *:8766>\nServerName two.example\nProxyWebsocketAsync On\n</VirtualHost>\n";
     let explain = |arguments: &[&str]| with_file(config, &[&["--explain"], arguments].concat());
@@ -81,7 +86,7 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
     let told = explain(&[
         "GET /m/",
         "-H",
-        "Host: two.example:8766",
+        "host: two.example:8766",
         "--client",
         "192.0.2.9",
     ])
@@ -96,6 +101,8 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
             "  404: nothing is mapped at \"/ws/no/x\"\n",
         ),
         (&["GET /ws/", "-H", "Upgrade:"], "  426: "),
+        (&["GET /down/", "-H", "Upgrade:"], "  426: "),
+        (&["GET /down/"], "  503: "),
         (&["GET /ws/%00"], "  404: "),
         (&["GET /ws/ HTTP/3"], "  400: "),
         (&["BREW\t/ x"], "  400: "),
