@@ -234,6 +234,10 @@ impl Test {
                 let networks = networks.map(|word| Network::parse(word));
                 networks.collect::<Result<_, _>>().map(Self::Ip)
             }
+            "host" if matches!(operands, [word] if word.eq_ignore_ascii_case("localhost")) => {
+                let networks = ["127.0.0.0/8", "::1"].map(Network::parse);
+                networks.into_iter().collect::<Result<_, _>>().map(Self::Ip)
+            }
             "local" => match operands {
                 [] => Ok(Self::Local),
                 [word, ..] => Err(format!("{word:?} behind local is one word too many")),
@@ -327,6 +331,10 @@ impl Whom {
     fn parse(word: &str) -> Result<Self, String> {
         if word.eq_ignore_ascii_case("all") {
             return Ok(Self::All);
+        }
+        // The one name whose addresses are the same everywhere.
+        if word.eq_ignore_ascii_case("localhost") {
+            return Ok(Self::Loopback);
         }
         let variable = word.split_at_checked("env=".len());
         if let Some((_, name)) = variable.filter(|(start, _)| start.eq_ignore_ascii_case("env=")) {

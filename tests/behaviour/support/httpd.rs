@@ -47,13 +47,14 @@ impl Httpd {
     }
 
     /// Starts it with this configuration, and returns when it listens at `address`; none where it is not installed.
-    /// Modules, logs and the user are set up before it, and the name `HTTPD` is defined.
+    /// Modules (more than the usual ones on demand), logs and the user are set up before it, and the name `HTTPD` is
+    /// defined.
     #[track_caller]
-    pub fn start(config: &str, address: SocketAddr) -> Option<Self> {
+    pub fn start(config: &str, address: SocketAddr, more: &[&str]) -> Option<Self> {
         let (program, modules) = Self::program()?;
         let directory = TempDir::new();
         let path = directory.path();
-        let file = directory.write("httpd.conf", complete(path, modules) + config + "\n");
+        let file = directory.write("httpd.conf", complete(path, modules, more) + config + "\n");
         let child = Command::new(program)
             .arg("-d")
             .arg(path)
@@ -97,7 +98,7 @@ impl Drop for Httpd {
     }
 }
 
-fn complete(directory: &Path, modules: &Path) -> String {
+fn complete(directory: &Path, modules: &Path, more: &[&str]) -> String {
     let directory = directory.display();
     let mut text = format!(
         "DefaultRuntimeDir \"{directory}\"\nPidFile \"{directory}/httpd.pid\"\nErrorLog \"{directory}/error.log\"\n\
@@ -106,7 +107,7 @@ fn complete(directory: &Path, modules: &Path) -> String {
     );
     // On Debian it is no module.
     let unixd = modules.join("mod_unixd.so").exists().then_some("unixd");
-    for name in LOADED.into_iter().chain(unixd) {
+    for name in LOADED.iter().chain(more).copied().chain(unixd) {
         let file = modules.join(format!("mod_{name}.so"));
         text += &format!("LoadModule {name}_module {}\n", file.display());
     }
