@@ -1,25 +1,21 @@
 //! One connection from bytes to tunnel: a script that only calls the rooms.
 
+mod backend;
 mod relay;
+mod request;
 
+use self::backend::Final;
 use super::acceptor::Accepted;
 use super::turns::Turn;
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward;
-use crate::handshake::{self, Asked, Verdict};
+use crate::handshake;
 use crate::http::answer::Refusal;
-use crate::http::authority::Authority;
-use crate::http::head::{self, Limits, RequestHead, ResponseHead};
-use crate::http::proxy_header::{self, Header};
+use crate::http::head::{Limits, RequestHead};
 use crate::ids::Id;
-use crate::net::buffer::Buffer;
-use crate::net::connect::{Options, connect, connect_unix};
-use crate::net::resolve::{Addresses, ResolveError};
-use crate::net::stream::{Socket, Stream};
-use crate::net::tls::TlsError;
+use crate::net::stream::Stream;
 use crate::net::wait::{Interrupted, Waiter};
-use crate::route::backend::Backend;
 use crate::route::edit::{self, Circumstances};
 use crate::route::environment::Environment;
 use crate::route::settings::Settings;
@@ -31,17 +27,10 @@ use crate::tunnel::{Leftovers, Limits as TunnelLimits, Observer, Record, Tunnel}
 use log::{Level, error, log, warn};
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Bytes that a client may send before it has the 101; then no more is read from it.
-const EARLY: usize = 16 * 1024;
-/// The most that is taken of them at a time.
-const EARLY_PART: usize = 2048;
-/// Answers with 1xx other than 101 before the final one, as many as httpd takes.
-const MOST_INTERIM: usize = 10;
 
 /// What each worker has of its own, made once.
 #[derive(Debug)]
@@ -133,14 +122,6 @@ impl From<Refusal> for End {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
-}
-
-/// What a backend's last answer is.
-enum Final {
-    /// A 101 that has been verified.
-    Switched,
-    /// Any other.
-    Relay,
 }
 
 /// A connection on its way through the server.
@@ -304,250 +285,6 @@ impl<'a> Visit<'a> {
             environment: &self.environment,
             received: arrival.received,
             took: arrival.took,
-        }
-    }
-
-    /// Reads the request head; what is behind it belongs to the tunnel.
-    fn read_request(&mut self) -> Result<(RequestHead, Vec<u8>), End> {
-        let mut buffer = Buffer::default();
-        // What it has waited for a worker is not the client's fault.
-        let began = Instant::now();
-        let outcome = self
-            .read_proxy_header(&mut buffer, began)
-            .and_then(|()| self.read_request_into(&mut buffer, began));
-        self.trace_head("client", buffer.bytes());
-        let request_line = head::request_line(buffer.bytes());
-        self.transaction.request_line = request_line.to_vec();
-        let (used, head) =
-            outcome.inspect_err(|_| self.transaction.bytes_in = buffer.bytes().len() as u64)?;
-        self.transaction.bytes_in = used as u64;
-        Ok((head, buffer.split_off(used)))
-    }
-
-    /// Reads the PROXY header, where the connection has to begin with one, and takes what it says of the client.
-    fn read_proxy_header(&mut self, buffer: &mut Buffer, began: Instant) -> Result<(), End> {
-        let Transaction { peer, local, .. } = self.transaction;
-        if !self
-            .shared
-            .config
-            .proxy_protocol
-            .is_expected(local, peer.ip())
-        {
-            return Ok(());
-        }
-        let (used, header) = loop {
-            if let Some(parsed) = proxy_header::parse(buffer.bytes()).map_err(Refusal::from)? {
-                break parsed;
-            }
-            self.receive(buffer, began, "PROXY header")?;
-        };
-        self.debug(format_args!("PROXY header: {header}"));
-        if let Header::Proxied { source, .. } = header {
-            self.transaction.client = source;
-        }
-        buffer.discard(used);
-        Ok(())
-    }
-
-    fn read_request_into(
-        &mut self,
-        buffer: &mut Buffer,
-        began: Instant,
-    ) -> Result<(usize, RequestHead), End> {
-        loop {
-            let parsed = RequestHead::parse(buffer.bytes(), &self.site.host.limits);
-            if let Some(parsed) = parsed.map_err(Refusal::from)? {
-                return Ok(parsed);
-            }
-            self.receive(buffer, began, "request head")?;
-        }
-    }
-
-    /// Takes what the client sends next of `what`, within the time that it has for all of its head.
-    fn receive(&mut self, buffer: &mut Buffer, began: Instant, what: &str) -> Result<(), End> {
-        let allowed = self.site.host.header_timeout;
-        let allowed = allowed.allowed(buffer.bytes().len());
-        let deadline = allowed.map(|allowed| began + allowed);
-        match buffer.receive(&mut self.client, deadline, self.waiter) {
-            Ok(0) if buffer.bytes().is_empty() => {
-                Err(End::Gone("closed without a request".to_owned()))
-            }
-            Ok(0) => {
-                let why = format!("the connection ended inside the {what}");
-                Err(Refusal::new(Id::HeadCut, why).into())
-            }
-            Ok(_) => Ok(()),
-            Err(Interrupted::Deadline) => {
-                let why = format!("the {what} took longer than RequestReadTimeout allows");
-                Err(Refusal::new(Id::HeadTimeout, why).into())
-            }
-            Err(why) => Err(End::Gone(why.to_string())),
-        }
-    }
-
-    /// Waits until the backend may have one more request, where it may not have any number.
-    fn take_turn(&mut self, backend: &Backend) -> Result<Option<Turn>, End> {
-        if backend.parameters.is_disabled == Some(true) {
-            let why = "the backend is disabled (status=+D)";
-            return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
-        }
-        let patience = backend.parameters.acquire;
-        let patience = patience.unwrap_or_else(|| self.site.host.backend_timeout(backend));
-        let deadline = Instant::now() + patience;
-        let turn = self.shared.turns.take(backend, deadline, self.waiter);
-        turn.map_err(|why| self.step_failed(Step::Acquire, Id::Busy, Id::Busy, &why))
-    }
-
-    /// Connects to the backend, with TLS where it wants that.
-    fn connect(&mut self, backend: &Backend, head: &RequestHead) -> Result<Stream, End> {
-        let url = &backend.url;
-        let Site { host, tls, .. } = self.site.as_ref();
-        let deadline = Instant::now() + host.connect_timeout(backend);
-        let socket = match &url.socket {
-            Some(path) => connect_unix(path, deadline, self.waiter).map(Socket::from),
-            None => {
-                let addresses = self.resolve(&url.host, deadline)?;
-                let options = Options {
-                    keepalive: backend.parameters.keepalive.unwrap_or(true),
-                    receive_buffer: backend.parameters.receive_buffer,
-                };
-                connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
-            }
-        };
-        let socket = socket.map_err(|why| {
-            self.step_failed(Step::Connect, Id::ConnectTimeout, Id::Unreachable, &why)
-        })?;
-        if !url.tls {
-            return Ok(socket.into());
-        }
-        let Some(connector) = tls else {
-            return Err(self.backend_failed(Step::Tls, Id::TlsFailed, &"this host has no TLS"));
-        };
-        // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
-        let preserved = self.settings.preserve_host;
-        let client_host = head.headers.first("Host").filter(|_| preserved);
-        let authority = client_host.and_then(|host| Authority::parse(host).ok());
-        let name = authority.map_or(url.host.as_str(), |authority| authority.host);
-        let deadline = Instant::now() + host.backend_timeout(backend);
-        connector
-            .connect(name, socket, deadline, self.waiter)
-            .map_err(|why| match why {
-                TlsError::Interrupted(why) => {
-                    self.step_failed(Step::Tls, Id::TlsTimeout, Id::TlsFailed, &why)
-                }
-                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
-            })
-    }
-
-    fn resolve(&self, name: &str, deadline: Instant) -> Result<Addresses, End> {
-        let resolved = self.shared.resolver.resolve(name, deadline);
-        resolved.map_err(|why| match why {
-            ResolveError::Closed => stopping(),
-            ResolveError::Deadline => self.backend_failed(Step::Resolve, Id::ConnectTimeout, &why),
-            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Id::Unresolved, &why),
-        })
-    }
-
-    /// Reads the backend's final answer head, or its 101. Meanwhile what the client sends early is kept, and a
-    /// client that goes away ends the wait.
-    fn read_answer(
-        &mut self,
-        backend: &mut Stream,
-        mut from_client: Vec<u8>,
-        asked: &Asked,
-        limits: &Limits,
-        deadline: Instant,
-    ) -> Result<(ResponseHead, Final, Leftovers), End> {
-        let mut buffer = Buffer::default();
-        let mut interim = 0;
-        loop {
-            let parsed = ResponseHead::parse(buffer.bytes(), limits);
-            match parsed.map_err(|why| self.backend_failed(Step::Handshake, Id::Garbage, &why))? {
-                Some((used, answer)) => {
-                    self.trace_head("backend", buffer.bytes());
-                    let from_backend = buffer.split_off(used);
-                    let outcome = match handshake::verdict(&answer, asked) {
-                        Verdict::Switched => Some(Final::Switched),
-                        Verdict::Relay => Some(Final::Relay),
-                        Verdict::Interim => None,
-                        Verdict::Bad(why) => {
-                            return Err(self.backend_failed(Step::Handshake, Id::BadSwitch, &why));
-                        }
-                    };
-                    if let Some(outcome) = outcome {
-                        let leftovers = Leftovers {
-                            is_websocket: asked.is_websocket(),
-                            from_client,
-                            from_backend,
-                        };
-                        return Ok((answer, outcome, leftovers));
-                    }
-                    interim += 1;
-                    if interim > MOST_INTERIM {
-                        let why = "more than 10 interim answers";
-                        return Err(self.backend_failed(Step::Handshake, Id::Garbage, &why));
-                    }
-                    buffer = Buffer::from(from_backend);
-                }
-                None => self.read_more_answer(backend, &mut buffer, &mut from_client, deadline)?,
-            }
-        }
-    }
-
-    /// Reads what the backend sends next, and takes what the client sends until then.
-    fn read_more_answer(
-        &mut self,
-        backend: &mut Stream,
-        answer: &mut Buffer,
-        early: &mut Vec<u8>,
-        deadline: Instant,
-    ) -> Result<(), End> {
-        let mut backend_ready = !backend.is_plain();
-        loop {
-            if backend_ready {
-                match answer.fill(backend) {
-                    Ok(0) => {
-                        let why = "closed before its answer was complete";
-                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &why));
-                    }
-                    Ok(_) => return Ok(()),
-                    Err(error) if is_momentary(&error) => {}
-                    Err(error) => {
-                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &error));
-                    }
-                }
-            }
-            let waits = [backend.waits_to_read(), self.client.waits_to_read()];
-            let woken = match waits {
-                // What is not read waits in the kernel, and slows its sender.
-                [backend, _] if early.len() >= EARLY => self
-                    .waiter
-                    .wait([backend], Some(deadline))
-                    .map(|[ready]| [ready, false]),
-                both => self.waiter.wait(both, Some(deadline)),
-            };
-            let client_ready;
-            [backend_ready, client_ready] = woken.map_err(|why| {
-                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
-            })?;
-            if client_ready {
-                self.take_early(early)?;
-            }
-        }
-    }
-
-    fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), End> {
-        let held = early.len();
-        early.resize(held + EARLY_PART, 0);
-        let outcome = self.client.read(early.get_mut(held..).unwrap_or_default());
-        early.truncate(held + outcome.as_ref().copied().unwrap_or(0));
-        match outcome {
-            Ok(0) => Err(End::Gone(
-                "closed before the backend had answered".to_owned(),
-            )),
-            Ok(_) => Ok(()),
-            Err(error) if is_momentary(&error) => Ok(()),
-            Err(error) => Err(End::Gone(error.to_string())),
         }
     }
 
@@ -767,10 +504,6 @@ impl Observer for Guest {
     fn ended(&self, transaction: &Transaction, took: Duration) {
         self.site.ended(transaction, took);
     }
-}
-
-fn is_momentary(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// What a client is told that waited for a backend when the server stopped.
