@@ -99,7 +99,7 @@ impl Table {
             } else if line.starts_with(' ') {
                 match table.cases.last_mut() {
                     Some(case) if !asking => {
-                        case.tell(line.trim()).unwrap_or_else(|what| wrong(what))
+                        case.tell(line.trim()).unwrap_or_else(|what| wrong(what));
                     }
                     _ => wrong("indented, and no outcome before it"),
                 }
