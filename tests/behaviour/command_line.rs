@@ -61,7 +61,8 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
                   ProxyPass /ws/ ws://backend.example:81/x/ connectiontimeout=2\n\
                   ProxyPass /down/ ws://down.example/ status=+D\n\
                   <Location /ws/deep>\nProxyPreserveHost On\nProxyWebsocketIdleTimeout 5min\n</Location>\n\
-                  <VirtualHost *:8766>\nServerName two.example\nProxyWebsocketAsync On\n</VirtualHost>\n";
+                  <VirtualHost *:8766>\nServerName two.example\nProxyWebsocketAsync On\n</VirtualHost>\n\
+                  <Proxy ws://backend.example:81/x/deep>\nProxyWebsocketHalfCloseTimeout 7\n</Proxy>\n";
     let explain = |arguments: &[&str]| with_file(config, &[&["--explain"], arguments].concat());
     let told = explain(&[
         "GET /ws/deep//%61?q HTTP/1.1",
@@ -84,7 +85,8 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
         "the backend is asked\n  GET /x/deep/a?q HTTP/1.1\n  Host: main.example:8765\n",
         "  Origin: http://o\n",
         "  X-Forwarded-For: 127.0.0.1\n",
-        "  idle 300s, half closed 30s\n  in its worker\n",
+        "  <Proxy \"ws://backend.example:81/x/deep\"> at ",
+        "  idle 300s, half closed 7s\n  in its worker\n",
     ] {
         assert!(told.contains(part), "no {part:?} in\n{told}");
     }
