@@ -497,11 +497,14 @@ impl Walk<'_> {
         }
         self.check_tls_off(main, None);
         main.rewrite.check(None, &mut self.findings);
+        let heirs = hosts.iter().map(|(host, _, _)| &host.remote_ip);
+        main.remote_ip.check(heirs, &mut self.findings);
         let drafts = std::iter::once(main).chain(hosts.iter().map(|(host, _, _)| host));
         self.check_sections(&main.proxies, drafts);
         for (host, addresses, origin) in hosts {
             self.check_tls_off(host, Some(main));
             host.rewrite.check(Some(&main.rewrite), &mut self.findings);
+            host.remote_ip.check(std::iter::empty(), &mut self.findings);
             let own = host.proxies.get(main.proxies.len()..).unwrap_or_default();
             self.check_sections(own, [host]);
             for address in addresses {

@@ -4,7 +4,9 @@ use super::{Config, VirtualHost};
 use crate::handshake::Upgrade;
 use crate::route::backend::Backend;
 use crate::route::mapping::{Action, Mapping, TargetPath};
+use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, Via};
+use crate::route::url::Slashes;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -82,7 +84,19 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         "; line {}, field {}, fields {}",
         host.limits.line, host.limits.field, host.limits.fields
     )?;
-    let settings = &host.router.settings;
+    let router = &host.router;
+    match router.slashes {
+        Slashes::Refused => {}
+        Slashes::Decoded => writeln!(out, "  encoded slashes decoded")?,
+        Slashes::Kept => writeln!(out, "  encoded slashes kept")?,
+    }
+    if let Some(remote_ip) = &router.remote_ip {
+        writeln!(out, "  client by {remote_ip}")?;
+    }
+    if router.name.canonical == CanonicalName::On {
+        writeln!(out, "  calls itself by its name")?;
+    }
+    let settings = &router.settings;
     writeln!(
         out,
         "  timeout {}, tunnel idle {}, half closed {}",

@@ -5,7 +5,7 @@ use super::environment::Environment;
 use super::pattern::Subject;
 use super::place::{self, Place};
 use super::template::Template;
-use super::url::encoded;
+use super::url::{encode, encoded};
 use crate::http::answer::Refusal;
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -123,7 +123,9 @@ impl Proxy {
                 let Some(rest) = place::behind(prefix, asked.path) else {
                     return Ok(None);
                 };
-                self.base(asked)? + &encoded(rest)
+                let mut target = self.base(asked)?;
+                rest.iter().for_each(|byte| encode(*byte, &mut target));
+                target
             }
             Place::Pattern(pattern) => {
                 let Some(captures) = pattern.find(asked.subject()) else {

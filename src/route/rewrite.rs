@@ -584,6 +584,29 @@ mod tests {
         }
     }
 
+    /// Past the rules of access, the backend would find another path.
+    #[test]
+    fn what_is_decoded_here_is_not_decoded_once_more() {
+        for (lines, target, expected) in [
+            ("rule ^ ws://b%{REQUEST_URI} [P,NE]", "/%2573", "b /%2573"),
+            ("rule ^/(.*) ws://b/$1 [P,NE]", "/%25", "b /%25"),
+            (
+                "rule ^/(.*) ws://b/$1 [P,B,NE]",
+                "/%252e%252e/x",
+                "b /%252e%252e%2Fx",
+            ),
+            ("rule ^/(.*) ws://b/%{HTTP:X} [P,NE]", "/x", "b /"),
+            // What is as the client wrote it stays so.
+            (
+                "cond %{THE_REQUEST} \\s/(\\S+)\nrule ^ ws://b/%1 [P,NE]",
+                "/%41%2541",
+                "b /%41%2541",
+            ),
+        ] {
+            assert_eq!(ask(&rules(lines), target), expected, "{lines} {target}");
+        }
+    }
+
     #[test]
     fn rules_lead_to_a_backend_that_no_request_chooses() {
         for (lines, target, expected) in [
@@ -662,20 +685,6 @@ mod tests {
                 "rule ^/(.*) ws://b/$1 [P,NE]",
                 "/%252e%252e/x",
                 "b /%252e%252e/x",
-            ),
-            ("rule ^ ws://b%{REQUEST_URI} [P,NE]", "/%2573", "b /%2573"),
-            ("rule ^/(.*) ws://b/$1 [P,NE]", "/%25", "b /%25"),
-            (
-                "rule ^/(.*) ws://b/$1 [P,B,NE]",
-                "/%252e%252e/x",
-                "b /%252e%252e%2Fx",
-            ),
-            ("rule ^/(.*) ws://b/%{HTTP:X} [P,NE]", "/x", "b /"),
-            // What is as the client wrote it stays so.
-            (
-                "cond %{THE_REQUEST} \\s/(\\S+)\nrule ^ ws://b/%1 [P,NE]",
-                "/%41%2541",
-                "b /%41%2541",
             ),
             (
                 "rule ^/(.*) ws://b/$1 [P]",

@@ -26,6 +26,8 @@ fn t_checks_and_says_syntax_ok() {
 #[test]
 fn s_prints_listeners_hosts_and_mappings() {
     let config = "Listen 127.0.0.1:8765\nListen [::1]:8765\nServerName main.example\nProxyPass /ws/ ws://backend.example:81/x/\n\
+                  AllowEncodedSlashes NoDecode\nUseCanonicalName On\nRemoteIPHeader X-Client\n\
+                  RemoteIPInternalProxy 10.0.0.0/8\nRemoteIPTrustedProxy 192.0.2.1\n\
                   <VirtualHost *:8765>\nServerName two.example\nProxyPass /two/ ws://two.example/\nProxyWebsocketAsync On\n\
                   <Proxy *>\nProxyPreserveHost On\n</Proxy>\n</VirtualHost>\n";
     for option in ["-S", "-tS"] {
@@ -40,6 +42,9 @@ fn s_prints_listeners_hosts_and_mappings() {
             "/two/",
             "proxy.conf",
             "  asynchronous, after 0s\n",
+            "  encoded slashes kept\n",
+            "  client by X-Client, believed from 10.0.0.0/8, 192.0.2.1 (not for private addresses)\n",
+            "  calls itself by its name\n",
             "  <Proxy \"*\">  [",
             "    preserve host On\n",
         ] {
