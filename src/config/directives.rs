@@ -782,6 +782,14 @@ pub const TABLE: &[Entry] = &[
     },
     // ---- lines of every httpd configuration that have no meaning here ------------------------------------------
     Entry {
+        name: "ProxyPassReverse",
+        syntax: "[path] url",
+        default: None,
+        contexts: MAPPED,
+        help: "accepted for ws:// and wss://, where it has no effect in httpd either; http:// is refused",
+        action: Action::UpTo(MANY, apply::proxy_pass_reverse),
+    },
+    Entry {
         name: "ServerAdmin",
         syntax: "address",
         default: None,

@@ -70,7 +70,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["addressttl"],
-        "not supported by this version: an address is looked up anew after a minute at most; remove it",
+        "not supported by this version: an address is looked up anew after 30 seconds; remove it",
     ),
     (
         &["secret", "flusher", "multipathtcp"],

@@ -198,6 +198,7 @@ impl Router {
     }
 
     /// Changes the fields of a request.
+    #[inline(never)]
     fn edit(
         &self,
         head: &mut RequestHead,
@@ -249,6 +250,7 @@ impl Router {
                 .any(|change| *change == Change::Asynchronous(true))
     }
 
+    #[inline(never)]
     fn find<'a>(
         &'a self,
         head: &RequestHead,
@@ -355,6 +357,7 @@ impl Router {
     }
 
     /// The `<Proxy>` sections about what a backend is asked for.
+    #[inline(never)]
     fn sections_for(&self, route: &Route, tell: &mut Tell<'_>) -> Vec<&Proxied> {
         let wanted = Wanted::new(&route.backend.url, &route.target);
         let mut found = Vec::new();
@@ -370,6 +373,7 @@ impl Router {
     }
 
     /// Tries the mapping of the last location that has one, then the others in their order (httpd `proxy_trans`).
+    #[inline(never)]
     fn map<'a>(
         &'a self,
         asked: &Asked<'_>,
@@ -412,6 +416,7 @@ impl Router {
 }
 
 /// What the named groups of `<LocationMatch>` have found, for the environment: `MATCH_NAME` in capital letters, as in httpd.
+#[inline(never)]
 fn named_groups(locations: &[&Location], asked: &Asked<'_>) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for location in locations {

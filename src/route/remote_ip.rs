@@ -65,6 +65,7 @@ impl RemoteIp {
     }
 
     /// Finds the client of a request that came from `peer`.
+    #[inline(never)]
     pub fn client(&self, peer: SocketAddr, headers: &Headers) -> Found {
         let mut found = Found {
             client: peer,

@@ -140,6 +140,7 @@ impl Rules {
     /// # Errors
     /// The status of a rule with `F`, `G` or `R=4xx`; 404 if a rule leads to a file; 403 if a target climbs out of its
     /// place; 500 if rules never end or make too much of a request.
+    #[inline(never)]
     pub fn apply(
         &self,
         request: &mut Rewriting<'_, '_>,

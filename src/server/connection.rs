@@ -54,14 +54,25 @@ impl Worker {
 }
 
 /// Serves a connection to its end.
-// Apart from what a worker does between connections, so that its stack is only as deep as a handshake needs.
-#[inline(never)]
 pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
-    let Accepted { id, connection, at } = accepted;
     let _busy = Counted::new(&shared.busy);
     let is_crowded = shared.busy.load(Ordering::Relaxed) > shared.processors;
     worker.waiter.yields = is_crowded;
     worker.event_loop.yields = is_crowded;
+    if let Some((tunnel, until_reactor)) = receive(accepted, worker, shared) {
+        run(tunnel, until_reactor, worker, shared);
+    }
+}
+
+/// Everything up to a tunnel: that, and when a reactor is to take it. Nothing, where there is none.
+// Apart from what goes on while a tunnel is open: its stack is as deep as a handshake needs, and each worker has one.
+#[inline(never)]
+fn receive(
+    accepted: Accepted,
+    worker: &mut Worker,
+    shared: &Shared,
+) -> Option<(Box<Tunnel>, Option<Duration>)> {
+    let Accepted { id, connection, at } = accepted;
     // Until the request names a host, the first of the address sets the limits.
     let site = shared.site_for(connection.local, None);
     let mut visit = Visit {
@@ -85,10 +96,41 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
     let outcome = visit.shake_hands();
     drop(handshake);
     match outcome {
-        Ok((backend, leftovers)) => visit.tunnel(backend, leftovers, &mut worker.event_loop),
+        Ok((backend, leftovers)) => return Some(visit.into_tunnel(backend, leftovers)),
         Err(End::Refused(refusal)) => visit.refuse(&refusal),
         Err(End::Relayed) => visit.finish_answer(),
         Err(End::Gone(why)) => visit.give_up(&why),
+    }
+    None
+}
+
+/// Runs a tunnel to its end, or until a reactor takes it, when nothing has moved for `until_reactor`.
+fn run(
+    mut tunnel: Box<Tunnel>,
+    until_reactor: Option<Duration>,
+    worker: &mut Worker,
+    shared: &Shared,
+) {
+    let Worker { waiter, event_loop } = worker;
+    if let Some(delay) = until_reactor {
+        if !delay.is_zero() {
+            match event_loop.run_one(tunnel, &mut waiter.alarm, Some(delay)) {
+                Ok(Some(quiet)) => tunnel = quiet,
+                Ok(None) => return,
+                Err(error) => return cannot_wait(&error),
+            }
+        }
+        match shared.reactors.adopt(tunnel) {
+            Ok(()) => return,
+            Err((refused, why)) => {
+                let (id, name) = (Id::NotTaken, refused.name());
+                warn!("{name} {id} stays in its worker: {why}; {}", id.remedy());
+                tunnel = refused;
+            }
+        }
+    }
+    if let Err(error) = event_loop.run_one(tunnel, &mut waiter.alarm, None) {
+        cannot_wait(&error);
     }
 }
 
@@ -168,26 +210,32 @@ impl fmt::Display for Step {
 
 impl<'a> Visit<'a> {
     /// Everything up to the verified 101, which the client then has.
+    #[inline(never)]
     fn shake_hands(&mut self) -> Result<(Stream, Leftovers), End> {
         let (mut head, from_client) = self.read_request()?;
         self.site = self
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
-        let outcome = self.ask_backend(&mut head, from_client);
+        let route = self.find_route(&mut head);
+        let outcome = match route {
+            Ok(route) => self.ask_backend(&head, &route, from_client),
+            Err(refusal) => Err(End::Refused(refusal)),
+        };
         if self.site.access_logs.iter().any(AccessLog::needs_request) {
             self.transaction.request = Some(head);
         }
         outcome
     }
 
-    /// Finds the backend, and has it agree.
+    /// Has the backend agree.
+    #[inline(never)]
     fn ask_backend(
         &mut self,
-        head: &mut RequestHead,
+        head: &RequestHead,
+        route: &Route,
         from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
-        let route = self.find_route(head)?;
         let upgrade = route.backend.parameters.upgrade.clone().unwrap_or_default();
         let asked = handshake::requested(head, &upgrade)?;
 
@@ -233,6 +281,7 @@ impl<'a> Visit<'a> {
     }
 
     /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
+    #[inline(never)]
     fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
         let router = &self.site.host.router;
         let decision = router.route(head, &self.arrival(), &mut |_| ());
@@ -246,6 +295,7 @@ impl<'a> Visit<'a> {
     }
 
     /// Says once for each mapping what often makes a backend refuse.
+    #[inline(never)]
     fn hint_at_origin(&self, mapping: &Arc<str>) {
         if self.shared.hinted.first_time(mapping) {
             let id = Id::OriginRefused;
@@ -288,64 +338,39 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// The tunnel: here to its end, or until the reactor takes it.
-    fn tunnel(self, backend: Stream, leftovers: Leftovers, event_loop: &mut EventLoop) {
+    /// What becomes of the visit when both sides have agreed: a tunnel, and when a reactor is to take it.
+    #[inline(never)]
+    fn into_tunnel(self, backend: Stream, leftovers: Leftovers) -> (Box<Tunnel>, Option<Duration>) {
         self.debug(format_args!("switched"));
-        let Self {
-            shared,
-            waiter,
-            site,
-            settings,
-            environment: _,
-            client,
-            turn,
-            transaction,
-            began,
-        } = self;
+        let Settings {
+            idle_timeout,
+            half_close_timeout,
+            asynchronous,
+            async_delay,
+            ..
+        } = *self.settings;
         let limits = TunnelLimits {
-            idle: settings.idle_timeout,
-            half_close: settings.half_close_timeout,
+            idle: idle_timeout,
+            half_close: half_close_timeout,
         };
-        let observer: Arc<dyn Observer> = match turn {
-            None => Arc::<Site>::clone(site),
+        let observer: Arc<dyn Observer> = match self.turn {
+            None => Arc::<Site>::clone(self.site),
             Some(turn) => Arc::new(Guest {
-                site: Arc::clone(site),
+                site: Arc::clone(self.site),
                 _turn: turn,
             }),
         };
         let record = Record {
-            transaction,
-            began,
+            transaction: self.transaction,
+            began: self.began,
             observer,
         };
-        let mut tunnel = Box::new(Tunnel::new(client, backend, leftovers, limits, record));
-        if settings.asynchronous {
-            if !settings.async_delay.is_zero() {
-                match event_loop.run_one(tunnel, &mut waiter.alarm, Some(settings.async_delay)) {
-                    Ok(Some(quiet)) => tunnel = quiet,
-                    Ok(None) => return,
-                    Err(error) => return cannot_wait(&error),
-                }
-            }
-            match shared.reactors.adopt(tunnel) {
-                Ok(()) => return,
-                Err((refused, why)) => {
-                    let id = Id::NotTaken;
-                    warn!(
-                        "{} {id} stays in its worker: {why}; {}",
-                        refused.name(),
-                        id.remedy()
-                    );
-                    tunnel = refused;
-                }
-            }
-        }
-        if let Err(error) = event_loop.run_one(tunnel, &mut waiter.alarm, None) {
-            cannot_wait(&error);
-        }
+        let tunnel = Tunnel::new(self.client, backend, leftovers, limits, record);
+        (Box::new(tunnel), asynchronous.then_some(async_delay))
     }
 
     /// Answers in place of a backend.
+    #[inline(never)]
     fn refuse(mut self, refusal: &Refusal) {
         // What a backend does wrong has been logged where it happened.
         if refusal.status < 500 || matches!(refusal.id, Id::TooLong | Id::Redirected) {
