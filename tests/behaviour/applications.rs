@@ -66,9 +66,15 @@ fn tables() -> Vec<Table> {
     let table = |(file, text): (PathBuf, String)| {
         let text = played(&text);
         let mut table = Table::parse(&file, &text);
-        // httpd is also held to what waits here.
+        // The certificate of the backends is their own; httpd is also held to what waits here.
+        let tls = if cfg!(feature = "tls") {
+            "SSLProxyEngine On\nSSLProxyVerify none\n<IfDefine HTTPD>\nSSLProxyCheckPeerName Off\n\
+             SSLProxyCheckPeerCN Off\n</IfDefine>\n"
+        } else {
+            ""
+        };
         table.config = format!(
-            "ServerName www.example.org\n<IfDefine HTTPD>\nDefine HTTP\nDefine SSLPROXY\n</IfDefine>\n{}",
+            "ServerName www.example.org\n<IfDefine HTTPD>\nDefine HTTP\nDefine SSLPROXY\n</IfDefine>\n{tls}{}",
             table.config
         );
         table.modules = &["proxy_http", "ssl"];
