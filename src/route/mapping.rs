@@ -2,7 +2,7 @@
 
 use super::backend::Backend;
 use super::environment::Environment;
-use super::pattern::Subject;
+use super::pattern::{Pattern, Subject};
 use super::place::{self, Place};
 use super::template::Template;
 use super::url::{encode, encoded};
@@ -127,23 +127,32 @@ impl Proxy {
                 rest.iter().for_each(|byte| encode(*byte, &mut target));
                 target
             }
-            Place::Pattern(pattern) => {
-                let Some(captures) = pattern.find(asked.subject()) else {
-                    return Ok(None);
-                };
-                match &self.path {
-                    TargetPath::Appended => encoded(asked.path),
-                    TargetPath::Template(template) => {
-                        template.expand(Some(&captures), false, asked.environment)?
-                    }
-                }
-            }
+            Place::Pattern(pattern) => match self.found(pattern, asked)? {
+                Some(rest) => rest,
+                None => return Ok(None),
+            },
         };
         Ok(Some(self.backend.url.target(&rest, asked.query)))
     }
 
+    /// What a pattern makes of the path, for the wire; `None` if it finds nothing.
+    // Apart, so that the stack of a worker without patterns is not as deep.
+    #[inline(never)]
+    fn found(&self, pattern: &Pattern, asked: &Asked<'_>) -> Result<Option<String>, Refusal> {
+        let Some(captures) = pattern.find(asked.subject()) else {
+            return Ok(None);
+        };
+        Ok(Some(match &self.path {
+            TargetPath::Appended => encoded(asked.path),
+            TargetPath::Template(template) => {
+                template.expand(Some(&captures), false, asked.environment)?
+            }
+        }))
+    }
+
     /// What stands behind the URL where the path goes on as the client wrote it; `None` if only its canonical form lies at
     /// `place`.
+    #[inline(never)]
     fn rest_of_raw(&self, place: &Place, asked: &Asked<'_>) -> Result<Option<String>, Refusal> {
         match place {
             Place::Prefix(prefix) => {

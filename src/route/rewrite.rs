@@ -503,8 +503,8 @@ mod tests {
             }) => format!("{status} {location}"),
             Ok(Outcome::Proxy {
                 backend, target, ..
-            }) => match crate::route::outgoing(target) {
-                Ok(target) => format!("{} {target}", backend.url.host_header()),
+            }) => match crate::route::outgoing(&target) {
+                Ok(()) => format!("{} {target}", backend.url.host_header()),
                 Err(refusal) => refusal.status.to_string(),
             },
             Ok(Outcome::Mappings) => {

@@ -137,7 +137,7 @@ impl BackendUrl {
         if self.port == default_port(self.tls) {
             host.into_owned()
         } else {
-            format!("{host}:{}", self.port)
+            [&*host, ":", &self.port.to_string()].concat()
         }
     }
 
@@ -273,7 +273,7 @@ pub(super) const KEPT_SLASH: u8 = 0;
 /// # Errors
 /// [`PathError`]: 400 for what is malformed, else 404 for what no path may hold.
 pub fn canonical_path(raw: &str, slashes: Slashes) -> Result<Cow<'_, [u8]>, PathError> {
-    if !raw.contains('%') && !raw.contains("//") && !raw.contains("/.") {
+    if !raw.contains('%') && !has_pair(raw, *b"//") && !has_pair(raw, *b"/.") {
         return Ok(Cow::Borrowed(raw.as_bytes()));
     }
     let raw: Cow<'_, str> = match slashes {
@@ -313,9 +313,14 @@ pub fn canonical_path(raw: &str, slashes: Slashes) -> Result<Cow<'_, [u8]>, Path
     }
 }
 
+/// Whether two bytes stand side by side. A search for text would set up more than there is to search.
+fn has_pair(text: &str, pair: [u8; 2]) -> bool {
+    text.as_bytes().windows(2).any(|two| two == pair)
+}
+
 /// Whether no segment of a path of the wire is `.` or `..`, encoded or not, also between encoded slashes.
 pub(crate) fn has_no_dot_segments(raw: &str) -> bool {
-    if !raw.contains('%') && !raw.contains("/.") {
+    if !raw.contains('%') && !has_pair(raw, *b"/.") {
         return true;
     }
     raw.split('/').all(|segment| {

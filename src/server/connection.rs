@@ -10,7 +10,7 @@ use super::turns::Turn;
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward;
-use crate::handshake;
+use crate::handshake::{self, Asked};
 use crate::http::answer::Refusal;
 use crate::http::head::{Limits, RequestHead};
 use crate::ids::Id;
@@ -229,31 +229,46 @@ impl<'a> Visit<'a> {
     }
 
     /// Has the backend agree.
-    #[inline(never)]
     fn ask_backend(
         &mut self,
         head: &RequestHead,
         route: &Route,
         from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
+        let (mut backend, asked, deadline) = self.ask(head, route)?;
+        let leftovers = self.hear(head, route, &asked, &mut backend, from_client, deadline)?;
+        Ok((backend, leftovers))
+    }
+
+    /// Connects, and sends the request. Also: until when the answer has to be there.
+    #[inline(never)]
+    fn ask(&mut self, head: &RequestHead, route: &Route) -> Result<(Stream, Asked, Instant), End> {
         let upgrade = route.backend.parameters.upgrade.clone().unwrap_or_default();
         let asked = handshake::requested(head, &upgrade)?;
-
         self.turn = self.take_turn(&route.backend)?;
         let mut backend = self.connect(&route.backend, head)?;
-        let name = &self.site.host.server_name;
-        let policy =
-            forward::Policy::new(&self.settings, name, &self.arrival(), &route.backend.url);
-        let request = forward::request_head(head, &route.target, &asked, &policy);
-        let timeout = self.site.host.backend_timeout(&route.backend);
-        let deadline = Instant::now() + timeout;
+        let request = forward::request_head(head, &route.target, &asked, &self.policy(route));
+        let deadline = Instant::now() + self.site.host.backend_timeout(&route.backend);
         backend
             .send_all(&request, deadline, self.waiter)
             .map_err(|why| {
                 self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
             })?;
         self.debug(format_args!("asked for {}", route.target));
+        Ok((backend, asked, deadline))
+    }
 
+    /// Reads the answer, and passes it on.
+    #[inline(never)]
+    fn hear(
+        &mut self,
+        head: &RequestHead,
+        route: &Route,
+        asked: &Asked,
+        backend: &mut Stream,
+        from_client: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<Leftovers, End> {
         let mut limits = Limits::default();
         limits.field = route
             .backend
@@ -261,15 +276,13 @@ impl<'a> Visit<'a> {
             .answer_field
             .unwrap_or(limits.field);
         let (answer, outcome, leftovers) =
-            self.read_answer(&mut backend, from_client, &asked, &limits, deadline)?;
-        match outcome {
-            Final::Switched => {}
-            Final::Relay => {
-                if answer.status == 403 && policy.origin_is_foreign(head) {
-                    self.hint_at_origin(&route.name);
-                }
-                return Err(self.relay(head, &answer, &mut backend, &leftovers, timeout));
+            self.read_answer(backend, from_client, asked, &limits, deadline)?;
+        if matches!(outcome, Final::Relay) {
+            if answer.status == 403 && self.policy(route).origin_is_foreign(head) {
+                self.hint_at_origin(&route.name);
             }
+            let timeout = self.site.host.backend_timeout(&route.backend);
+            return Err(self.relay(head, &answer, backend, &leftovers, timeout));
         }
         let switched = forward::switched_head(&answer, &self.answer_policy());
         self.send(&switched)?;
@@ -277,11 +290,15 @@ impl<'a> Visit<'a> {
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
             self.transaction.answer = answer.headers;
         }
-        Ok((backend, leftovers))
+        Ok(leftovers)
+    }
+
+    fn policy<'p>(&'p self, route: &'p Route) -> forward::Policy<'p> {
+        let name = &self.site.host.server_name;
+        forward::Policy::new(&self.settings, name, &self.arrival(), &route.backend.url)
     }
 
     /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
-    #[inline(never)]
     fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
         let router = &self.site.host.router;
         let decision = router.route(head, &self.arrival(), &mut |_| ());

@@ -34,6 +34,7 @@ pub(super) enum Final {
 
 impl Visit<'_> {
     /// Waits until the backend may have one more request, where it may not have any number.
+    #[inline(never)]
     pub(super) fn take_turn(&mut self, backend: &Backend) -> Result<Option<Turn>, End> {
         if backend.parameters.is_disabled == Some(true) {
             let why = "the backend is disabled (status=+D)";
@@ -47,6 +48,7 @@ impl Visit<'_> {
     }
 
     /// Connects to the backend, with TLS where it wants that.
+    #[inline(never)]
     pub(super) fn connect(&mut self, backend: &Backend, head: &RequestHead) -> Result<Stream, End> {
         let url = &backend.url;
         let Site { host, tls, .. } = self.site.as_ref();
