@@ -3,7 +3,7 @@
 mod relay;
 
 use super::acceptor::Accepted;
-use super::turns::Turn;
+use super::turns::{Entry, Turn};
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward;
@@ -18,7 +18,7 @@ use crate::net::connect::{Options, connect, connect_unix};
 use crate::net::resolve::{Addresses, ResolveError};
 use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
-use crate::net::wait::{Interrupted, Waiter};
+use crate::net::wait::{Interrupted, Waiter, Want};
 use crate::route::backend::Backend;
 use crate::route::edit::{self, Circumstances};
 use crate::route::environment::Environment;
@@ -32,6 +32,7 @@ use log::{Level, error, log, warn};
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -95,9 +96,14 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
     let handshake = Counted::new(&shared.handshakes);
     let outcome = visit.shake_hands();
     drop(handshake);
+    if outcome.is_err() {
+        // There is no connection to the backend any more, and a client may take its time to close its own.
+        visit.turn = None;
+    }
     match outcome {
         Ok((backend, leftovers)) => visit.tunnel(backend, leftovers, &mut worker.event_loop),
         Err(End::Refused(refusal)) => visit.refuse(&refusal),
+        Err(End::Failed(refusal)) => visit.answer(&refusal),
         Err(End::Relayed) => visit.finish_answer(),
         Err(End::Gone(why)) => visit.give_up(&why),
     }
@@ -121,8 +127,10 @@ impl Drop for Counted<'_> {
 
 /// Why there is no tunnel.
 enum End {
-    /// We answer, instead of a backend.
+    /// We answer, instead of a backend, what the request is to blame for.
     Refused(Refusal),
+    /// We answer in place of a backend that failed, which has been logged where it happened.
+    Failed(Refusal),
     /// The backend's own answer has been passed on, as far as it went.
     Relayed,
     /// There is nobody left to answer.
@@ -172,6 +180,31 @@ enum Step {
     Relay,
 }
 
+impl Step {
+    /// What is said when it was not completed in time.
+    fn too_late(self) -> Id {
+        match self {
+            Self::Acquire => Id::Busy,
+            Self::Resolve | Self::Connect => Id::ConnectTimeout,
+            Self::Tls => Id::TlsTimeout,
+            Self::Handshake => Id::AnswerTimeout,
+            Self::Relay => Id::CutShort,
+        }
+    }
+
+    /// What is said when it failed for another reason, and that has no number of its own.
+    fn failed(self) -> Id {
+        match self {
+            Self::Acquire => Id::Busy,
+            Self::Resolve => Id::Unresolved,
+            Self::Connect => Id::Unreachable,
+            Self::Tls => Id::TlsFailed,
+            Self::Handshake => Id::Closed,
+            Self::Relay => Id::CutShort,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -204,13 +237,13 @@ impl<'a> Visit<'a> {
     fn ask_backend(
         &mut self,
         head: &mut RequestHead,
-        from_client: Vec<u8>,
+        mut from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
         let route = self.find_route(head)?;
         let upgrade = route.backend.parameters.upgrade.clone().unwrap_or_default();
         let asked = handshake::requested(head, &upgrade)?;
 
-        self.turn = self.take_turn(&route.backend)?;
+        self.turn = self.take_turn(&route.backend, &mut from_client)?;
         let mut backend = self.connect(&route.backend, head)?;
         let name = &self.site.host.server_name;
         let policy =
@@ -220,9 +253,7 @@ impl<'a> Visit<'a> {
         let deadline = Instant::now() + timeout;
         backend
             .send_all(&request, deadline, self.waiter)
-            .map_err(|why| {
-                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
-            })?;
+            .map_err(|why| self.step_failed(Step::Handshake, &why))?;
         self.debug(format_args!("asked for {}", route.target));
 
         let mut limits = Limits::default();
@@ -386,16 +417,29 @@ impl<'a> Visit<'a> {
     }
 
     /// Waits until the backend may have one more request, where it may not have any number.
-    fn take_turn(&mut self, backend: &Backend) -> Result<Option<Turn>, End> {
+    fn take_turn(&mut self, backend: &Backend, early: &mut Vec<u8>) -> Result<Option<Turn>, End> {
         if backend.parameters.is_disabled == Some(true) {
             let why = "the backend is disabled (status=+D)";
             return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
         }
+        let entry = self.shared.turns.ask(backend);
+        let place = match entry.map_err(|error| self.step_failed(Step::Acquire, &error.into()))? {
+            Entry::Free => return Ok(None),
+            Entry::Taken(turn) => return Ok(Some(turn)),
+            Entry::Waiting(place) => place,
+        };
         let patience = backend.parameters.acquire;
         let patience = patience.unwrap_or_else(|| self.site.host.backend_timeout(backend));
         let deadline = Instant::now() + patience;
-        let turn = self.shared.turns.take(backend, deadline, self.waiter);
-        turn.map_err(|why| self.step_failed(Step::Acquire, Id::Busy, Id::Busy, &why))
+        loop {
+            let bell = (place.bell(), Want::Read);
+            let waited = self.wait_beside_client(bell, early, deadline, Step::Acquire);
+            // One that has come in the last moment is taken as well.
+            match place.turn() {
+                Some(turn) => return Ok(Some(turn)),
+                None => waited?,
+            }
+        }
     }
 
     /// Connects to the backend, with TLS where it wants that.
@@ -414,9 +458,7 @@ impl<'a> Visit<'a> {
                 connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
             }
         };
-        let socket = socket.map_err(|why| {
-            self.step_failed(Step::Connect, Id::ConnectTimeout, Id::Unreachable, &why)
-        })?;
+        let socket = socket.map_err(|why| self.step_failed(Step::Connect, &why))?;
         if !url.tls {
             return Ok(socket.into());
         }
@@ -432,9 +474,7 @@ impl<'a> Visit<'a> {
         connector
             .connect(name, socket, deadline, self.waiter)
             .map_err(|why| match why {
-                TlsError::Interrupted(why) => {
-                    self.step_failed(Step::Tls, Id::TlsTimeout, Id::TlsFailed, &why)
-                }
+                TlsError::Interrupted(why) => self.step_failed(Step::Tls, &why),
                 TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
             })
     }
@@ -502,9 +542,9 @@ impl<'a> Visit<'a> {
         early: &mut Vec<u8>,
         deadline: Instant,
     ) -> Result<(), End> {
-        let mut backend_ready = !backend.is_plain();
+        let mut is_ready = !backend.is_plain();
         loop {
-            if backend_ready {
+            if is_ready {
                 match answer.fill(backend) {
                     Ok(0) => {
                         let why = "closed before its answer was complete";
@@ -517,21 +557,36 @@ impl<'a> Visit<'a> {
                     }
                 }
             }
-            let waits = [backend.waits_to_read(), self.client.waits_to_read()];
-            let woken = match waits {
+            let backend = backend.waits_to_read();
+            self.wait_beside_client(backend, early, deadline, Step::Handshake)?;
+            is_ready = true;
+        }
+    }
+
+    /// Waits for what a step needs next, and takes what the client sends until then. A client that goes away ends the
+    /// wait.
+    fn wait_beside_client(
+        &mut self,
+        awaited: (BorrowedFd<'_>, Want),
+        early: &mut Vec<u8>,
+        deadline: Instant,
+        step: Step,
+    ) -> Result<(), End> {
+        loop {
+            let woken = match [awaited, self.client.waits_to_read()] {
                 // What is not read waits in the kernel, and slows its sender.
-                [backend, _] if early.len() >= EARLY => self
+                [awaited, _] if early.len() >= EARLY => self
                     .waiter
-                    .wait([backend], Some(deadline))
+                    .wait([awaited], Some(deadline))
                     .map(|[ready]| [ready, false]),
                 both => self.waiter.wait(both, Some(deadline)),
             };
-            let client_ready;
-            [backend_ready, client_ready] = woken.map_err(|why| {
-                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
-            })?;
-            if client_ready {
+            let [is_ready, client_is_ready] = woken.map_err(|why| self.step_failed(step, &why))?;
+            if client_is_ready {
                 self.take_early(early)?;
+            }
+            if is_ready {
+                return Ok(());
             }
         }
     }
@@ -608,22 +663,21 @@ impl<'a> Visit<'a> {
         }
     }
 
+    /// Says why, and answers.
+    fn refuse(self, refusal: &Refusal) {
+        let Refusal {
+            id, status, why, ..
+        } = refusal;
+        let line = self.transaction.request_line.escape_ascii();
+        self.log(
+            Level::Info,
+            format_args!("{id} \"{line}\" refused: {why} ({status}); {}", id.remedy()),
+        );
+        self.answer(refusal);
+    }
+
     /// Answers in place of a backend.
-    fn refuse(mut self, refusal: &Refusal) {
-        // What a backend does wrong has been logged where it happened.
-        if refusal.status < 500 || matches!(refusal.id, Id::TooLong | Id::Redirected) {
-            let line = String::from_utf8_lossy(&self.transaction.request_line).into_owned();
-            self.log(
-                Level::Info,
-                format_args!(
-                    "{} \"{line}\" refused: {} ({}); {}",
-                    refusal.id,
-                    refusal.why,
-                    refusal.status,
-                    refusal.id.remedy()
-                ),
-            );
-        }
+    fn answer(mut self, refusal: &Refusal) {
         self.transaction.status = refusal.status;
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
         let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
@@ -673,11 +727,11 @@ impl<'a> Visit<'a> {
     }
 
     /// A step towards a backend was not completed: by its deadline, by a failure, or because we stop.
-    fn step_failed(&self, step: Step, too_late: Id, failed: Id, why: &Interrupted) -> End {
+    fn step_failed(&self, step: Step, why: &Interrupted) -> End {
         match why {
             Interrupted::Cancelled => stopping(),
-            Interrupted::Deadline => self.backend_failed(step, too_late, why),
-            Interrupted::Failed(_) => self.backend_failed(step, failed, why),
+            Interrupted::Deadline => self.backend_failed(step, step.too_late(), why),
+            Interrupted::Failed(_) => self.backend_failed(step, step.failed(), why),
         }
     }
 
@@ -685,7 +739,7 @@ impl<'a> Visit<'a> {
     fn backend_failed(&self, step: Step, failure: Id, why: &dyn fmt::Display) -> End {
         let refusal = Refusal::new(failure, why.to_string());
         self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));
-        End::Refused(refusal)
+        End::Failed(refusal)
     }
 
     /// The one log line of a backend that failed.
@@ -774,5 +828,5 @@ fn is_momentary(error: &io::Error) -> bool {
 
 /// What a client is told that waited for a backend when the server stopped.
 fn stopping() -> End {
-    Refusal::new(Id::Stopping, "the server is stopping").into()
+    End::Failed(Refusal::new(Id::Stopping, "the server is stopping"))
 }
