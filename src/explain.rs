@@ -181,8 +181,7 @@ fn write_route(
         let why = "the backend is disabled (status=+D)";
         return write_refusal(out, &Refusal::new(Id::Disabled, why));
     }
-    let upgrade = parameters.upgrade.clone().unwrap_or_default();
-    let asked = match handshake::requested(head, &upgrade) {
+    let asked = match handshake::requested(head, parameters.upgrade()) {
         Ok(asked) => asked,
         Err(refusal) => return write_refusal(out, &refusal),
     };

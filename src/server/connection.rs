@@ -240,8 +240,7 @@ impl<'a> Visit<'a> {
         mut from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
         let route = self.find_route(head)?;
-        let upgrade = route.backend.parameters.upgrade.clone().unwrap_or_default();
-        let asked = handshake::requested(head, &upgrade)?;
+        let asked = handshake::requested(head, route.backend.parameters.upgrade())?;
 
         self.turn = self.take_turn(&route.backend, &mut from_client)?;
         let mut backend = self.connect(&route.backend, head)?;
