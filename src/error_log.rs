@@ -3,21 +3,39 @@
 use crate::log_writer::LineSink;
 use log::{LevelFilter, Log, Metadata, Record};
 use simplelog::{ConfigBuilder, SharedLogger, WriteLogger};
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 /// The target of records that are written whatever the level, as httpd's notices are.
 const NOTICE: &str = "notice";
 
-/// Makes the error log: from now on the records of the `log` crate become lines of `sink`.
+/// A log of its own for the records of one target.
+#[derive(Debug)]
+pub struct Own {
+    /// The target of the records, as `log::log!` takes it.
+    pub target: String,
+    /// Where their lines go.
+    pub sink: LineSink,
+    /// The least level that is written.
+    pub level: LevelFilter,
+}
+
+/// Makes the error log: from now on the records of the `log` crate become lines of `sink`, but for those that have a log
+/// of their own.
 ///
 /// # Errors
 /// When the process has a logger already.
-pub fn start(sink: LineSink, level: LevelFilter) -> Result<(), log::SetLoggerError> {
+pub fn start(sink: LineSink, level: LevelFilter, own: Vec<Own>) -> Result<(), log::SetLoggerError> {
+    let most = own.iter().map(|own| own.level).fold(level, Ord::max);
+    let own = own.into_iter();
     let logger = ErrorLog {
         records: logger(level, sink.clone(), LevelFilter::Error),
         notices: logger(level, sink, LevelFilter::Off),
+        own: own
+            .map(|own| (own.target, logger(own.level, own.sink, LevelFilter::Error)))
+            .collect(),
     };
-    log::set_max_level(level.max(LevelFilter::Info));
+    log::set_max_level(most.max(LevelFilter::Info));
     log::set_boxed_logger(Box::new(logger))
 }
 
@@ -29,6 +47,17 @@ pub fn notice(text: &str) {
 struct ErrorLog {
     records: Box<WriteLogger<WholeLines>>,
     notices: Box<WriteLogger<WholeLines>>,
+    own: HashMap<String, Box<WriteLogger<WholeLines>>>,
+}
+
+impl ErrorLog {
+    fn for_target(&self, target: &str) -> &WriteLogger<WholeLines> {
+        match self.own.get(target) {
+            Some(own) => own,
+            None if target == NOTICE => &self.notices,
+            None => &self.records,
+        }
+    }
 }
 
 /// `shown`: the records whose level is written out are those of this level and the less important ones.
@@ -58,7 +87,8 @@ fn logger(level: LevelFilter, sink: LineSink, shown: LevelFilter) -> Box<WriteLo
 
 impl Log for ErrorLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == NOTICE || metadata.level() <= self.records.level()
+        metadata.target() == NOTICE
+            || metadata.level() <= self.for_target(metadata.target()).level()
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -66,12 +96,7 @@ impl Log for ErrorLog {
             return;
         }
         let text = printable(&record.args().to_string());
-        let logger = if record.target() == NOTICE {
-            &self.notices
-        } else {
-            &self.records
-        };
-        logger.log(
+        self.for_target(record.target()).log(
             &Record::builder()
                 .level(record.level())
                 .target(record.target())

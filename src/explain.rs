@@ -1,7 +1,7 @@
 //! `--explain`: what would become of a request, told step by step, without a socket. The rooms that decide here are those
 //! that serve.
 
-use crate::config::{Config, VirtualHost, limit};
+use crate::config::{Config, VirtualHost, limit, span};
 use crate::forward;
 use crate::handshake;
 use crate::http::answer::Refusal;
@@ -96,7 +96,9 @@ fn request_text(config: &Config, question: &Question) -> Result<String, String> 
 fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> fmt::Result {
     writeln!(out, "request")?;
     write_head(out, text.as_bytes())?;
-    let host_field = text.lines().find_map(|line| line.strip_prefix("Host: "));
+    let mut fields = text.lines().filter_map(|line| line.split_once(": "));
+    let host_field = fields.find(|(name, _)| name.eq_ignore_ascii_case("Host"));
+    let host_field = host_field.map(|(_, value)| value);
     let local = local_address(config, host_field);
     let first = config.host_for(local, None);
     let mut head = match RequestHead::parse(text.as_bytes(), &first.limits) {
@@ -177,14 +179,14 @@ fn write_route(
     if let Some(max) = parameters.max {
         writeln!(out, "  at most {max} at once")?;
     }
-    if parameters.is_disabled == Some(true) {
-        let why = "the backend is disabled (status=+D)";
-        return write_refusal(out, &Refusal::new(Id::Disabled, why));
-    }
     let asked = match handshake::requested(head, parameters.upgrade()) {
         Ok(asked) => asked,
         Err(refusal) => return write_refusal(out, &refusal),
     };
+    if parameters.is_disabled == Some(true) {
+        let why = "the backend is disabled (status=+D)";
+        return write_refusal(out, &Refusal::new(Id::Disabled, why));
+    }
     let policy = forward::Policy::new(settings, &host.server_name, arrival, &backend.url);
     writeln!(out, "the backend is asked")?;
     write_head(
@@ -199,7 +201,7 @@ fn write_route(
         limit(Some(settings.half_close_timeout))
     )?;
     if settings.asynchronous {
-        let delay = limit(Some(settings.async_delay)).replace("unlimited", "0s");
+        let delay = span(settings.async_delay);
         writeln!(out, "  in a reactor, after {delay} of silence")
     } else {
         writeln!(out, "  in its worker")

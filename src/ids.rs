@@ -222,7 +222,7 @@ const ENTRIES: &[Entry] = &[
         id: Id::Denied,
         code: "PW205",
         counterpart: Some("AH01630"),
-        remedy: "see who it is that may connect",
+        remedy: "add its address to Require ip or Allow from if it shall connect",
     },
     Entry {
         id: Id::Forbidden,

@@ -87,6 +87,25 @@ pub(super) fn proxy_requests(_: &mut Scope<'_>, on: bool) -> Result<(), String> 
     Ok(())
 }
 
+/// People write it behind every `ProxyPass`. What mod_proxy_wstunnel passes on it never changes.
+pub(super) fn proxy_pass_reverse(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    let is_ws = |word: &&&str| {
+        let scheme = word
+            .split_once("://")
+            .map(|(scheme, _)| scheme.to_ascii_lowercase());
+        scheme.is_some_and(|scheme| scheme == "ws" || scheme == "wss")
+    };
+    if words.iter().find(is_ws).is_none() {
+        return Err(
+            "it changes ordinary answers, and this version tunnels WebSocket only; remove the line, and leave http:// to \
+             another server"
+                .to_owned(),
+        );
+    }
+    scope.note("it has no effect on ws:// and wss://, as in httpd: their answers pass as they are");
+    Ok(())
+}
+
 /// `ProxySet [url] key=value ...`: inside of `<Proxy>` without the URL. Reports every problem of the line.
 pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
     let inside = scope
@@ -95,7 +114,7 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
         .is_some_and(|section| section.takes_parameters());
     let (url, words) = match words {
         words if inside => (None, words),
-        [url, words @ ..] if !url.contains('=') => {
+        [url, words @ ..] if !url.contains('=') && !words.is_empty() => {
             (Some(BackendUrl::configured(url, scope.server_root)?), words)
         }
         _ => {
@@ -113,7 +132,7 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
             Err(problem) => scope.error(problem),
         }
     }
-    if let Some(text) = parameters::doubts(&parameters) {
+    for text in parameters::doubts(&parameters) {
         scope.warn(text);
     }
     match (url, &mut scope.section) {
@@ -121,8 +140,7 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
             section.parameters = parameters.over(&section.parameters);
         }
         (Some(url), _) => {
-            scope.host.proxy_sets.push((url.clone(), scope.at.clone()));
-            let section = ProxySection::of_backend(url, parameters);
+            let section = ProxySection::of_backend(url, parameters, scope.at);
             scope.host.proxies.push(Arc::new(section));
         }
         (None, None) => {}
@@ -307,7 +325,7 @@ pub(super) fn error_log(scope: &mut Scope<'_>, text: &str) -> Result<(), String>
         );
     }
     // Opening the name would fail where the standard error is a socket, as under systemd.
-    scope.program.error_log = if text == "/dev/stderr" {
+    scope.host.error_log = if text == "/dev/stderr" {
         LogTarget::Stderr
     } else {
         LogTarget::File(scope.path(text)?)
@@ -325,7 +343,7 @@ pub(super) fn log_level(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
     let [level] = words else {
         return Err(format!("expected one level, found \"{}\"", words.join(" ")));
     };
-    scope.program.log_level = match level.to_ascii_lowercase().as_str() {
+    let level = match level.to_ascii_lowercase().as_str() {
         "emerg" | "alert" | "crit" | "error" => log::LevelFilter::Error,
         "warn" => log::LevelFilter::Warn,
         "notice" | "info" => log::LevelFilter::Info,
@@ -340,6 +358,7 @@ pub(super) fn log_level(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
             ));
         }
     };
+    scope.host.log_level = Some(level);
     Ok(())
 }
 

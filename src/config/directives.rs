@@ -631,15 +631,15 @@ pub const TABLE: &[Entry] = &[
         name: "ErrorLog",
         syntax: "path",
         default: Some("/dev/stderr"),
-        contexts: SERVER,
-        help: "the file for errors and warnings; /dev/stderr: the standard error",
+        contexts: BOTH,
+        help: "the file for errors and warnings; /dev/stderr: the standard error; in a virtual host for lines about its requests",
         action: Action::One(apply::error_log),
     },
     Entry {
         name: "LogLevel",
         syntax: "emerg|alert|crit|error|warn|notice|info|debug|trace1..trace8",
         default: Some("warn"),
-        contexts: SERVER,
+        contexts: BOTH,
         help: "the least level that is written to the error log",
         action: Action::UpTo(MANY, apply::log_level),
     },
@@ -690,7 +690,7 @@ pub const TABLE: &[Entry] = &[
         syntax: "[scheme://]host[:port]",
         default: None,
         contexts: BOTH,
-        help: "the name of a host, for X-Forwarded-Server and logs; unset: the machine's; scheme and port have no effect",
+        help: "the name of a host, for X-Forwarded-Server and logs; unset: the machine's; the scheme has no effect",
         action: Action::One(|scope, text| {
             let (name, port) = value::server_name(text)?;
             scope.host.server_name = Some(name.to_owned());
@@ -781,6 +781,14 @@ pub const TABLE: &[Entry] = &[
         }),
     },
     // ---- lines of every httpd configuration that have no meaning here ------------------------------------------
+    Entry {
+        name: "ProxyPassReverse",
+        syntax: "[path] url",
+        default: None,
+        contexts: MAPPED,
+        help: "accepted for ws:// and wss://, where it has no effect in httpd either; http:// is refused",
+        action: Action::UpTo(MANY, apply::proxy_pass_reverse),
+    },
     Entry {
         name: "ServerAdmin",
         syntax: "address",

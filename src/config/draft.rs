@@ -11,13 +11,12 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
-    AccessLog, BackendTls, Config, ConfigError, HeaderTimeout, HostAddress, Listen, LogTarget,
-    Sources, VirtualHost, names, remote_ip, value,
+    AccessLog, BackendTls, Config, ConfigError, ErrorLog, HeaderTimeout, HostAddress, Listen,
+    LogTarget, Sources, VirtualHost, apply, names, remote_ip, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
 use crate::route::access;
-use crate::route::backend::Parameters;
 use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, Settings};
 use crate::route::url::{BackendUrl, Slashes};
@@ -30,8 +29,6 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct ProgramDraft {
     pub(super) listen: Vec<Listen>,
-    pub(super) error_log: LogTarget,
-    pub(super) log_level: log::LevelFilter,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) max_request_workers: usize,
     pub(super) reactor_threads: usize,
@@ -43,6 +40,8 @@ pub(super) struct ProgramDraft {
 /// Settings of a host. As above, `Default` only stands for "not yet".
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostDraft {
+    pub(super) error_log: LogTarget,
+    pub(super) log_level: Option<log::LevelFilter>,
     pub(super) server_name: Option<String>,
     /// What requests may call this host, beside its own `ServerName`; not inherited.
     pub(super) aliases: Vec<String>,
@@ -63,8 +62,6 @@ pub(super) struct HostDraft {
     pub(super) mappings: Vec<MappingDraft>,
     pub(super) locations: Vec<Arc<LocationDraft>>,
     pub(super) proxies: Vec<Arc<ProxySection>>,
-    /// `ProxySet` with a URL, whose backend has to be one of a mapping.
-    pub(super) proxy_sets: Vec<(BackendUrl, Origin)>,
     /// `RewriteRule` and its kin; each host has its own.
     pub(super) rewrite: RewriteDraft,
     /// The rules that run, also those of the main server.
@@ -163,8 +160,6 @@ pub(super) fn resolve(
     let mut walk = Walk {
         program: ProgramDraft {
             listen: Vec::new(),
-            error_log: LogTarget::Stderr,
-            log_level: log::LevelFilter::Warn,
             pid_file: None,
             max_request_workers: 0,
             reactor_threads: 0,
@@ -212,14 +207,22 @@ pub(super) fn resolve(
             .unwrap_or_else(|| "localhost".to_owned()),
     };
     let main_draft = main.clone();
-    let main = walk.host(main, &main_name, Vec::new(), whole, None);
+    let ErrorLog {
+        target: error_log,
+        level: log_level,
+    } = main_draft.error_log();
+    let main = Arc::new(walk.host(main, &main_name, Vec::new(), whole, None));
     let virtual_hosts = hosts
         .into_iter()
         .map(|(host, addresses, origin)| {
             let same = host.proxies.len() == main_draft.proxies.len()
                 && host.interpolates == main_draft.interpolates;
             let inherited = same.then(|| &main.router);
-            walk.host(host, &main_name, addresses, origin, inherited)
+            let own_log = host.error_log();
+            let own_log = (own_log != main_draft.error_log()).then_some(own_log);
+            let mut host = walk.host(host, &main_name, addresses, origin, inherited);
+            host.error_log = own_log;
+            Arc::new(host)
         })
         .collect();
 
@@ -231,8 +234,8 @@ pub(super) fn resolve(
     let program = walk.program;
     Ok(Config {
         listen: program.listen,
-        error_log: program.error_log,
-        log_level: program.log_level,
+        error_log,
+        log_level,
         pid_file: program.pid_file,
         max_request_workers: program.max_request_workers,
         reactor_threads: program.reactor_threads,
@@ -249,6 +252,19 @@ pub(super) fn resolve(
 
 /// A host, the addresses of its section, and where it begins.
 type Hosted = (HostDraft, Vec<HostAddress>, Origin);
+
+/// The nicknames that every packaged configuration of httpd defines, and that files for single sites take for granted.
+const NICKNAMES: [(&str, &str); 3] = [
+    ("common", r#"%h %l %u %t "%r" %>s %O"#),
+    (
+        "combined",
+        r#"%h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#,
+    ),
+    (
+        "vhost_combined",
+        r#"%v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#,
+    ),
+];
 
 struct Walk<'a> {
     program: ProgramDraft,
@@ -273,6 +289,12 @@ impl Walk<'_> {
         // The one nickname that httpd has of its own.
         if let Some(format) = &host.transfer_format {
             host.formats.push(("CLF".to_owned(), Arc::clone(format)));
+        }
+        for (nickname, format) in NICKNAMES {
+            match LogFormat::parse(format) {
+                Ok(format) => host.formats.push((nickname.to_owned(), Arc::new(format))),
+                Err(problem) => self.findings.error(&at, "LogFormat", problem),
+            }
         }
     }
 
@@ -330,6 +352,13 @@ impl Walk<'_> {
         inside: &mut SectionDraft,
     ) {
         let at = &section.origin;
+        if !section.arguments.is_empty() {
+            let problem = format!(
+                "expected nothing behind it, found \"{}\"",
+                section.arguments
+            );
+            self.findings.error(at, name, problem);
+        }
         if let Err(problem) = inside.access.open(kind) {
             self.findings.error(at, name, problem);
         }
@@ -342,14 +371,24 @@ impl Walk<'_> {
     /// A `<Location>` or `<Proxy>` with what is in it.
     fn place(&mut self, name: &'static str, kind: Kind, section: &Section, host: &mut HostDraft) {
         let at = &section.origin;
-        let begun = syntax::words(&section.arguments).and_then(|words| {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            SectionDraft::begin(kind, &words, at, &self.server_root)
-        });
-        let mut draft = match begun {
+        let words = match syntax::words(&section.arguments) {
+            Ok(words) => words,
+            Err(problem) => return self.findings.error(at, name, problem),
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut draft = match SectionDraft::begin(kind, &words, at, &self.server_root) {
             Ok(draft) => draft,
             Err(problem) => return self.findings.error(at, name, problem),
         };
+        if let [_, parameters @ ..] = words.as_slice()
+            && draft.takes_parameters()
+            && !parameters.is_empty()
+        {
+            let mut scope = self.scope(name, at, host, Some(&mut draft));
+            if let Err(problem) = apply::proxy_set(&mut scope, parameters) {
+                scope.error(problem);
+            }
+        }
         let context = match kind {
             Kind::Location | Kind::LocationMatch => Context::Location,
             Kind::Proxy | Kind::ProxyMatch => Context::Proxy,
@@ -375,11 +414,11 @@ impl Walk<'_> {
             return None;
         };
         if !entry.contexts.contains(&context) {
-            let allowed: Vec<String> = entry.contexts.iter().map(Context::to_string).collect();
-            let problem = format!(
-                "not allowed in {context}; allowed in {}",
-                allowed.join(" and ")
-            );
+            let mut allowed: Vec<String> = entry.contexts.iter().map(Context::to_string).collect();
+            let last = allowed.pop().unwrap_or_default();
+            let and = if allowed.is_empty() { "" } else { " and " };
+            let allowed = allowed.join(", ");
+            let problem = format!("not allowed in {context}; allowed in {allowed}{and}{last}");
             self.findings.error(at, entry.name, problem);
             return None;
         }
@@ -398,18 +437,28 @@ impl Walk<'_> {
         if matches!(entry.action, Action::Reader | Action::Section(_)) {
             return;
         }
-        let mut scope = Scope {
+        let mut scope = self.scope(entry.name, at, host, section);
+        if let Err(problem) = entry.apply(&mut scope, arguments) {
+            scope.error(problem);
+        }
+    }
+
+    fn scope<'a>(
+        &'a mut self,
+        directive: &'static str,
+        at: &'a Origin,
+        host: &'a mut HostDraft,
+        section: Option<&'a mut SectionDraft>,
+    ) -> Scope<'a> {
+        Scope {
             program: &mut self.program,
             host,
             section,
             at,
-            directive: entry.name,
+            directive,
             files: self.files,
             server_root: &self.server_root,
             findings: &mut self.findings,
-        };
-        if let Err(problem) = entry.apply(&mut scope, arguments) {
-            scope.error(problem);
         }
     }
 
@@ -448,13 +497,16 @@ impl Walk<'_> {
         }
         self.check_tls_off(main, None);
         main.rewrite.check(None, &mut self.findings);
-        if hosts.is_empty() {
-            self.check_proxy_sets(main);
-        }
+        let heirs = hosts.iter().map(|(host, _, _)| &host.remote_ip);
+        main.remote_ip.check(heirs, &mut self.findings);
+        let drafts = std::iter::once(main).chain(hosts.iter().map(|(host, _, _)| host));
+        self.check_sections(&main.proxies, drafts);
         for (host, addresses, origin) in hosts {
             self.check_tls_off(host, Some(main));
             host.rewrite.check(Some(&main.rewrite), &mut self.findings);
-            self.check_proxy_sets(host);
+            host.remote_ip.check(std::iter::empty(), &mut self.findings);
+            let own = host.proxies.get(main.proxies.len()..).unwrap_or_default();
+            self.check_sections(own, [host]);
             for address in addresses {
                 self.check_listened(*address, origin);
             }
@@ -492,14 +544,23 @@ impl Walk<'_> {
         }
     }
 
-    /// `ProxySet url` is about a backend that some mapping has.
-    fn check_proxy_sets(&mut self, host: &HostDraft) {
-        for (url, at) in &host.proxy_sets {
-            let section = ProxySection::of_backend(url.clone(), Parameters::default());
-            if !host.urls().any(|url| section.names(url)) {
-                let problem =
-                    format!("no mapping leads to \"{url}\"; write its URL as ProxyPass does");
-                self.findings.error(at, "ProxySet", problem);
+    /// `ProxySet url` and `<Proxy url>` are about a backend that some mapping has.
+    fn check_sections<'h>(
+        &mut self,
+        sections: &[Arc<ProxySection>],
+        hosts: impl IntoIterator<Item = &'h HostDraft>,
+    ) {
+        if sections.is_empty() {
+            return;
+        }
+        let urls: Vec<_> = hosts.into_iter().flat_map(HostDraft::urls).collect();
+        for section in sections {
+            let Some(text) = section.idle(&urls) else {
+                continue;
+            };
+            match section.directive {
+                "ProxySet" => self.findings.error(&section.at, "ProxySet", text),
+                directive => self.findings.warning(&section.at, directive, text),
             }
         }
     }
@@ -526,7 +587,7 @@ impl Walk<'_> {
         addresses: Vec<HostAddress>,
         origin: Origin,
         main: Option<&Router>,
-    ) -> Arc<VirtualHost> {
+    ) -> VirtualHost {
         let mut access_logs = Vec::new();
         for log in &draft.logs {
             match draft.format(&log.format) {
@@ -550,7 +611,8 @@ impl Walk<'_> {
             port: draft.server_port,
             canonical: draft.canonical_name,
         };
-        Arc::new(VirtualHost {
+        VirtualHost {
+            error_log: None,
             server_name,
             names,
             addresses,
@@ -562,11 +624,18 @@ impl Walk<'_> {
             backend_tls: draft.backend_tls,
             access_logs,
             router,
-        })
+        }
     }
 }
 
 impl HostDraft {
+    fn error_log(&self) -> ErrorLog {
+        ErrorLog {
+            target: self.error_log.clone(),
+            level: self.log_level.unwrap_or(log::LevelFilter::Warn),
+        }
+    }
+
     /// Every mapping that leads to a backend.
     fn targets(&self) -> impl Iterator<Item = (&MappingDraft, &TargetDraft)> {
         let own = self
@@ -598,6 +667,11 @@ impl HostDraft {
             slashes: self.slashes,
             settings: self.settings.clone(),
             rules: rewrite::finish(self.rules.clone(), &self.proxies),
+            proxied: self
+                .proxies
+                .iter()
+                .filter_map(|section| section.proxied.clone())
+                .collect(),
             locations: locations
                 .iter()
                 .cloned()

@@ -22,7 +22,7 @@ pub mod value;
 
 pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
 pub use proxy_protocol::ProxyProtocol;
-pub(crate) use summary::limit;
+pub(crate) use summary::{limit, span};
 pub use syntax::Files;
 
 use crate::access_log::format::LogFormat;
@@ -154,10 +154,20 @@ impl fmt::Display for Listen {
     }
 }
 
-/// Where log lines go.
+/// An error log. httpd: `ErrorLog`, `LogLevel`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorLog {
+    /// Where its lines go.
+    pub target: LogTarget,
+    /// The least level that is written.
+    pub level: log::LevelFilter,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LogTarget {
     /// The standard error of the process.
+    #[default]
     Stderr,
     /// A file, by its resolved path.
     File(PathBuf),
@@ -175,6 +185,8 @@ impl fmt::Display for LogTarget {
 /// The settings of the main server or of one virtual host, with what it inherits from the main server.
 #[derive(Debug, Clone)]
 pub struct VirtualHost {
+    /// The error log for lines about its requests, where it is another one than the main server's.
+    pub error_log: Option<ErrorLog>,
     /// `ServerName` without scheme and port; unset: the main server's, there the name of the machine.
     pub server_name: Arc<str>,
     /// The names that choose this host, in lower case: its own `ServerName`, then each `ServerAlias`, which may hold the

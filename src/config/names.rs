@@ -67,7 +67,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "there are no rules of directories in this program; write the whole path in RewriteRule",
     ),
     (
-        "ProxyPassReverse ProxyPassReverseCookieDomain ProxyPassReverseCookiePath ProxyErrorOverride ProxyHTMLEnable \
+        "ProxyPassReverseCookieDomain ProxyPassReverseCookiePath ProxyErrorOverride ProxyHTMLEnable \
          ProxyHTMLURLMap",
         "it changes ordinary answers, and this version tunnels WebSocket only; remove the line, and leave http:// to \
          another server",
@@ -92,7 +92,11 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "this program gives no answers of its own but errors; leave redirects and pages to another server",
     ),
     (
-        "AuthType AuthName AuthUserFile AuthGroupFile AuthBasicProvider AuthMerging <Limit> <LimitExcept>",
+        "<Limit> <LimitExcept>",
+        "not supported by this version: a rule counts for all methods; write Require method in <Location>",
+    ),
+    (
+        "AuthType AuthName AuthUserFile AuthGroupFile AuthBasicProvider AuthMerging",
         "clients are not asked for passwords; Require can permit by address, method and environment",
     ),
     (

@@ -19,6 +19,9 @@ const OBEYED: [&str; 9] = [
     "upgrade",
 ];
 
+/// What stands among them without a value.
+const FLAGS: [&str; 3] = ["nocanon", "noquery", "interpolate"];
+
 /// Parameters of httpd that are taken and change nothing, and why.
 const NOTED: &[(&[&str], &str)] = &[
     (
@@ -39,7 +42,7 @@ const NOTED: &[(&[&str], &str)] = &[
 const REFUSED: &[(&[&str], &str)] = &[
     (
         &["mapping"],
-        "not supported by this version; paths are matched decoded and in canonical form",
+        "not supported by this version: paths are matched decoded and in canonical form; remove it",
     ),
     (
         &[
@@ -67,7 +70,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["addressttl"],
-        "not supported by this version: an address is looked up anew after a minute at most; remove it",
+        "not supported by this version: an address is looked up anew after 30 seconds; remove it",
     ),
     (
         &["secret", "flusher", "multipathtcp"],
@@ -93,9 +96,10 @@ pub(super) fn take(parameters: &mut Parameters, word: &str) -> Result<Option<Str
         return Err(format!("parameter \"{key}\": {why}"));
     }
     let Some(value) = value else {
-        return Err(format!(
-            "expected parameters in the form key=value, found \"{word}\""
-        ));
+        return Err(match names::near_miss(key, FLAGS) {
+            Some(near) => format!("unknown flag \"{word}\"; did you mean \"{near}\"?"),
+            None => format!("expected parameters in the form key=value, found \"{word}\""),
+        });
     };
     if let Some(why) = of(NOTED) {
         return Ok(Some(format!("\"{word}\" {why}")));
@@ -167,24 +171,30 @@ fn status(text: &str) -> Result<bool, String> {
 }
 
 /// What is legal and probably not meant.
-pub(super) fn doubts(parameters: &Parameters) -> Option<String> {
+pub(super) fn doubts(parameters: &Parameters) -> Vec<String> {
     // Who writes 30000 thinks of milliseconds.
     const LONG: Duration = Duration::from_secs(10_000);
     let named = [
         ("connectiontimeout", parameters.connect_timeout),
         ("timeout", parameters.timeout),
     ];
-    let (key, limit) = named.into_iter().find_map(|(key, limit)| {
-        limit
-            .filter(|limit| *limit >= LONG)
-            .map(|limit| (key, limit))
-    })?;
-    Some(format!(
-        "{key} is {} hours; a number without a unit is seconds, write \"ms\" behind it for milliseconds",
-        limit.as_secs() / 3600
-    ))
+    let mut doubts = Vec::new();
+    for (key, limit) in named {
+        if let Some(limit) = limit.filter(|limit| *limit >= LONG) {
+            doubts.push(format!(
+                "{key} is {} hours; a number without a unit is seconds, write \"ms\" behind it for milliseconds",
+                limit.as_secs() / 3600
+            ));
+        }
+    }
+    if parameters.upgrade == Some(Upgrade::None) {
+        doubts.push(
+            "upgrade=NONE: the client's Upgrade field is not looked at, so any request from any page opens a tunnel"
+                .to_owned(),
+        );
+    }
+    doubts
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

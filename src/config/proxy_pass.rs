@@ -4,13 +4,12 @@ use super::draft::Scope;
 use super::findings::Origin;
 use super::parameters;
 use super::sections::ProxySection;
-use crate::handshake::Upgrade;
 use crate::route::backend::{Backend, Parameters};
 use crate::route::mapping::{Action, Mapping, Proxy, TargetPath};
 use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
 use crate::route::template::{References, Template};
-use crate::route::url::BackendUrl;
+use crate::route::url::{BackendUrl, has_no_dot_segments};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,15 +50,14 @@ impl MappingDraft {
                     Some((url, path)) => (url, path),
                     None => (&target.url, &target.path),
                 };
-                let found = ProxySection::all_for(url, sections);
+                let shared = ProxySection::parameters_for(url, sections);
                 Action::Proxy(Proxy {
                     backend: Arc::new(Backend {
                         url: url.clone(),
-                        parameters: target.own.clone().over(&found.parameters),
+                        parameters: target.own.clone().over(&shared),
                     }),
                     path: path.clone(),
                     is_raw: target.is_raw,
-                    changes: found.changes,
                 })
             }
         };
@@ -100,6 +98,17 @@ fn line(scope: &mut Scope<'_>, words: &[&str], is_pattern: bool) -> Result<(), S
             }
             let text = place.to_string();
             (place, text, words)
+        }
+        (None, [url, path, ..]) if url.contains("://") && path.starts_with('/') => {
+            return Err(format!(
+                "the path comes before the URL; write {} {path:?} {url:?}",
+                scope.directive
+            ));
+        }
+        (None, [text, url, ..]) if !is_pattern && text.starts_with('^') => {
+            return Err(format!(
+                "{text:?} is a pattern, and ProxyPass takes a path; write ProxyPassMatch {text:?} {url:?}"
+            ));
         }
         (None, [text, words @ ..]) if !words.is_empty() => {
             let place = if is_pattern {
@@ -211,6 +220,11 @@ fn target(
     }
     let (url, path) = parsed?;
     check_tls(&url)?;
+    if !has_no_dot_segments(&url.path) {
+        return Err(format!(
+            "\"{url}\": the path has a segment \".\" or \"..\"; write it without"
+        ));
+    }
     if url.socket.is_some() && (own.keepalive.is_some() || own.receive_buffer.is_some()) {
         scope.note("keepalive= and receivebuffersize= have no effect: they are for TCP, and this is a Unix socket");
     }
@@ -267,16 +281,18 @@ fn url_with_references(
         )
     };
     // Behind a socket no host is one, so that it would be no error.
-    if origin.ends_with("://") {
+    let host = origin.get(authority..).unwrap_or_default();
+    let is_glued = path_start.is_none() && origin.contains("://");
+    if is_glued && (host.is_empty() || goes_on_as_host(host, path)) {
         return Err(chooses_host());
     }
-    let url = BackendUrl::configured(origin, server_root).map_err(|problem| {
-        if origin.contains("://") && origin.ends_with(['/', ':', '.', '-']) {
-            chooses_host()
-        } else {
-            problem
-        }
-    })?;
+    let url = BackendUrl::configured(origin, server_root)
+        // It shows all of what was written, where the problem is there as well.
+        .map_err(|problem| {
+            BackendUrl::configured(text, server_root)
+                .err()
+                .unwrap_or(problem)
+        })?;
     if path.contains(['?', '#']) {
         return Err(format!(
             "\"{text}\" has a query or a fragment; the query of a request is that of the client (RewriteRule can change it)"
@@ -286,6 +302,26 @@ fn url_with_references(
     Ok((url, TargetPath::Template(template)))
 }
 
+/// Whether `path`, which begins with a reference right behind `host`, reads as more of that host. What a request brings in
+/// is always a path: this is about what the line was meant to say.
+fn goes_on_as_host(host: &str, path: &str) -> bool {
+    let mut references = 0;
+    let mut rest = path;
+    while let Some(behind) = rest.strip_prefix('$') {
+        references += 1;
+        rest = match behind
+            .strip_prefix('{')
+            .and_then(|name| name.split_once('}'))
+        {
+            Some((_, behind)) => behind,
+            None => behind.trim_start_matches(|c: char| c.is_ascii_digit()),
+        };
+    }
+    host.ends_with([':', '.', '-', '@', '['])
+        || !(rest.is_empty() || rest.starts_with('/'))
+        || (references > 1 && !host.contains(':'))
+}
+
 /// What is legal in a mapping and probably not meant.
 fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<String> {
     let mut doubts = Vec::new();
@@ -293,6 +329,14 @@ fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<Str
         && let Some(text) = shadowed(&scope.host.mappings, &draft.place)
     {
         doubts.push(text);
+    }
+    if let Place::Pattern(pattern) = &draft.place
+        && pattern.first_byte().is_some_and(|first| first != b'/')
+    {
+        let rest = pattern.as_str().trim_start_matches('^');
+        doubts.push(format!(
+            "it never matches: a path begins with \"/\"; write \"^/{rest}\""
+        ));
     }
     let Some(target) = &draft.target else {
         return doubts;
@@ -318,6 +362,14 @@ fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<Str
                     "there is no $1 in \"{written_url}\", so the whole path of the request is appended to it"
                 ));
             }
+            if let Some(group) = glued_group(&target.path)
+                && !pattern.begins_with_slash(group)
+            {
+                doubts.push(format!(
+                    "\"${group}\" stands right behind the host, and what it captures need not begin with \"/\": a \"/\" is \
+                     put between them"
+                ));
+            }
             if pattern.as_str().contains('?') && pattern.as_str().contains("\\?") {
                 doubts.push(
                     "the pattern looks for a \"?\", but it sees the path without the query"
@@ -332,13 +384,17 @@ fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<Str
         ));
     }
     doubts.extend(parameters::doubts(&target.own));
-    if target.own.upgrade == Some(Upgrade::None) {
-        doubts.push(
-            "upgrade=NONE: the client's Upgrade field is not looked at, so any request from any page opens a tunnel"
-                .to_owned(),
-        );
-    }
     doubts
+}
+
+/// The group that a path begins with, without a slash.
+fn glued_group(path: &TargetPath) -> Option<usize> {
+    let TargetPath::Template(template) = path else {
+        return None;
+    };
+    let text = template.to_string();
+    let digit = text.strip_prefix('$')?.chars().next()?.to_digit(10)?;
+    usize::try_from(digit).ok()
 }
 
 /// Why a place can never have its turn: what matches a prefix matches all that lies below it.

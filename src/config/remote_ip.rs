@@ -79,14 +79,23 @@ impl Draft {
         }
     }
 
+    /// What has no effect since neither this host names a field to believe, nor one of those that inherit from it.
+    pub(super) fn check<'d>(
+        &self,
+        mut heirs: impl Iterator<Item = &'d Self>,
+        findings: &mut Findings,
+    ) {
+        if let Some(at) = self.at.as_ref().filter(|_| !self.are_inherited)
+            && self.header.is_none()
+            && heirs.all(|heir| heir.header.is_none())
+        {
+            let text = "trusted proxies have no effect without RemoteIPHeader, which names the field to believe";
+            findings.warning(at, "RemoteIPHeader", text);
+        }
+    }
+
     pub(super) fn resolve(self, findings: &mut Findings) -> Option<RemoteIp> {
-        let Some((header, at)) = self.header else {
-            if let Some(at) = self.at.filter(|_| !self.are_inherited) {
-                let text = "trusted proxies have no effect without RemoteIPHeader, which names the field to believe";
-                findings.warning(&at, "RemoteIPHeader", text);
-            }
-            return None;
-        };
+        let (header, at) = self.header?;
         match RemoteIp::new(header, self.proxies_header, self.proxies) {
             Ok(remote_ip) => Some(remote_ip),
             Err(problem) => {

@@ -260,8 +260,8 @@ impl RewriteDraft {
 pub(super) fn finish(rules: Vec<RuleDraft>, sections: &[Arc<ProxySection>]) -> Rules {
     let finished = rules.into_iter().map(|RuleDraft { mut rule, .. }| {
         if let Some(backend) = rule.backend() {
-            let found = ProxySection::all_for(&backend.url, sections);
-            rule.set_backend(found.parameters, found.changes);
+            let parameters = ProxySection::parameters_for(&backend.url, sections);
+            rule.set_parameters(parameters);
         }
         Arc::new(rule)
     });

@@ -2,13 +2,13 @@
 //! Source: httpd core.c `urlsection`, mod_proxy.c `proxysection`.
 
 use super::findings::Origin;
-use super::parameters;
 use super::proxy_pass::{MappingDraft, check_tls};
 use crate::route::access::{self, Access};
 use crate::route::backend::Parameters;
 use crate::route::location::Location;
-use crate::route::pattern::{Case, Pattern, Subject};
+use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
+use crate::route::proxied::{Proxied, Wanted, Which};
 use crate::route::settings::Change;
 use crate::route::url::BackendUrl;
 use std::path::Path;
@@ -48,15 +48,6 @@ enum Applies {
     Backend(Which),
 }
 
-/// The backends that a `<Proxy>` names.
-#[derive(Debug, Clone)]
-enum Which {
-    /// That of a URL, with its path and all that is below.
-    Url(BackendUrl),
-    /// Those whose URL fits.
-    Pattern(Pattern),
-}
-
 /// A finished section.
 #[derive(Debug)]
 pub(super) enum Finished {
@@ -79,12 +70,16 @@ pub(super) struct LocationDraft {
 #[derive(Debug, Clone)]
 pub(super) struct ProxySection {
     which: Which,
+    /// `<Proxy>` or `ProxySet`.
+    pub(super) directive: &'static str,
+    pub(super) at: Origin,
     pub(super) parameters: Parameters,
-    pub(super) changes: Vec<Change>,
+    /// What it changes for each request, if it changes anything.
+    pub(super) proxied: Option<Arc<Proxied>>,
 }
 
 impl Section {
-    /// Begins a section. `words` are those behind its name.
+    /// Begins a section. `words` are those behind its name; `notes` get what has no effect.
     pub(super) fn begin(
         kind: Kind,
         words: &[&str],
@@ -92,37 +87,46 @@ impl Section {
         server_root: &Path,
     ) -> Result<Self, String> {
         let (is_pattern, text, rest) = match words {
+            [] | ["~"] => {
+                return Err(match (kind, words) {
+                    (Kind::Location, []) => "expected a path, such as <Location \"/ws/\">",
+                    (Kind::Location | Kind::LocationMatch, _) => {
+                        "expected a pattern of paths, such as <LocationMatch \"^/app/.*/ws$\">"
+                    }
+                    (Kind::Proxy, []) => {
+                        "expected the URL of a backend, such as <Proxy \"ws://localhost:9000/\">, or * for all"
+                    }
+                    (Kind::Proxy | Kind::ProxyMatch, _) => {
+                        "expected a pattern of URLs, such as <ProxyMatch \"^ws://10[.]\">"
+                    }
+                }
+                .to_owned());
+            }
             ["~", text, rest @ ..] => (true, *text, rest),
             [text, rest @ ..] => (
                 matches!(kind, Kind::LocationMatch | Kind::ProxyMatch),
                 *text,
                 rest,
             ),
-            [] => return Err("expected what the section is for, such as \"/ws/\"".to_owned()),
         };
-        let mut parameters = Parameters::default();
         let scope = match kind {
             Kind::Location | Kind::LocationMatch => Applies::Path {
                 place: path_place(text, is_pattern)?,
                 text: text.to_owned(),
             },
             Kind::Proxy | Kind::ProxyMatch => {
-                Applies::Backend(Which::parse(text, is_pattern, server_root)?)
+                Applies::Backend(which_backends(text, is_pattern, server_root)?)
             }
         };
-        for word in rest {
-            match scope {
-                Applies::Backend(Which::Url(_)) => {
-                    parameters::take(&mut parameters, word)?;
-                }
-                Applies::Backend(Which::Pattern(_)) => {
-                    return Err(format!(
-                        "\"{word}\": parameters need the URL of one backend, without wildcards"
-                    ));
-                }
-                Applies::Path { .. } => {
-                    return Err(format!("expected one path, found \"{word}\" behind it"));
-                }
+        match (rest, &scope) {
+            ([], _) | (_, Applies::Backend(Which::Url(_))) => {}
+            ([word, ..], Applies::Backend(Which::Pattern(_))) => {
+                return Err(format!(
+                    "\"{word}\": parameters need the URL of one backend, without wildcards"
+                ));
+            }
+            ([word, ..], Applies::Path { .. }) => {
+                return Err(format!("expected one path, found \"{word}\" behind it"));
             }
         }
         let title = match kind {
@@ -138,7 +142,7 @@ impl Section {
             changes: Vec::new(),
             access: Access::builder(),
             mapping: None,
-            parameters,
+            parameters: Parameters::default(),
             interpolates: None,
         })
     }
@@ -183,11 +187,21 @@ impl Section {
                 name: self.name,
                 at: self.at,
             })),
-            Applies::Backend(which) => Finished::Proxy(Arc::new(ProxySection {
-                which,
-                parameters: self.parameters,
-                changes: self.changes,
-            })),
+            Applies::Backend(which) => {
+                let proxied = (!self.changes.is_empty()).then(|| Proxied {
+                    which: which.clone(),
+                    changes: self.changes,
+                    name: self.name,
+                    origin: self.at.to_string(),
+                });
+                Finished::Proxy(Arc::new(ProxySection {
+                    which,
+                    directive: "<Proxy>",
+                    at: self.at,
+                    parameters: self.parameters,
+                    proxied: proxied.map(Arc::new),
+                }))
+            }
         }
     }
 }
@@ -204,81 +218,63 @@ fn path_place(text: &str, is_pattern: bool) -> Result<Place, String> {
     }
 }
 
-impl Which {
-    fn parse(text: &str, is_pattern: bool, server_root: &Path) -> Result<Self, String> {
-        if is_pattern {
-            return Pattern::parse(text, Case::Sensitive).map(Self::Pattern);
-        }
-        if Place::has_wildcards(text) {
-            return place::wildcard_pattern(text, place::Star::CrossesSlashes).map(Self::Pattern);
-        }
-        let url = BackendUrl::configured(text, server_root)?;
-        check_tls(&url)?;
-        Ok(Self::Url(url))
+fn which_backends(text: &str, is_pattern: bool, server_root: &Path) -> Result<Which, String> {
+    if is_pattern {
+        return Pattern::parse(text, Case::Sensitive).map(Which::Pattern);
     }
-
-    /// Whether this names a backend, and how exactly: the length of the path that it names.
-    fn fit(&self, url: &BackendUrl) -> Option<usize> {
-        match self {
-            Self::Url(own) => {
-                let same = own.is_same_origin(url);
-                let below = place::behind(non_empty(&own.path), non_empty(&url.path).as_bytes());
-                (same && below.is_some()).then_some(own.path.len())
-            }
-            Self::Pattern(pattern) => {
-                let mut text = url.to_string();
-                if url.path.is_empty() {
-                    text.push('/');
-                }
-                pattern
-                    .is_match(&Subject::new(text.as_bytes()))
-                    .then_some(0)
-            }
-        }
+    if Place::has_wildcards(text) {
+        return place::wildcard_pattern(text, place::Star::CrossesSlashes).map(Which::Pattern);
     }
-}
-
-fn non_empty(path: &str) -> &str {
-    if path.is_empty() { "/" } else { path }
+    let url = BackendUrl::configured(text, server_root)?;
+    check_tls(&url)?;
+    Ok(Which::Url(url))
 }
 
 impl ProxySection {
     /// What `ProxySet url key=value ...` says.
-    pub(super) fn of_backend(url: BackendUrl, parameters: Parameters) -> Self {
+    pub(super) fn of_backend(url: BackendUrl, parameters: Parameters, at: &Origin) -> Self {
         Self {
             which: Which::Url(url),
+            directive: "ProxySet",
+            at: at.clone(),
             parameters,
-            changes: Vec::new(),
+            proxied: None,
         }
     }
 
-    /// Whether this is about the backend at `url`.
-    pub(super) fn names(&self, url: &BackendUrl) -> bool {
-        self.which.fit(url).is_some()
+    /// How exactly this names the backend at `url`, if at all.
+    pub(super) fn fit(&self, url: &BackendUrl) -> Option<usize> {
+        self.which.fit(&Wanted::new(url, &url.path))
     }
 
-    /// All that `sections` say about the backend at `url`: the changes in their order, and the parameters of those that
-    /// name it more exactly over those of the others.
-    pub(super) fn all_for(url: &BackendUrl, sections: &[Arc<Self>]) -> Self {
+    /// Why this changes nothing, where requests are led to these URLs only. A pattern is never said to.
+    pub(super) fn idle(&self, urls: &[&BackendUrl]) -> Option<String> {
+        let Which::Url(own) = &self.which else {
+            return None;
+        };
+        let mut urls = urls.iter();
+        let has_effect = if self.parameters != Parameters::default() {
+            urls.any(|url| self.fit(url).is_some())
+        } else {
+            // What a request adds to a URL can lead to any path.
+            self.proxied.is_none() || urls.any(|url| own.is_same_origin(url))
+        };
+        (!has_effect)
+            .then(|| format!("no mapping leads to \"{own}\"; write its URL as ProxyPass does"))
+    }
+
+    /// What `sections` say about the backend at `url`: those that name it more exactly over the others.
+    pub(super) fn parameters_for(url: &BackendUrl, sections: &[Arc<Self>]) -> Parameters {
         let mut found: Vec<(usize, &Self)> = sections
             .iter()
-            .filter_map(|section| Some((section.which.fit(url)?, section.as_ref())))
+            .filter_map(|section| Some((section.fit(url)?, section.as_ref())))
             .collect();
-        let changes = found
-            .iter()
-            .flat_map(|(_, section)| section.changes.clone());
-        let changes = changes.collect();
         found.sort_by_key(|(exactness, _)| *exactness);
-        let parameters = found
+        found
             .iter()
             .fold(Parameters::default(), |base, (_, section)| {
                 section.parameters.clone().over(&base)
-            });
-        Self {
-            which: Which::Url(url.clone()),
-            parameters,
-            changes,
-        }
+            })
     }
 }
 

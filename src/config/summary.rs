@@ -4,7 +4,9 @@ use super::{Config, VirtualHost};
 use crate::handshake::Upgrade;
 use crate::route::backend::Backend;
 use crate::route::mapping::{Action, Mapping, TargetPath};
+use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, Via};
+use crate::route::url::Slashes;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -82,7 +84,19 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         "; line {}, field {}, fields {}",
         host.limits.line, host.limits.field, host.limits.fields
     )?;
-    let settings = &host.router.settings;
+    let router = &host.router;
+    match router.slashes {
+        Slashes::Refused => {}
+        Slashes::Decoded => writeln!(out, "  encoded slashes decoded")?,
+        Slashes::Kept => writeln!(out, "  encoded slashes kept")?,
+    }
+    if let Some(remote_ip) = &router.remote_ip {
+        writeln!(out, "  client by {remote_ip}")?;
+    }
+    if router.name.canonical == CanonicalName::On {
+        writeln!(out, "  calls itself by its name")?;
+    }
+    let settings = &router.settings;
     writeln!(
         out,
         "  timeout {}, tunnel idle {}, half closed {}",
@@ -91,11 +105,7 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         limit(Some(settings.half_close_timeout))
     )?;
     if settings.asynchronous {
-        writeln!(
-            out,
-            "  asynchronous, after {}",
-            limit(Some(settings.async_delay))
-        )?;
+        writeln!(out, "  asynchronous, after {}", span(settings.async_delay))?;
     }
     writeln!(
         out,
@@ -112,6 +122,10 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     for edit in &settings.answer_edits {
         writeln!(out, "  header {edit}")?;
     }
+    if let Some(log) = &host.error_log {
+        let level = log.level.as_str().to_ascii_lowercase();
+        writeln!(out, "  error log {}, level {level}", log.target)?;
+    }
     for log in &host.access_logs {
         writeln!(out, "  access log {}  [{}]", log.path.display(), log.origin)?;
     }
@@ -125,7 +139,10 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
             write_backend(out, host, backend)?;
         }
         writeln!(out, "  [{}]", rule.origin)?;
-        for change in rule.changes() {
+    }
+    for section in &host.router.proxied {
+        writeln!(out, "  {}  [{}]", section.name, section.origin)?;
+        for change in &section.changes {
             writeln!(out, "    {change}")?;
         }
     }
@@ -160,13 +177,7 @@ fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt
             write_backend(out, host, &proxy.backend)?;
         }
     }
-    writeln!(out, "  [{}]", mapping.origin)?;
-    if let Action::Proxy(proxy) = &mapping.action {
-        for change in &proxy.changes {
-            writeln!(out, "    {change}")?;
-        }
-    }
-    Ok(())
+    writeln!(out, "  [{}]", mapping.origin)
 }
 
 fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt::Result {
@@ -212,7 +223,7 @@ impl fmt::Display for Change {
             Self::IdleTimeout(idle) => write!(f, "tunnel idle {}", limit(*idle)),
             Self::HalfCloseTimeout(bound) => write!(f, "half closed {}", limit(Some(*bound))),
             Self::Asynchronous(on) => write!(f, "asynchronous {}", on_off(*on)),
-            Self::AsyncDelay(delay) => write!(f, "asynchronous after {}", limit(Some(*delay))),
+            Self::AsyncDelay(delay) => write!(f, "asynchronous after {}", span(*delay)),
         }
     }
 }
@@ -241,7 +252,15 @@ fn on_off(on: bool) -> &'static str {
 pub(crate) fn limit(duration: Option<Duration>) -> String {
     match duration {
         None | Some(Duration::ZERO) => "unlimited".to_owned(),
-        Some(duration) if duration.subsec_millis() > 0 => format!("{}ms", duration.as_millis()),
-        Some(duration) => format!("{}s", duration.as_secs()),
+        Some(duration) => span(duration),
+    }
+}
+
+/// A duration in the largest unit that shows it whole.
+pub(crate) fn span(duration: Duration) -> String {
+    if duration.subsec_millis() > 0 {
+        format!("{}ms", duration.as_millis())
+    } else {
+        format!("{}s", duration.as_secs())
     }
 }

@@ -585,8 +585,8 @@ pub(super) fn words(text: &str) -> Result<Vec<String>, String> {
             (Some(end), Some(_)) => rest.get(end + 1..).unwrap_or_default(),
             (Some(end), None) => rest.get(end..).unwrap_or_default(),
             (None, None) => "",
-            (None, Some(quote)) => {
-                return Err(format!("{rest} has no closing {quote}"));
+            (None, Some(_)) => {
+                return Err(format!("the quote that begins with {rest} has no end"));
             }
         }
         .trim_start_matches(is_space);

@@ -144,7 +144,14 @@ pub fn host_address(text: &str) -> Result<(Option<IpAddr>, Option<u16>), String>
     if address.eq_ignore_ascii_case("_default_") {
         return Ok((None, port));
     }
-    Ok((ip_address(address)?, port))
+    match ip_address(address) {
+        Err(_) if server_name(address).is_ok() && address.contains(char::is_alphabetic) => {
+            Err(format!(
+                "\"{text}\" is a name; expected an address, such as *:80 or 127.0.0.1:80, and the name in ServerName"
+            ))
+        }
+        address => Ok((address?, port)),
+    }
 }
 
 /// Splits `host`, `host:port`, `[v6]` and `[v6]:port`; brackets stay.

@@ -83,8 +83,13 @@ enum Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Whom {
     All,
+    /// `localhost`
+    Loopback,
     Network(Network),
-    Variable { name: String, is_set: bool },
+    Variable {
+        name: String,
+        is_set: bool,
+    },
 }
 
 /// A request, as far as rules look at it.
@@ -219,6 +224,7 @@ impl Whom {
     fn holds(&self, asking: Asking<'_>) -> bool {
         match self {
             Self::All => true,
+            Self::Loopback => asking.facts.client.ip().to_canonical().is_loopback(),
             Self::Network(network) => network.contains(asking.facts.client.ip()),
             Self::Variable { name, is_set } => asking.environment.is_set(name) == *is_set,
         }
@@ -276,6 +282,16 @@ mod tests {
                 "Require local",
                 "127.0.0.1 127.9.9.9 ::1 ::ffff:127.0.0.1 198.51.100.1",
                 "198.51.100.2",
+            ),
+            (
+                "Require host LocalHost",
+                "127.0.0.1 127.9.9.9 ::1 ::ffff:127.0.0.1",
+                "198.51.100.1",
+            ),
+            (
+                "Order allow,deny; Allow from localhost",
+                "127.9.9.9 ::1 ::ffff:127.0.0.1",
+                "198.51.100.1",
             ),
             ("Require env SET", "10.0.0.1", ""),
             ("Require env NONE", "", "10.0.0.1"),

@@ -2,12 +2,11 @@
 
 use super::backend::Backend;
 use super::environment::Environment;
-use super::pattern::{Captures, Subject};
+use super::pattern::{Pattern, Subject};
 use super::place::{self, Place};
-use super::settings::Change;
 use super::template::Template;
+use super::url::{encode, encoded};
 use crate::http::answer::Refusal;
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -42,8 +41,6 @@ pub struct Proxy {
     pub path: TargetPath,
     /// `nocanon`: the rest of the path goes to the backend as the client wrote it.
     pub is_raw: bool,
-    /// What the `<Proxy>` sections of this backend change.
-    pub changes: Vec<Change>,
 }
 
 /// The path that a backend is asked for.
@@ -115,70 +112,77 @@ impl Proxy {
         place: &Place,
         asked: &Asked<'_>,
     ) -> Result<Option<String>, Refusal> {
-        let url = &self.backend.url;
         if self.is_raw
             && is_plain(asked.raw)
-            && let Some(target) = self.raw_target(place, asked)?
+            && let Some(rest) = self.rest_of_raw(place, asked)?
         {
-            return Ok(Some(target));
+            return Ok(Some(self.backend.url.target(&rest, asked.query)));
         }
-        match place {
+        let rest = match place {
             Place::Prefix(prefix) => {
                 let Some(rest) = place::behind(prefix, asked.path) else {
                     return Ok(None);
                 };
-                let path = match &self.path {
-                    TargetPath::Appended => Cow::Borrowed(rest),
-                    TargetPath::Template(template) => {
-                        let base = template.expand(None, asked.environment)?;
-                        Cow::Owned([base.as_slice(), rest].concat())
-                    }
-                };
-                Ok(Some(url.target(&path, asked.query)))
+                let mut target = self.base(asked)?;
+                rest.iter().for_each(|byte| encode(*byte, &mut target));
+                target
             }
-            Place::Pattern(pattern) => match pattern.find(asked.subject()) {
-                None => Ok(None),
-                Some(captures) => {
-                    let path = self.path_for(&captures, asked.path, asked.environment)?;
-                    Ok(Some(url.target(&path, asked.query)))
-                }
+            Place::Pattern(pattern) => match self.found(pattern, asked)? {
+                Some(rest) => rest,
+                None => return Ok(None),
             },
-        }
+        };
+        Ok(Some(self.backend.url.target(&rest, asked.query)))
     }
 
-    /// As [`Self::target`], with the path as the client wrote it; `None` if only its canonical form lies at `place`.
-    fn raw_target(&self, place: &Place, asked: &Asked<'_>) -> Result<Option<String>, Refusal> {
-        let url = &self.backend.url;
+    /// What a pattern makes of the path, for the wire; `None` if it finds nothing.
+    // Apart, so that the stack of a worker without patterns is not as deep.
+    #[inline(never)]
+    fn found(&self, pattern: &Pattern, asked: &Asked<'_>) -> Result<Option<String>, Refusal> {
+        let Some(captures) = pattern.find(asked.subject()) else {
+            return Ok(None);
+        };
+        Ok(Some(match &self.path {
+            TargetPath::Appended => encoded(asked.path),
+            TargetPath::Template(template) => {
+                template.expand(Some(&captures), false, asked.environment)?
+            }
+        }))
+    }
+
+    /// What stands behind the URL where the path goes on as the client wrote it; `None` if only its canonical form lies at
+    /// `place`.
+    #[inline(never)]
+    fn rest_of_raw(&self, place: &Place, asked: &Asked<'_>) -> Result<Option<String>, Refusal> {
         match place {
             Place::Prefix(prefix) => {
                 let rest = place::behind(prefix, asked.raw.as_bytes());
                 let rest = rest.and_then(|rest| asked.raw.get(asked.raw.len() - rest.len()..));
                 // The prefix has a slash where the client wrote several.
                 let rest = rest.filter(|rest| !(prefix.ends_with('/') && rest.starts_with('/')));
-                Ok(rest.map(|rest| url.raw_target(rest, asked.query)))
+                let Some(rest) = rest else { return Ok(None) };
+                Ok(Some(self.base(asked)? + rest))
             }
             Place::Pattern(pattern) => {
                 let raw = Subject::new(asked.raw.as_bytes());
                 let Some(captures) = pattern.find(&raw) else {
                     return Ok(None);
                 };
-                let raw = asked.raw.as_bytes();
-                let path = self.path_for(&captures, raw, asked.environment)?;
-                let path = String::from_utf8_lossy(&path);
-                Ok(Some(url.raw_target(&path, asked.query)))
+                Ok(Some(match &self.path {
+                    TargetPath::Appended => asked.raw.to_owned(),
+                    TargetPath::Template(template) => {
+                        template.expand(Some(&captures), true, asked.environment)?
+                    }
+                }))
             }
         }
     }
 
-    fn path_for(
-        &self,
-        captures: &Captures<'_>,
-        whole: &[u8],
-        environment: &Environment,
-    ) -> Result<Vec<u8>, Refusal> {
+    /// What stands between the URL and the rest of a path behind a prefix.
+    fn base(&self, asked: &Asked<'_>) -> Result<String, Refusal> {
         match &self.path {
-            TargetPath::Appended => Ok(whole.to_vec()),
-            TargetPath::Template(template) => template.expand(Some(captures), environment),
+            TargetPath::Appended => Ok(String::new()),
+            TargetPath::Template(template) => template.expand(None, false, asked.environment),
         }
     }
 }

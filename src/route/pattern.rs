@@ -13,6 +13,7 @@ use start::Start;
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use syntax::Kind;
 
 /// The most memory that a compiled pattern may take: 64 KiB, some thousand characters of it. The time of a search grows
 /// with the product of this and the length of what is searched.
@@ -42,6 +43,8 @@ pub struct Pattern {
     case: Case,
     regex: Regex,
     start: Option<Start>,
+    /// The groups that have a name.
+    names: Vec<(usize, String)>,
 }
 
 /// What a pattern is searched for in. Made once for all patterns that look at it.
@@ -75,11 +78,16 @@ impl Pattern {
             .nest_limit(MAX_DEPTH)
             .build()
             .map_err(|error| of(build_problem(&error.to_string())))?;
+        let names = regex.capture_names().enumerate().take(GROUPS);
+        let names = names
+            .filter_map(|(group, name)| Some((group, name?.to_owned())))
+            .collect();
         Ok(Self {
             text: text.to_owned(),
             case,
             regex,
             start: Start::of(&tokens, case),
+            names,
         })
     }
 
@@ -130,9 +138,34 @@ impl Pattern {
         &self.text
     }
 
+    /// The groups that have a name, as in `(?<NAME>...)`, with their numbers.
+    pub fn names(&self) -> &[(usize, String)] {
+        &self.names
+    }
+
     /// How many groups it has, `$0` not counted.
     pub fn groups(&self) -> usize {
         self.regex.captures_len().saturating_sub(1)
+    }
+
+    /// Whether what `$n` stands for begins with a slash in every path, as far as the pattern says so.
+    pub fn begins_with_slash(&self, n: usize) -> bool {
+        let tokens = syntax::tokens(&self.text).unwrap_or_default();
+        let mut kinds = tokens.iter().map(|token| token.kind).peekable();
+        // As every path does.
+        let mut at_its_start = kinds.next_if_eq(&Kind::Start).is_some();
+        let mut group = 0;
+        loop {
+            if group == n {
+                return at_its_start || kinds.next() == Some(Kind::Literal(b'/'));
+            }
+            match kinds.next() {
+                Some(Kind::Open { captures: true }) => group += 1,
+                Some(Kind::Open { captures: false }) => {}
+                Some(_) => at_its_start = false,
+                None => return false,
+            }
+        }
     }
 
     /// The byte that every subject it is found in begins with, in one of its cases, if the pattern says so by "^" and a
@@ -292,6 +325,24 @@ mod tests {
         ] {
             let found = find(&pattern(text), subject.as_bytes());
             assert_eq!(found.as_deref(), expected, "{text} {subject}");
+        }
+    }
+
+    #[test]
+    fn a_group_begins_with_a_slash_where_the_pattern_says_so() {
+        for (text, begins) in [
+            ("^(.*)$", [true, true]),
+            ("(.*)", [false, false]),
+            ("/(.*)", [true, false]),
+            ("^/x(/.*)?", [true, true]),
+            ("^/x([/a].*)", [true, false]),
+            (r"^/\((?:a)(\/b)", [true, true]),
+            ("^((?:a)b)", [true, true]),
+            ("^a", [true, false]),
+        ] {
+            let pattern = pattern(text);
+            let found = [0, 1].map(|n| pattern.begins_with_slash(n));
+            assert_eq!(found, begins, "{text}");
         }
     }
 

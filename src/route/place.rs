@@ -144,9 +144,10 @@ impl fmt::Display for Refusal<'_> {
 
 /// What of `path` is behind `prefix`, or `None` if the path is not below it. A prefix ends where a segment does: `/ws` is
 /// not a prefix of `/wsx`. Both hold no two slashes in a row. (httpd `alias_match`.)
-pub fn behind<'p>(prefix: &str, path: &'p [u8]) -> Option<&'p [u8]> {
-    let rest = path.strip_prefix(prefix.as_bytes())?;
-    (prefix.ends_with('/') || matches!(rest, [] | [b'/', ..])).then_some(rest)
+pub fn behind(prefix: impl AsRef<[u8]>, path: &[u8]) -> Option<&[u8]> {
+    let prefix = prefix.as_ref();
+    let rest = path.strip_prefix(prefix)?;
+    (prefix.ends_with(b"/") || matches!(rest, [] | [b'/', ..])).then_some(rest)
 }
 
 #[cfg(test)]

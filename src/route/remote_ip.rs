@@ -7,6 +7,7 @@
 use super::edit;
 use crate::http::headers::Headers;
 use crate::http::network::Network;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// How far a proxy is trusted.
@@ -64,6 +65,7 @@ impl RemoteIp {
     }
 
     /// Finds the client of a request that came from `peer`.
+    #[inline(never)]
     pub fn client(&self, peer: SocketAddr, headers: &Headers) -> Found {
         let mut found = Found {
             client: peer,
@@ -123,6 +125,21 @@ impl RemoteIp {
             let proxies: Vec<_> = found.proxies.iter().map(IpAddr::to_string).collect();
             headers.set(name, proxies.join(", ").as_bytes());
         }
+    }
+}
+
+impl fmt::Display for RemoteIp {
+    /// `X-Forwarded-For, believed from 10.0.0.0/8, 192.0.2.1 (not for private addresses)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.header)?;
+        for (place, (network, trust)) in self.proxies.iter().enumerate() {
+            let before = if place == 0 { ", believed from" } else { "," };
+            write!(f, "{before} {network}")?;
+            if *trust == Trust::External {
+                f.write_str(" (not for private addresses)")?;
+            }
+        }
+        Ok(())
     }
 }
 

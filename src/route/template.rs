@@ -3,7 +3,7 @@
 
 use super::environment::Environment;
 use super::pattern::Captures;
-use super::url::decode_text;
+use super::url::{decode_text, encode};
 use crate::http::answer::Refusal;
 use crate::ids::Id;
 use std::fmt;
@@ -71,25 +71,27 @@ impl Template {
         })
     }
 
-    /// The text with what was captured, decoded as the subject was.
+    /// The text for the wire. What was captured is encoded, or with `is_raw` written as it is: it has to come from a path
+    /// of the wire then. All else is encoded in any case.
     ///
     /// # Errors
     /// 500 for more than 64 KiB.
     pub fn expand(
         &self,
         captures: Option<&Captures<'_>>,
+        is_raw: bool,
         environment: &Environment,
-    ) -> Result<Vec<u8>, Refusal> {
-        let mut out = Vec::new();
+    ) -> Result<String, Refusal> {
+        let mut out = String::new();
         for piece in &self.pieces {
+            let bytes = match piece {
+                Piece::Literal(text) => text,
+                Piece::Group(group) => captures.map_or(&[][..], |found| found.get(*group)),
+                Piece::Variable(name) => environment.get(name).unwrap_or_default(),
+            };
             match piece {
-                Piece::Literal(text) => out.extend_from_slice(text),
-                Piece::Group(group) => {
-                    out.extend_from_slice(captures.map_or(&[], |found| found.get(*group)));
-                }
-                Piece::Variable(name) => {
-                    out.extend_from_slice(environment.get(name).unwrap_or_default());
-                }
+                Piece::Group(_) if is_raw => out.extend(bytes.iter().copied().map(char::from)),
+                _ => bytes.iter().for_each(|byte| encode(*byte, &mut out)),
             }
             if out.len() > LONGEST {
                 return Err(Refusal::new(
@@ -143,8 +145,8 @@ mod tests {
         let pattern = Pattern::parse(pattern, Case::Sensitive).unwrap();
         let captures = pattern.find(&subject).unwrap();
         let template = Template::of_mapping(template, GROUPS).unwrap();
-        let expanded = template.expand(Some(&captures), &Environment::default());
-        String::from_utf8(expanded.unwrap()).unwrap()
+        let expanded = template.expand(Some(&captures), false, &Environment::default());
+        expanded.unwrap()
     }
 
     const GROUPS: References = References {
@@ -157,19 +159,19 @@ mod tests {
         let mut environment = Environment::default();
         environment.set("room", b"a b");
         for (groups, text, expected) in [
-            (false, "/${room}/${none}/$1/x", "/a b//$1/x"),
-            (true, "/${ROOM}$1", "/a b"),
-            (false, r"/\$x${", r"/\$x${"),
+            (false, "/${room}/${none}/$1/x", "/a%20b//$1/x"),
+            (true, "/${ROOM}$1", "/a%20b"),
+            (false, r"/\$x${", "/%5C$x$%7B"),
         ] {
             let references = References {
                 groups,
                 variables: true,
             };
             let template = Template::of_mapping(text, references).unwrap();
-            let expanded = template.expand(None, &environment).unwrap();
-            assert_eq!(String::from_utf8(expanded).unwrap(), expected, "{text}");
+            let expanded = template.expand(None, false, &environment).unwrap();
+            assert_eq!(expanded, expected, "{text}");
         }
-        assert_eq!(expand("a", "a", "/${room}"), "/${room}");
+        assert_eq!(expand("a", "a", "/${room}"), "/$%7Broom%7D");
     }
 
     #[test]
@@ -178,10 +180,10 @@ mod tests {
             ("/$1", "/b"),
             ("$2$1", "cb"),
             ("/$0/$9x", "/abc/x"),
-            (r"/\$1\\", r"/$1\"),
+            (r"/\$1\\", "/$1%5C"),
             ("/$", "/$"),
             ("/$x$10", "/$xb0"),
-            ("/a%20b", "/a b"),
+            ("/a%20b", "/a%20b"),
         ] {
             assert_eq!(expand("a(b)(c)", "xabcx", template), expected, "{template}");
         }
@@ -202,7 +204,7 @@ mod tests {
         let twice = Template::of_mapping("$0$0", GROUPS).unwrap();
         assert_eq!(
             twice
-                .expand(Some(&captures), &Environment::default())
+                .expand(Some(&captures), false, &Environment::default())
                 .unwrap_err()
                 .status,
             500

@@ -133,15 +133,38 @@ impl BackendUrl {
     /// The value of `Host` for this backend: the port stands in it unless it is the default of the scheme.
     // httpd: omits port 80 whatever the scheme, so a wss:// backend on port 80 is told a wrong port there.
     pub fn host_header(&self) -> String {
-        let host: Cow<'_, str> = if self.host.parse::<Ipv6Addr>().is_ok() {
-            format!("[{}]", self.host).into()
-        } else {
-            self.host.as_str().into()
-        };
+        let host = self.bracketed_host();
         if self.port == default_port(self.tls) {
             host.into_owned()
         } else {
-            format!("{host}:{}", self.port)
+            [&*host, ":", &self.port.to_string()].concat()
+        }
+    }
+
+    fn bracketed_host(&self) -> Cow<'_, str> {
+        if self.host.parse::<Ipv6Addr>().is_ok() {
+            format!("[{}]", self.host).into()
+        } else {
+            self.host.as_str().into()
+        }
+    }
+
+    /// What stands before the path, in two forms: with the port only where it is not the default one, and with it anyway.
+    pub(super) fn origins(&self) -> [String; 2] {
+        let with = |host: String| format!("{}{host}", self.before_host());
+        let port = self.port;
+        [
+            with(self.host_header()),
+            with(format!("{}:{port}", self.bracketed_host())),
+        ]
+    }
+
+    /// Socket and scheme.
+    fn before_host(&self) -> String {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        match &self.socket {
+            Some(socket) => format!("unix:{}|{scheme}://", socket.display()),
+            None => format!("{scheme}://"),
         }
     }
 
@@ -153,40 +176,19 @@ impl BackendUrl {
             && self.port == other.port
     }
 
-    /// The target that asks this backend for `rest`, the decoded part of the path that a mapping left over, and for the
-    /// client's query as it was written.
+    /// The target that asks this backend for `rest`, what a mapping left over or made of the path, as it goes on the wire; and
+    /// for the client's query as it was written.
     ///
     /// Nothing of a request can reach the scheme, the host or the port: they are not part of a target, and between them
     /// and `rest` there is always a `/`. (httpd: glues `rest` to the authority of a URL without a path.)
-    pub fn target(&self, rest: &[u8], query: Option<&str>) -> String {
-        self.target_of(rest.len(), rest.first(), query, |target| {
-            for byte in rest {
-                encode(*byte, target);
-            }
-        })
-    }
-
-    /// As [`Self::target`], with `rest` as the client wrote it. httpd: `nocanon`.
-    pub fn raw_target(&self, rest: &str, query: Option<&str>) -> String {
-        self.target_of(rest.len(), rest.as_bytes().first(), query, |target| {
-            target.push_str(rest);
-        })
-    }
-
-    fn target_of(
-        &self,
-        length: usize,
-        first: Option<&u8>,
-        query: Option<&str>,
-        push_rest: impl FnOnce(&mut String),
-    ) -> String {
+    pub fn target(&self, rest: &str, query: Option<&str>) -> String {
         let query_length = query.map_or(0, |query| 1 + query.len());
-        let mut target = String::with_capacity(self.path.len() + 1 + length + query_length);
+        let mut target = String::with_capacity(self.path.len() + 1 + rest.len() + query_length);
         target.push_str(&self.path);
-        if target.is_empty() && first != Some(&b'/') {
+        if target.is_empty() && !rest.starts_with('/') {
             target.push('/');
         }
-        push_rest(&mut target);
+        target.push_str(rest);
         if let Some(query) = query {
             target.push('?');
             target.push_str(query);
@@ -198,11 +200,8 @@ impl BackendUrl {
 impl fmt::Display for BackendUrl {
     /// As it is configured, in its canonical form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(socket) = &self.socket {
-            write!(f, "unix:{}|", socket.display())?;
-        }
-        let scheme = if self.tls { "wss" } else { "ws" };
-        write!(f, "{scheme}://{}{}", self.host_header(), self.path)
+        let (before, host) = (self.before_host(), self.host_header());
+        write!(f, "{before}{host}{}", self.path)
     }
 }
 
@@ -274,7 +273,7 @@ pub(super) const KEPT_SLASH: u8 = 0;
 /// # Errors
 /// [`PathError`]: 400 for what is malformed, else 404 for what no path may hold.
 pub fn canonical_path(raw: &str, slashes: Slashes) -> Result<Cow<'_, [u8]>, PathError> {
-    if !raw.contains('%') && !raw.contains("//") && !raw.contains("/.") {
+    if !raw.contains('%') && !has_pair(raw, *b"//") && !has_pair(raw, *b"/.") {
         return Ok(Cow::Borrowed(raw.as_bytes()));
     }
     let raw: Cow<'_, str> = match slashes {
@@ -314,8 +313,16 @@ pub fn canonical_path(raw: &str, slashes: Slashes) -> Result<Cow<'_, [u8]>, Path
     }
 }
 
-/// Whether no segment of a path, as the client wrote it, is `.` or `..`, encoded or not.
-pub(super) fn has_no_dot_segments(raw: &str) -> bool {
+/// Whether two bytes stand side by side. A search for text would set up more than there is to search.
+fn has_pair(text: &str, pair: [u8; 2]) -> bool {
+    text.as_bytes().windows(2).any(|two| two == pair)
+}
+
+/// Whether no segment of a path of the wire is `.` or `..`, encoded or not, also between encoded slashes.
+pub(crate) fn has_no_dot_segments(raw: &str) -> bool {
+    if !raw.contains('%') && !has_pair(raw, *b"/.") {
+        return true;
+    }
     raw.split('/').all(|segment| {
         let mut plain = Vec::new();
         decode(segment.as_bytes(), Slashes::Kept, &mut plain).is_ok()
@@ -379,6 +386,13 @@ pub(super) fn encode(byte: u8, out: &mut String) {
     } else {
         push_escape(byte, out);
     }
+}
+
+/// A decoded path as it goes on the wire.
+pub(super) fn encoded(path: &[u8]) -> String {
+    let mut out = String::with_capacity(path.len());
+    path.iter().for_each(|byte| encode(*byte, &mut out));
+    out
 }
 
 pub(super) fn push_escape(byte: u8, out: &mut String) {
@@ -647,7 +661,7 @@ mod tests {
     #[test]
     fn an_encoded_slash_is_refused_decoded_or_kept() {
         let target = |raw: &str, slashes| {
-            canonical_path(raw, slashes).map(|path| url("ws://b").target(&path, None))
+            canonical_path(raw, slashes).map(|path| url("ws://b").target(&encoded(&path), None))
         };
         for (raw, decoded, kept) in [
             ("/a%2Fb", "/a/b", "/a%2Fb"),
@@ -705,7 +719,7 @@ mod tests {
             ),
             (b"/\xe4\r\n\x7f", None, "/base/%E4%0D%0A%7F"),
         ] {
-            assert_eq!(base.target(rest, query), target);
+            assert_eq!(base.target(&encoded(rest), query), target);
         }
     }
 
@@ -719,7 +733,7 @@ mod tests {
             (b"/a", "/a"),
             (b"", "/"),
         ] {
-            assert_eq!(bare.target(rest, None), target);
+            assert_eq!(bare.target(&encoded(rest), None), target);
         }
     }
 
@@ -738,7 +752,7 @@ mod tests {
                         .split(|byte| *byte == b'/')
                         .any(|part| matches!(part, b"." | b".."))
                 );
-                let target = url("ws://b").target(&path, None);
+                let target = url("ws://b").target(&encoded(&path), None);
                 assert!(target.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
                 // The backend decodes what we matched.
                 let again = canonical_path(&target, Slashes::Refused);

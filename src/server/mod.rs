@@ -8,7 +8,7 @@ mod turns;
 
 use crate::access_log::AccessLog;
 use crate::config::{BackendTls, Config, LogTarget, VirtualHost, Weight};
-use crate::error_log;
+use crate::error_log::{self, Own};
 use crate::ids::Id;
 use crate::log_writer::{LogWriter, Target};
 use crate::net::listen::Listener;
@@ -74,6 +74,8 @@ impl Hinted {
 #[derive(Debug)]
 struct Site {
     host: Arc<VirtualHost>,
+    /// The target of log records about its requests.
+    log_target: String,
     access_logs: Vec<AccessLog>,
     /// Where it has a wss:// backend.
     tls: Option<Connector>,
@@ -129,7 +131,8 @@ impl Server {
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
         let sink = open_log(logs, &config.error_log)?;
-        error_log::start(sink, config.log_level).map_err(|e| e.to_string())?;
+        let own = own_error_logs(logs, &config)?;
+        error_log::start(sink, config.log_level, own).map_err(|e| e.to_string())?;
         std::panic::set_hook(Box::new(|panic| error!("{panic}")));
         for warning in &config.warnings {
             match warning.weight {
@@ -263,6 +266,29 @@ fn bind(config: &Config) -> Result<Vec<Listener>, String> {
     config.listen.iter().map(bind_one).collect()
 }
 
+/// The error logs of virtual hosts that have one of their own.
+fn own_error_logs(logs: &LogWriter, config: &Config) -> Result<Vec<Own>, String> {
+    let hosts = config.virtual_hosts.iter();
+    let with_own = hosts.filter_map(|host| Some((host, host.error_log.as_ref()?)));
+    with_own
+        .map(|(host, log)| {
+            Ok(Own {
+                target: log_target(host),
+                sink: open_log(logs, &log.target)?,
+                level: log.level,
+            })
+        })
+        .collect()
+}
+
+/// The target of the log records about a host's requests.
+fn log_target(host: &VirtualHost) -> String {
+    match host.error_log {
+        Some(_) => format!("host {}", host.origin),
+        None => module_path!().to_owned(),
+    }
+}
+
 fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> {
     let access_logs = host
         .access_logs
@@ -273,6 +299,7 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> 
         })
         .collect::<Result<_, String>>()?;
     Ok(Arc::new(Site {
+        log_target: log_target(host),
         host: Arc::clone(host),
         access_logs,
         tls: connector(host)?,

@@ -257,7 +257,9 @@ impl Flow {
             && let Some(trial) = &mut self.trial
         {
             let spent = watch.map(Stopwatch::spent).unwrap_or_default();
-            trial.note(self.accepted - before, spent);
+            if let Some(outcome) = trial.note(self.accepted - before, spent) {
+                log::trace!("a stream: {outcome}");
+            }
         }
         // A pipe is borrowed only for as long as something is in it.
         if let Some(pipe) = self.pipe.take_if(|pipe| pipe.held() == 0) {

@@ -3,6 +3,7 @@
 //! Copying touches each byte twice, splicing handles each page instead. Which is cheaper depends upon the machine's
 //! memory, its kernel, and on how warm the caches are for this very stream; so both are tried on it.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Bytes for which a way is tried.
@@ -24,6 +25,35 @@ enum Phase {
     /// The way is tried, and its cost measured.
     Trying(Way),
     Settled(Way),
+}
+
+/// What both ways have cost on one stream, for as many bytes as are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outcome {
+    copying: Duration,
+    splicing: Duration,
+}
+
+impl Outcome {
+    fn cheaper(self) -> Way {
+        if self.splicing < self.copying {
+            Way::Splice
+        } else {
+            Way::Copy
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per_gib = |spent: Duration| spent.as_secs_f64() * (1_u64 << 30) as f64 / TRIED as f64;
+        write!(
+            f,
+            "copying takes {:.3} s of processor time for a GiB, splicing {:.3} s",
+            per_gib(self.copying),
+            per_gib(self.splicing)
+        )
+    }
 }
 
 /// One stream's trial of both ways.
@@ -62,8 +92,9 @@ impl Trial {
         matches!(self.phase, Phase::Trying(_))
     }
 
-    /// Takes note of `bytes` that went this [`way`](Self::way), and of what that cost.
-    pub(super) fn note(&mut self, bytes: u64, spent: Duration) {
+    /// Takes note of `bytes` that went this [`way`](Self::way), and of what that cost. The result, when both have been
+    /// tried.
+    pub(super) fn note(&mut self, bytes: u64, spent: Duration) -> Option<Outcome> {
         self.moved += bytes;
         self.spent += spent;
         match self.phase {
@@ -72,13 +103,17 @@ impl Trial {
                 self.enter(Phase::Trying(Way::Splice));
             }
             Phase::Trying(Way::Splice) if self.moved >= TRIED => {
-                let is_cheaper = self.cost() < self.copying;
-                let way = if is_cheaper { Way::Splice } else { Way::Copy };
-                self.enter(Phase::Settled(way));
+                let outcome = Outcome {
+                    copying: self.copying,
+                    splicing: self.cost(),
+                };
+                self.enter(Phase::Settled(outcome.cheaper()));
+                return Some(outcome);
             }
             Phase::Settled(_) if self.moved >= SETTLED => self.enter(Phase::Trying(Way::Copy)),
             _ => {}
         }
+        None
     }
 
     /// Splicing does not suit this stream now: its frames are too small, or no pipe is to be had.
@@ -123,6 +158,18 @@ mod tests {
         assert!(!trial.is_measured());
         trial.note(1, Duration::ZERO);
         assert_eq!(settle(&mut trial, 200, 300), Way::Copy);
+    }
+
+    #[test]
+    fn what_both_cost_is_told_once() {
+        let mut trial = Trial::default();
+        assert_eq!(trial.note(TRIED, Duration::from_millis(4)), None);
+        let outcome = trial.note(TRIED, Duration::from_millis(2)).unwrap();
+        assert_eq!(
+            outcome.to_string(),
+            "copying takes 0.512 s of processor time for a GiB, splicing 0.256 s"
+        );
+        assert_eq!(trial.note(TRIED, Duration::ZERO), None);
     }
 
     #[test]

@@ -26,7 +26,10 @@ fn t_checks_and_says_syntax_ok() {
 #[test]
 fn s_prints_listeners_hosts_and_mappings() {
     let config = "Listen 127.0.0.1:8765\nListen [::1]:8765\nServerName main.example\nProxyPass /ws/ ws://backend.example:81/x/\n\
-                  <VirtualHost *:8765>\nServerName two.example\nProxyPass /two/ ws://two.example/\n</VirtualHost>\n";
+                  AllowEncodedSlashes NoDecode\nUseCanonicalName On\nRemoteIPHeader X-Client\n\
+                  RemoteIPInternalProxy 10.0.0.0/8\nRemoteIPTrustedProxy 192.0.2.1\n\
+                  <VirtualHost *:8765>\nServerName two.example\nProxyPass /two/ ws://two.example/\nProxyWebsocketAsync On\n\
+                  <Proxy *>\nProxyPreserveHost On\n</Proxy>\n</VirtualHost>\n";
     for option in ["-S", "-tS"] {
         let finished = with_file(config, &[option]).expect_status(0);
         for part in [
@@ -38,6 +41,12 @@ fn s_prints_listeners_hosts_and_mappings() {
             "ws://backend.example:81/x/",
             "/two/",
             "proxy.conf",
+            "  asynchronous, after 0s\n",
+            "  encoded slashes kept\n",
+            "  client by X-Client, believed from 10.0.0.0/8, 192.0.2.1 (not for private addresses)\n",
+            "  calls itself by its name\n",
+            "  <Proxy \"*\">  [",
+            "    preserve host On\n",
         ] {
             assert!(finished.stdout.contains(part), "no {part}: {finished:?}");
         }
@@ -50,8 +59,10 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
     let config = "Listen 127.0.0.1:8765\nListen 8766\nServerName main.example\nProxyTimeout 7\n\
                   ProxyPass /ws/no !\nProxyPassMatch ^/m/(.*) ws://m.example/$1\n\
                   ProxyPass /ws/ ws://backend.example:81/x/ connectiontimeout=2\n\
+                  ProxyPass /down/ ws://down.example/ status=+D\n\
                   <Location /ws/deep>\nProxyPreserveHost On\nProxyWebsocketIdleTimeout 5min\n</Location>\n\
-                  <VirtualHost *:8766>\nServerName two.example\nProxyWebsocketAsync On\n</VirtualHost>\n";
+                  <VirtualHost *:8766>\nServerName two.example\nProxyWebsocketAsync On\n</VirtualHost>\n\
+                  <Proxy ws://backend.example:81/x/deep>\nProxyWebsocketHalfCloseTimeout 7\n</Proxy>\n";
     let explain = |arguments: &[&str]| with_file(config, &[&["--explain"], arguments].concat());
     let told = explain(&[
         "GET /ws/deep//%61?q HTTP/1.1",
@@ -74,14 +85,15 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
         "the backend is asked\n  GET /x/deep/a?q HTTP/1.1\n  Host: main.example:8765\n",
         "  Origin: http://o\n",
         "  X-Forwarded-For: 127.0.0.1\n",
-        "  idle 300s, half closed 30s\n  in its worker\n",
+        "  <Proxy \"ws://backend.example:81/x/deep\"> at ",
+        "  idle 300s, half closed 7s\n  in its worker\n",
     ] {
         assert!(told.contains(part), "no {part:?} in\n{told}");
     }
     let told = explain(&[
         "GET /m/",
         "-H",
-        "Host: two.example:8766",
+        "host: two.example:8766",
         "--client",
         "192.0.2.9",
     ])
@@ -96,6 +108,8 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
             "  404: nothing is mapped at \"/ws/no/x\"\n",
         ),
         (&["GET /ws/", "-H", "Upgrade:"], "  426: "),
+        (&["GET /down/", "-H", "Upgrade:"], "  426: "),
+        (&["GET /down/"], "  503: "),
         (&["GET /ws/%00"], "  404: "),
         (&["GET /ws/ HTTP/3"], "  400: "),
         (&["BREW\t/ x"], "  400: "),

@@ -4,6 +4,7 @@ use crate::support::backend::nobody;
 use crate::support::client::{request, request_with, switch};
 use crate::support::{Backend, Client, Proxy, TempDir};
 use proxy_wstunnel::ids::Id;
+use rustix::process::Signal;
 
 /// The one line about a failure of the backend.
 #[track_caller]
@@ -254,4 +255,34 @@ fn a_version_that_is_not_spoken_is_logged_as_any_other_refusal() {
         "{line}"
     );
     assert_eq!(proxy.log_lines("refused").len(), 1);
+}
+
+#[test]
+fn a_virtual_host_may_have_an_error_log_and_a_level_of_its_own() {
+    let dead = format!("ws://{}/", nobody());
+    let proxy = Proxy::start(format!(
+        "LogLevel warn\nProxyPass /ws/ {dead}\n\
+         <VirtualHost *>\nServerName first.example\nErrorLog first.log\nLogLevel info\n</VirtualHost>\n\
+         <VirtualHost *>\nServerName second.example\nLogLevel info\n</VirtualHost>\n\
+         <VirtualHost *>\nServerName third.example\nErrorLog first.log\nLogLevel error\n</VirtualHost>\n"
+    ));
+    let ask = |host: &str, path: &str, status: u16| {
+        let text = request(path).replace("front.example", host);
+        Client::sending(&proxy, text).answer().expect_status(status);
+    };
+    ask("third.example", "/ws/", 503);
+    ask("first.example", "/ws/", 503);
+    ask("first.example", "/none", 404);
+    ask("second.example", "/none2", 404);
+    let own = proxy.wait_for_lines("first.log", 2);
+    assert!(
+        own[0].contains("PW404") && own[1].contains("\"/none\""),
+        "{own:#?}"
+    );
+    proxy.wait_for_log("/none2");
+    assert!(proxy.log_lines("PW404").is_empty(), "{:#?}", proxy.log());
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_log("reopened");
+    ask("first.example", "/again", 404);
+    assert_eq!(proxy.wait_for_lines("first.log", 3).len(), 3);
 }

@@ -256,3 +256,22 @@ fn an_early_requestheader_holds_before_the_rules() {
     assert_eq!(field(&head, "X-Mode"), None);
     assert_eq!(field(&head, "X-Kind").as_deref(), Some("plain"));
 }
+
+/// httpd: named groups of a location are variables.
+#[test]
+fn the_named_groups_of_a_location_are_variables() {
+    let lines = "<LocationMatch \"^/ws/(?<room>[^/]+)/(?<seat>[0-9]*)\">\nRequestHeader set X-Room %{MATCH_ROOM}e\n\
+                 RequestHeader set X-Seat \"<%{MATCH_SEAT}e>\"\n</LocationMatch>";
+    let head = forwarded(
+        &format!("{lines}\n{PLAIN}"),
+        &request_with("/ws/blue%0d%0aX:%20y/", ""),
+    );
+    assert_eq!(field(&head, "X-Seat").as_deref(), Some("<>"));
+    assert_eq!(field(&head, "X"), None, "{head}");
+    let head = forwarded(
+        &format!("{lines}\n{PLAIN}"),
+        &request_with("/ws/blue/7", ""),
+    );
+    assert_eq!(field(&head, "X-Room").as_deref(), Some("blue"));
+    assert_eq!(field(&head, "X-Seat").as_deref(), Some("<7>"));
+}

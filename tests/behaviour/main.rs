@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `handshake` | what has to be asked and answered before a tunnel begins; answers that are none |
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
+//! | `applications` | configurations for well-known applications, in `tests/data/config/accepted/applications` |
 //! | `routes` | the table of requests in `tests/data/routes`, also through Apache's httpd |
 //! | `routing` | which request meets which backend URL |
 //! | `rewrite` | rules: their flags, and what no request may make of them |
@@ -43,6 +44,7 @@
 
 mod access;
 mod access_log;
+mod applications;
 mod backend_parameters;
 mod backpressure;
 mod calls;

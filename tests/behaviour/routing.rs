@@ -1,6 +1,6 @@
 //! Which request meets which backend URL.
 
-use crate::support::client::{request, switch};
+use crate::support::client::{request, request_with, switch};
 use crate::support::{Backend, Client, Proxy};
 
 /// What the backend is asked for when the client asks for `target`.
@@ -364,6 +364,22 @@ fn a_host_in_the_target_overrides_the_host_field() {
     one.expect_untouched();
 }
 
+/// What a variable holds has not been brought into a canonical form.
+#[test]
+fn no_variable_climbs_out_of_the_url() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxyPassInterpolateEnv On\nRewriteEngine On\nRewriteRule ^ - [E=room:%{{HTTP:Room}}]\n\
+         ProxyPass / {url}/rooms/${{room}}/ interpolate"
+    ));
+    for room in ["..", ".", "../../private", "a/.."] {
+        let head = request_with("/x", &format!("Room: {room}\r\n"));
+        Client::sending(&proxy, head).answer().expect_status(403);
+    }
+    backend.expect_untouched();
+}
+
 /// Reference 3.5.
 #[test]
 fn interpolate_puts_variables_of_the_request_into_the_path_of_the_url() {
@@ -373,7 +389,10 @@ fn interpolate_puts_variables_of_the_request_into_the_path_of_the_url() {
         "ProxyPassInterpolateEnv On\nRewriteEngine On\nRewriteRule ^/(?:a|m)/([^/]+)/ - [E=room:$1]\n\
          ProxyPass /a/ {url}/rooms/${{room}}/${{none}} interpolate\nProxyPass /b/ {url}/${{room}}/\n\
          ProxyPassMatch ^/m/[^/]+/(.*) {url}/${{room}}/$1 interpolate\n\
-         <Location /c/>\nProxyPassInterpolateEnv Off\nProxyPass {url}/${{room}}/ interpolate\n</Location>\n"
+         <Location /c/>\nProxyPassInterpolateEnv Off\nProxyPass {url}/${{room}}/ interpolate\n</Location>\n\
+         RewriteRule ^/(?:raw|rawm)/(.+) - [E=rest:$1]\n\
+         ProxyPass /raw/ {url}/${{rest}}/ interpolate nocanon\n\
+         ProxyPassMatch ^/rawm/(.*) {url}/${{rest}}/$1 interpolate nocanon\n"
     ));
     for (target, expected) in [
         ("/a/x/y", "/rooms/x/x/y"),
@@ -381,6 +400,9 @@ fn interpolate_puts_variables_of_the_request_into_the_path_of_the_url() {
         ("/m/r/s", "/r/s"),
         ("/b/y", "/$%7Broom%7D/y"),
         ("/c/y", "/$%7Broom%7D/y"),
+        // A variable is decoded; what nocanon leaves alone is as the client wrote it.
+        ("/raw/%41%3f", "/A%3F/%41%3f"),
+        ("/rawm/%41%3f", "/A%3F/%41%3f"),
     ] {
         assert_eq!(asked(&proxy, &backend, target), expected, "for {target}");
     }

@@ -1,5 +1,7 @@
 //! Many tunnels, and nothing left behind.
 
+#[cfg(feature = "tls")]
+use crate::support::Certs;
 use crate::support::cgroup::MemoryLimit;
 use crate::support::client::switch;
 use crate::support::{
@@ -29,6 +31,39 @@ fn three_thousand_idle_tunnels_fit_into_48_mib_and_each_still_echoes() {
     drop(proxy);
     println!("at most {peak:?} bytes were in use");
     assert!(peak.is_none_or(|peak| peak <= 48 << 20));
+}
+
+/// Less than a session with both of OpenSSL's buffers, of 16 KiB each: they are released. How much is left depends on its
+/// version. The backend is in this process, so that only the proxy's part counts.
+#[cfg(feature = "tls")]
+#[test]
+fn an_idle_tunnel_to_a_wss_backend_takes_less_than_40_kib() {
+    const TUNNELS: usize = 400;
+    raise_limit_of_files();
+    let certs = Certs::new();
+    let backend = Backend::echo_tls(&certs.server("localhost"));
+    let directory = TempDir::new();
+    directory.write("ca.pem", certs.pem());
+    let config = format!(
+        "ProxyWebsocketAsync On\nSSLProxyCACertificateFile ca.pem\nProxyPass /wss/ wss://localhost:{}/",
+        backend.port()
+    );
+    let proxy = Proxy::start_in(directory, config, "");
+    let open = |_| Client::tunnel(&proxy, "/wss/");
+    // What is loaded and made once has been, with the first.
+    let mut clients = vec![open(0)];
+    clients[0].echo("warm");
+    let before = proxy.figures().private;
+    clients.extend((0..TUNNELS).map(open));
+    let grown = proxy.figures().private.saturating_sub(before);
+    println!(
+        "{:.1} KiB for an idle tunnel to a wss:// backend",
+        grown as f64 / TUNNELS as f64 / 1024.0
+    );
+    assert!(grown <= TUNNELS * 40 * 1024, "{grown} bytes");
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.echo(&format!("number {number}"));
+    }
 }
 
 /// As many tunnels as there are workers by default, and as many again that wait for them.

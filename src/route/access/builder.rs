@@ -139,7 +139,7 @@ impl Builder {
                  in <RequireAny>"
                     .to_owned(),
             ),
-            _ => Err("expected all".to_owned()),
+            _ => Err(format!("expected all, found \"{}\"", words.join(" "))),
         }
     }
 
@@ -224,12 +224,19 @@ impl Test {
             "all" => match operands {
                 [word] if word.eq_ignore_ascii_case("granted") => Ok(Self::All(true)),
                 [word] if word.eq_ignore_ascii_case("denied") => Ok(Self::All(false)),
-                _ => Err("expected all granted or all denied".to_owned()),
+                words => Err(format!(
+                    "expected all granted or all denied, found \"{}\"",
+                    [&["all"], words].concat().join(" ")
+                )),
             },
             "ip" => {
                 let networks = some("addresses or networks")?.iter();
                 let networks = networks.map(|word| Network::parse(word));
                 networks.collect::<Result<_, _>>().map(Self::Ip)
+            }
+            "host" if matches!(operands, [word] if word.eq_ignore_ascii_case("localhost")) => {
+                let networks = ["127.0.0.0/8", "::1"].map(Network::parse);
+                networks.into_iter().collect::<Result<_, _>>().map(Self::Ip)
             }
             "local" => match operands {
                 [] => Ok(Self::Local),
@@ -293,7 +300,7 @@ fn unsupported(provider: &str) -> String {
             "names are not looked up; write \"ip\" with addresses or networks"
         }
         "expr" => {
-            "expressions are not supported; set a variable with RewriteRule [E=NAME] or SetEnvIf, and write \"env NAME\""
+            "expressions are not supported; set a variable with RewriteRule [E=NAME], and write \"env NAME\""
         }
         "user" | "valid-user" | "group" | "file-owner" | "file-group" => {
             "this program asks nobody for a name; let the backend do that"
@@ -324,6 +331,10 @@ impl Whom {
     fn parse(word: &str) -> Result<Self, String> {
         if word.eq_ignore_ascii_case("all") {
             return Ok(Self::All);
+        }
+        // The one name whose addresses are the same everywhere.
+        if word.eq_ignore_ascii_case("localhost") {
+            return Ok(Self::Loopback);
         }
         let variable = word.split_at_checked("env=".len());
         if let Some((_, name)) = variable.filter(|(start, _)| start.eq_ignore_ascii_case("env=")) {
@@ -388,8 +399,14 @@ pub(super) mod tests {
         for (line, problem) in [
             ("Require", "expected all granted, all denied, ip, local"),
             ("Require not", "expected all granted, all denied, ip, local"),
-            ("Require all", "expected all granted or all denied"),
-            ("Require all maybe", "expected all granted or all denied"),
+            (
+                "Require all",
+                "expected all granted or all denied, found \"all\"",
+            ),
+            (
+                "Require all maybe",
+                "expected all granted or all denied, found \"all maybe\"",
+            ),
             ("Require ALL granted", "\"ALL\" is written in lower case"),
             ("Require ip", "ip needs addresses or networks"),
             (
@@ -440,7 +457,7 @@ pub(super) mod tests {
             ("Allow from env=", "\"env=\" has no name"),
             ("Allow from env=!", "\"env=!\" has no name"),
             ("Satisfy any", "in <RequireAny>"),
-            ("Satisfy", "expected all"),
+            ("Satisfy", "expected all, found \"\""),
         ] {
             let found = problems(line);
             let [found] = found.as_slice() else {

@@ -4,15 +4,14 @@
 use super::condition::Condition;
 use super::flags::{self, Escape, Flag};
 use super::redirect::{self, Scheme};
-use super::text::{Piece, Text, Values};
+use super::text::{Piece, Text, Values, percent_encoded};
 use super::variable::{Plain, Variable};
 use super::{Review, written};
 use crate::http::answer::Refusal;
 use crate::ids::Id;
 use crate::route::backend::{Backend, Parameters};
 use crate::route::pattern::{Case, Pattern};
-use crate::route::settings::Change;
-use crate::route::url::{BackendUrl, KEPT_SLASH, has_no_dot_segments, push_escape};
+use crate::route::url::{BackendUrl, KEPT_SLASH, encoded, has_no_dot_segments, push_escape};
 use std::fmt;
 use std::sync::Arc;
 
@@ -64,7 +63,6 @@ pub(super) struct Redirect {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Proxy {
     pub(super) backend: Arc<Backend>,
-    pub(super) changes: Vec<Change>,
     /// What stands behind the URL of the backend.
     rest: Text,
 }
@@ -126,20 +124,11 @@ impl Rule {
         }
     }
 
-    /// What the `<Proxy>` sections of its backend change.
-    pub fn changes(&self) -> &[Change] {
-        match &self.effect {
-            Effect::Proxy(proxy) => &proxy.changes,
-            _ => &[],
-        }
-    }
-
     /// Says what is configured elsewhere about the backend that it leads to.
-    pub fn set_backend(&mut self, parameters: Parameters, changes: Vec<Change>) {
+    pub fn set_parameters(&mut self, parameters: Parameters) {
         if let Effect::Proxy(proxy) = &mut self.effect {
             let url = proxy.backend.url.clone();
             proxy.backend = Arc::new(Backend { url, parameters });
-            proxy.changes = changes;
         }
     }
 
@@ -221,7 +210,25 @@ impl Rule {
 
     /// The target for the backend of `proxy`.
     pub(super) fn target(&self, proxy: &Proxy, values: &Values<'_>) -> Result<String, Refusal> {
-        let (rest, query) = self.rewritten(&proxy.rest, values)?;
+        let is_raw = self.has(&Flag::NoEscape);
+        let rest = if is_raw && self.escape.is_none() {
+            // What is decoded here must not be decoded once more by the backend: it would find another path than the rules
+            // of access did.
+            // httpd: lets "%2573" become "%73", which is an "s" to the backend.
+            let (path, groups) = (
+                percent_encoded(values.path),
+                values.groups.percent_encoded(),
+            );
+            let values = Values {
+                path: &path,
+                groups: &groups,
+                ..*values
+            };
+            proxy.rest.expand(&values, None)?
+        } else {
+            proxy.rest.expand(values, self.escape.as_ref())?
+        };
+        let (rest, query) = self.with_query(rest, values)?;
         let url = &proxy.backend.url;
         if url.path.is_empty() && !rest.is_empty() && !rest.starts_with(b"/") {
             return Err(Refusal::new(
@@ -229,7 +236,7 @@ impl Rule {
                 "a part of the path would become a part of the host that the rule leads to",
             ));
         }
-        let path = if self.has(&Flag::NoEscape) {
+        let rest = if is_raw {
             let mut raw = String::with_capacity(rest.len());
             for byte in rest {
                 match byte {
@@ -237,21 +244,11 @@ impl Rule {
                     _ => push_raw(byte, &mut raw),
                 }
             }
-            url.raw_target(&raw, None)
+            raw
         } else {
-            url.target(&rest, None)
+            encoded(&rest)
         };
-        // A pattern can cut segments where it likes.
-        if !has_no_dot_segments(&path) {
-            return Err(Refusal::new(
-                Id::BadTarget,
-                "the rewritten path has a segment \".\" or \"..\", or a \"%\" that encodes nothing",
-            ));
-        }
-        Ok(match query {
-            Some(query) => [&path, "?", &query].concat(),
-            None => path,
-        })
+        Ok(url.target(&rest, query.as_deref()))
     }
 
     /// Where the client is sent.
@@ -291,6 +288,13 @@ impl Rule {
         if pattern.as_str().contains(r"\?") {
             doubt(
                 "the pattern looks for a \"?\", but the path it sees has no query; write RewriteCond %{QUERY_STRING}"
+                    .to_owned(),
+            );
+        }
+        if self.conditions.last().is_some_and(|last| last.or_next) {
+            doubt(
+                "the last condition has OR and nothing to be joined with, so the conditions hold whatever it finds; remove \
+                 its OR"
                     .to_owned(),
             );
         }
@@ -399,7 +403,6 @@ fn substitution_of(
                 url,
                 parameters: Parameters::default(),
             }),
-            changes: Vec::new(),
             rest: decoded(rest)?,
         })
     } else {

@@ -40,6 +40,17 @@ impl Groups {
     fn get(&self, n: usize) -> &[u8] {
         self.0.get(n).map(Vec::as_slice).unwrap_or_default()
     }
+
+    /// The same with `%25` for each percent sign.
+    pub(super) fn percent_encoded(&self) -> Self {
+        Self(self.0.each_ref().map(|group| percent_encoded(group)))
+    }
+}
+
+/// `%25` for each percent sign.
+pub(super) fn percent_encoded(text: &[u8]) -> Vec<u8> {
+    let parts: Vec<&[u8]> = text.split(|byte| *byte == b'%').collect();
+    parts.join(&b"%25"[..])
 }
 
 impl From<Captures<'_>> for Groups {

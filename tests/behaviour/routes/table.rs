@@ -2,12 +2,16 @@
 
 use crate::support::{tree, unescape};
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// One file: a configuration, and requests to a proxy that has it.
 #[derive(Debug)]
 pub struct Table {
-    pub file: String,
+    /// As messages name it.
+    pub file: PathBuf,
     pub config: String,
+    /// What httpd has to load beside what it always has.
+    pub modules: &'static [&'static str],
     pub cases: Vec<Case>,
 }
 
@@ -17,6 +21,8 @@ pub struct Case {
     /// The line of the file that it begins at.
     pub line: usize,
     pub heading: String,
+    /// What has to be built before this can hold.
+    pub waits_for: Option<String>,
     /// The listener that is asked.
     pub at: String,
     /// The address that the client binds to, where it matters.
@@ -51,28 +57,30 @@ pub enum Field {
 impl Table {
     /// All tables, by the names of their files.
     pub fn all() -> Vec<Self> {
-        let folder = std::fs::read_dir(tree().join("tests/data/routes")).unwrap();
-        let mut paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
-        paths.sort();
-        let read = |path: std::path::PathBuf| {
-            let file = path.file_name().unwrap().to_str().unwrap().to_owned();
-            Self::parse(file, &std::fs::read_to_string(&path).unwrap())
+        let read = |path: PathBuf| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            Self::parse(&path, &text)
         };
-        paths.into_iter().map(read).collect()
+        files("tests/data/routes", "txt")
+            .into_iter()
+            .map(read)
+            .collect()
     }
 
-    fn parse(file: String, text: &str) -> Self {
+    /// Reads what stands in `path`.
+    pub fn parse(path: &Path, text: &str) -> Self {
         let mut table = Self {
-            file,
+            file: path.strip_prefix(tree()).unwrap_or(path).to_owned(),
             config: String::new(),
+            modules: &[],
             cases: Vec::new(),
         };
         let mut heading = None;
         // Where the lines of a request are expected, and not those of an outcome.
         let mut asking = false;
         for (index, line) in text.lines().enumerate() {
-            let wrong = |what: &str| -> ! { panic!("{}:{}: {what}", table.file, index + 1) };
+            let wrong =
+                |what: &str| -> ! { panic!("{}:{}: {what}", table.file.display(), index + 1) };
             if let Some(title) = line.strip_prefix("== ") {
                 heading = Some(title.to_owned());
                 asking = false;
@@ -99,7 +107,7 @@ impl Table {
             } else if line.starts_with(' ') {
                 match table.cases.last_mut() {
                     Some(case) if !asking => {
-                        case.tell(line.trim()).unwrap_or_else(|what| wrong(what))
+                        case.tell(line.trim()).unwrap_or_else(|what| wrong(what));
                     }
                     _ => wrong("indented, and no outcome before it"),
                 }
@@ -120,16 +128,25 @@ impl Table {
     fn check(&self) {
         for case in &self.cases {
             let Case { line, expected, .. } = case;
-            assert!(!expected.is_empty(), "{}:{line}: no outcome", self.file);
+            assert!(
+                !expected.is_empty(),
+                "{}:{line}: no outcome",
+                self.file.display()
+            );
         }
     }
 }
 
 impl Case {
     fn at(index: usize, heading: Option<&String>) -> Self {
+        let heading = heading.cloned().unwrap_or_default();
+        let waits_for = heading
+            .strip_prefix("with ")
+            .and_then(|rest| rest.split_once(": "));
         Self {
             line: index + 1,
-            heading: heading.cloned().unwrap_or_default(),
+            waits_for: waits_for.map(|(what, _)| what.to_owned()),
+            heading,
             at: "FRONT".to_owned(),
             ..Self::default()
         }
@@ -197,6 +214,15 @@ impl Case {
         unescape(&self.body, &mut bytes);
         bytes
     }
+}
+
+/// The files of a folder of the tree, by their names.
+pub fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(tree().join(folder)).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
+    paths.sort();
+    paths
 }
 
 impl Field {

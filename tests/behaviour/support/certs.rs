@@ -6,7 +6,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod};
 use openssl::x509::extension::{BasicConstraints, KeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -62,10 +62,21 @@ impl Identity {
 
     /// A server's side of TLS with this certificate.
     pub fn acceptor(&self) -> SslAcceptor {
+        self.acceptor_builder().build()
+    }
+
+    /// As [`Identity::acceptor`], but for tickets of sessions, behind which httpd does not find what comes with them.
+    pub fn acceptor_without_tickets(&self) -> SslAcceptor {
+        let mut acceptor = self.acceptor_builder();
+        acceptor.set_num_tickets(0).unwrap();
+        acceptor.build()
+    }
+
+    fn acceptor_builder(&self) -> SslAcceptorBuilder {
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
         acceptor.set_certificate(&self.certificate).unwrap();
         acceptor.set_private_key(&self.key).unwrap();
-        acceptor.build()
+        acceptor
     }
 }
 

@@ -1,11 +1,11 @@
 //! Apache's httpd as a process of our own, to be compared with.
 
 use super::{BOUND, TempDir, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 /// Where distributions keep its modules.
 const MODULES: [&str; 3] = [
@@ -47,19 +47,21 @@ impl Httpd {
     }
 
     /// Starts it with this configuration, and returns when it listens at `address`; none where it is not installed.
-    /// Modules, logs and the user are set up before it, and the name `HTTPD` is defined.
+    /// Modules (more than the usual ones on demand), logs and the user are set up before it, and the name `HTTPD` is
+    /// defined.
     #[track_caller]
-    pub fn start(config: &str, address: SocketAddr) -> Option<Self> {
+    pub fn start(config: &str, address: SocketAddr, more: &[&str]) -> Option<Self> {
         let (program, modules) = Self::program()?;
         let directory = TempDir::new();
         let path = directory.path();
-        let file = directory.write("httpd.conf", complete(path, modules) + config + "\n");
+        let file = directory.write("httpd.conf", complete(path, modules, more) + config + "\n");
         let child = Command::new(program)
             .arg("-d")
             .arg(path)
             .arg("-f")
             .arg(file)
             .args(["-DFOREGROUND", "-DHTTPD"])
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(path.join("output")).unwrap())
@@ -88,22 +90,15 @@ impl Httpd {
 
 impl Drop for Httpd {
     fn drop(&mut self) {
-        // Killed, it would leave its children behind.
+        // Its children as well, of which it would wait ten seconds for one that still has a tunnel.
         let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         // It may have ended by itself.
-        let _ = kill_process(id, Signal::TERM);
-        let ended = (0..2000).any(|_| {
-            std::thread::sleep(Duration::from_millis(5));
-            !matches!(self.child.try_wait(), Ok(None))
-        });
-        if !ended {
-            drop(self.child.kill());
-            drop(self.child.wait());
-        }
+        let _ = kill_process_group(id, Signal::KILL);
+        drop(self.child.wait());
     }
 }
 
-fn complete(directory: &Path, modules: &Path) -> String {
+fn complete(directory: &Path, modules: &Path, more: &[&str]) -> String {
     let directory = directory.display();
     let mut text = format!(
         "DefaultRuntimeDir \"{directory}\"\nPidFile \"{directory}/httpd.pid\"\nErrorLog \"{directory}/error.log\"\n\
@@ -112,7 +107,7 @@ fn complete(directory: &Path, modules: &Path) -> String {
     );
     // On Debian it is no module.
     let unixd = modules.join("mod_unixd.so").exists().then_some("unixd");
-    for name in LOADED.into_iter().chain(unixd) {
+    for name in LOADED.iter().chain(more).copied().chain(unixd) {
         let file = modules.join(format!("mod_{name}.so"));
         text += &format!("LoadModule {name}_module {}\n", file.display());
     }

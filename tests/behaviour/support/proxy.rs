@@ -194,11 +194,13 @@ impl Proxy {
     pub fn figures(&self) -> Figures {
         let directory = PathBuf::from(format!("/proc/{}", self.child.id()));
         let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect(name);
+        // Exact, where VmRSS of `status` may lag behind by some pages for each processor.
+        let memory = read("smaps_rollup");
         Figures {
             descriptors: std::fs::read_dir(directory.join("fd")).unwrap().count(),
             threads: number_in(&read("status"), "Threads:"),
-            // Exact, where VmRSS of `status` may lag behind by some pages for each processor.
-            resident: number_in(&read("smaps_rollup"), "Rss:") * 1024,
+            resident: number_in(&memory, "Rss:") * 1024,
+            private: number_in(&memory, "Private_Dirty:") * 1024,
         }
     }
 
@@ -256,6 +258,9 @@ pub struct Figures {
     pub threads: usize,
     /// Resident memory in bytes.
     pub resident: usize,
+    /// What of it nobody else has: heap and stacks, in bytes. What is read of a file may be shared with other proxies,
+    /// and so differs with what else is running.
+    pub private: usize,
 }
 
 /// Runs the binary to its end.

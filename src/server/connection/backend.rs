@@ -1,0 +1,237 @@
+//! The way to a backend, and its answer: one step after the other, each by its deadline.
+
+use super::{End, Step, Visit, stopping};
+use crate::handshake::{self, Asked, Verdict};
+use crate::http::authority::Authority;
+use crate::http::head::{Limits, RequestHead, ResponseHead};
+use crate::ids::Id;
+use crate::net::buffer::Buffer;
+use crate::net::connect::{Options, connect, connect_unix};
+use crate::net::resolve::{Addresses, ResolveError};
+use crate::net::stream::{Socket, Stream};
+use crate::net::tls::TlsError;
+use crate::net::wait::Want;
+use crate::route::backend::Backend;
+use crate::server::Site;
+use crate::server::turns::{Entry, Turn};
+use crate::tunnel::Leftovers;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+/// Bytes that a client may send before it has the 101; then no more is read from it.
+const EARLY: usize = 16 * 1024;
+/// The most that is taken of them at a time.
+const EARLY_PART: usize = 2048;
+/// Answers with 1xx other than 101 before the final one, as many as httpd takes.
+const MOST_INTERIM: usize = 10;
+
+/// What a backend's last answer is.
+pub(super) enum Final {
+    /// A 101 that has been verified.
+    Switched,
+    /// Any other.
+    Relay,
+}
+
+impl Visit<'_> {
+    /// Waits until the backend may have one more request, where it may not have any number.
+    #[inline(never)]
+    pub(super) fn take_turn(
+        &mut self,
+        backend: &Backend,
+        early: &mut Vec<u8>,
+    ) -> Result<Option<Turn>, End> {
+        if backend.parameters.is_disabled == Some(true) {
+            let why = "the backend is disabled (status=+D)";
+            return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
+        }
+        let entry = self.shared.turns.ask(backend);
+        let place = match entry.map_err(|error| self.step_failed(Step::Acquire, &error.into()))? {
+            Entry::Free => return Ok(None),
+            Entry::Taken(turn) => return Ok(Some(turn)),
+            Entry::Waiting(place) => place,
+        };
+        let patience = backend.parameters.acquire;
+        let patience = patience.unwrap_or_else(|| self.site.host.backend_timeout(backend));
+        let deadline = Instant::now() + patience;
+        loop {
+            let bell = (place.bell(), Want::Read);
+            let waited = self.wait_beside_client(bell, early, deadline, Step::Acquire);
+            // One that has come in the last moment is taken as well.
+            match place.turn() {
+                Some(turn) => return Ok(Some(turn)),
+                None => waited?,
+            }
+        }
+    }
+
+    /// Connects to the backend, with TLS where it wants that.
+    #[inline(never)]
+    pub(super) fn connect(&mut self, backend: &Backend, head: &RequestHead) -> Result<Stream, End> {
+        let url = &backend.url;
+        let Site { host, tls, .. } = self.site.as_ref();
+        let deadline = Instant::now() + host.connect_timeout(backend);
+        let socket = match &url.socket {
+            Some(path) => connect_unix(path, deadline, self.waiter).map(Socket::from),
+            None => {
+                let addresses = self.resolve(&url.host, deadline)?;
+                let options = Options {
+                    keepalive: backend.parameters.keepalive.unwrap_or(true),
+                    receive_buffer: backend.parameters.receive_buffer,
+                };
+                connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
+            }
+        };
+        let socket = socket.map_err(|why| self.step_failed(Step::Connect, &why))?;
+        if !url.tls {
+            return Ok(socket.into());
+        }
+        let Some(connector) = tls else {
+            return Err(self.backend_failed(Step::Tls, Id::TlsFailed, &"this host has no TLS"));
+        };
+        // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
+        let preserved = self.settings.preserve_host;
+        let client_host = head.headers.first("Host").filter(|_| preserved);
+        let authority = client_host.and_then(|host| Authority::parse(host).ok());
+        let name = authority.map_or(url.host.as_str(), |authority| authority.host);
+        let deadline = Instant::now() + host.backend_timeout(backend);
+        connector
+            .connect(name, socket, deadline, self.waiter)
+            .map_err(|why| match why {
+                TlsError::Interrupted(why) => self.step_failed(Step::Tls, &why),
+                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
+            })
+    }
+
+    fn resolve(&self, name: &str, deadline: Instant) -> Result<Addresses, End> {
+        let resolved = self.shared.resolver.resolve(name, deadline);
+        resolved.map_err(|why| match why {
+            ResolveError::Closed => stopping(),
+            ResolveError::Deadline => self.backend_failed(Step::Resolve, Id::ConnectTimeout, &why),
+            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Id::Unresolved, &why),
+        })
+    }
+
+    /// Reads the backend's final answer head, or its 101. Meanwhile what the client sends early is kept, and a
+    /// client that goes away ends the wait.
+    pub(super) fn read_answer(
+        &mut self,
+        backend: &mut Stream,
+        mut from_client: Vec<u8>,
+        asked: &Asked,
+        limits: &Limits,
+        deadline: Instant,
+    ) -> Result<(ResponseHead, Final, Leftovers), End> {
+        let mut buffer = Buffer::default();
+        let mut interim = 0;
+        loop {
+            let parsed = ResponseHead::parse(buffer.bytes(), limits);
+            match parsed.map_err(|why| self.backend_failed(Step::Handshake, Id::Garbage, &why))? {
+                Some((used, answer)) => {
+                    self.trace_head("backend", buffer.bytes());
+                    let from_backend = buffer.split_off(used);
+                    let outcome = match handshake::verdict(&answer, asked) {
+                        Verdict::Switched => Some(Final::Switched),
+                        Verdict::Relay => Some(Final::Relay),
+                        Verdict::Interim => None,
+                        Verdict::Bad(why) => {
+                            return Err(self.backend_failed(Step::Handshake, Id::BadSwitch, &why));
+                        }
+                    };
+                    if let Some(outcome) = outcome {
+                        let leftovers = Leftovers {
+                            is_websocket: asked.is_websocket(),
+                            from_client,
+                            from_backend,
+                        };
+                        return Ok((answer, outcome, leftovers));
+                    }
+                    interim += 1;
+                    if interim > MOST_INTERIM {
+                        let why = "more than 10 interim answers";
+                        return Err(self.backend_failed(Step::Handshake, Id::Garbage, &why));
+                    }
+                    buffer = Buffer::from(from_backend);
+                }
+                None => self.read_more_answer(backend, &mut buffer, &mut from_client, deadline)?,
+            }
+        }
+    }
+
+    /// Reads what the backend sends next, and takes what the client sends until then.
+    fn read_more_answer(
+        &mut self,
+        backend: &mut Stream,
+        answer: &mut Buffer,
+        early: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> Result<(), End> {
+        let mut is_ready = !backend.is_plain();
+        loop {
+            if is_ready {
+                match answer.fill(backend) {
+                    Ok(0) => {
+                        let why = "closed before its answer was complete";
+                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &why));
+                    }
+                    Ok(_) => return Ok(()),
+                    Err(error) if is_momentary(&error) => {}
+                    Err(error) => {
+                        return Err(self.backend_failed(Step::Handshake, Id::Closed, &error));
+                    }
+                }
+            }
+            let backend = backend.waits_to_read();
+            self.wait_beside_client(backend, early, deadline, Step::Handshake)?;
+            is_ready = true;
+        }
+    }
+
+    /// Waits for what a step needs next, and takes what the client sends until then. A client that goes away ends the
+    /// wait.
+    fn wait_beside_client(
+        &mut self,
+        awaited: (BorrowedFd<'_>, Want),
+        early: &mut Vec<u8>,
+        deadline: Instant,
+        step: Step,
+    ) -> Result<(), End> {
+        loop {
+            let woken = match [awaited, self.client.waits_to_read()] {
+                // What is not read waits in the kernel, and slows its sender.
+                [awaited, _] if early.len() >= EARLY => self
+                    .waiter
+                    .wait([awaited], Some(deadline))
+                    .map(|[ready]| [ready, false]),
+                both => self.waiter.wait(both, Some(deadline)),
+            };
+            let [is_ready, client_is_ready] = woken.map_err(|why| self.step_failed(step, &why))?;
+            if client_is_ready {
+                self.take_early(early)?;
+            }
+            if is_ready {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), End> {
+        let held = early.len();
+        early.resize(held + EARLY_PART, 0);
+        let outcome = self.client.read(early.get_mut(held..).unwrap_or_default());
+        early.truncate(held + outcome.as_ref().copied().unwrap_or(0));
+        match outcome {
+            Ok(0) => Err(End::Gone(
+                "closed before the backend had answered".to_owned(),
+            )),
+            Ok(_) => Ok(()),
+            Err(error) if is_momentary(&error) => Ok(()),
+            Err(error) => Err(End::Gone(error.to_string())),
+        }
+    }
+}
+
+fn is_momentary(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

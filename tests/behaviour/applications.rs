@@ -1,0 +1,120 @@
+//! Configurations as people bring them: what the documents of well-known applications tell them to write for Apache.
+//! Each is loaded, asked for its mapping, and sends requests through; `tests/data/config/README.md` says how they are
+//! written.
+
+use crate::routes::table::{Table, files};
+use crate::routes::{compare, hold};
+use crate::support::TempDir;
+use crate::support::proxy::run;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+const FOLDER: &str = "tests/data/config/accepted/applications";
+
+#[test]
+fn each_application_s_mapping_is_what_its_file_says() {
+    let directory = TempDir::new();
+    let root = format!("ServerRoot {:?}", directory.path());
+    let mut failures = String::new();
+    for (file, text) in texts() {
+        let path = file.to_str().unwrap();
+        let checked = run(&["-C", &root, "-S", "-f", path]).expect_status(0);
+        for expected in text.lines().filter_map(|line| line.strip_prefix("# -S: ")) {
+            let found = checked.stdout.lines().map(str::trim);
+            if !found.clone().any(|line| line.starts_with(expected)) {
+                writeln!(failures, "{path}: {expected}\n{}", checked.stdout).unwrap();
+            }
+        }
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+#[test]
+fn requests_of_each_application_go_where_its_file_says() {
+    let tables = tables();
+    assert!(tables.len() >= 25, "{} applications", tables.len());
+    let count = hold(&tables);
+    let waiting = tables.iter().flat_map(|table| &table.cases);
+    let waiting: Vec<&str> = waiting
+        .filter_map(|case| case.waits_for.as_deref())
+        .collect();
+    println!(
+        "skipped: {} requests wait for {:?}, {count} were sent",
+        waiting.len(),
+        waiting.first()
+    );
+}
+
+#[test]
+fn httpd_does_with_each_application_what_its_file_says() {
+    compare(&tables());
+}
+
+/// The files that this build can load.
+fn texts() -> Vec<(PathBuf, String)> {
+    files(FOLDER, "conf")
+        .into_iter()
+        .map(|file| {
+            let text = std::fs::read_to_string(&file).unwrap();
+            (file, text)
+        })
+        .filter(|(_, text)| cfg!(feature = "tls") || !text.contains("# needs: tls"))
+        .collect()
+}
+
+fn tables() -> Vec<Table> {
+    let table = |(file, text): (PathBuf, String)| {
+        let text = played(&text);
+        let mut table = Table::parse(&file, &text);
+        // The certificate of the backends is their own; httpd is also held to what waits here.
+        let tls = if cfg!(feature = "tls") {
+            "SSLProxyEngine On\nSSLProxyVerify none\n<IfDefine HTTPD>\nSSLProxyCheckPeerName Off\n\
+             SSLProxyCheckPeerCN Off\n</IfDefine>\n"
+        } else {
+            ""
+        };
+        table.config = format!(
+            "ServerName www.example.org\n<IfDefine HTTPD>\nDefine HTTP\nDefine SSLPROXY\n</IfDefine>\n{tls}{}",
+            table.config
+        );
+        table.modules = &["proxy_http", "ssl"];
+        table
+    };
+    texts().into_iter().map(table).collect()
+}
+
+/// The text as a table: addresses are replaced by the placeholders that comments name, lines that begin with `#|` are the
+/// requests.
+fn played(text: &str) -> String {
+    let mut config = text.to_owned();
+    for line in text.lines() {
+        let Some((name, meant)) = line
+            .strip_prefix("# ")
+            .and_then(|line| line.split_once(" is "))
+            .filter(|(name, _)| name.starts_with('@') && name.ends_with('@'))
+        else {
+            continue;
+        };
+        config = match name {
+            // Its listeners are those of the table.
+            "@FRONT@" | "@SIDE@" => config
+                .replace(&format!("\nListen {meant}\n"), "\n\n")
+                .replace(
+                    &format!("*:{meant}>"),
+                    &format!("*:{}-PORT@>", name.trim_end_matches('@')),
+                ),
+            _ => config.replace(meant, name),
+        };
+    }
+    let mut begun = false;
+    let line = |line: &str| match line.strip_prefix("#| ") {
+        Some(line) => {
+            begun = true;
+            format!("{line}\n")
+        }
+        // The numbers of lines stay as they are.
+        None if begun => "\n".to_owned(),
+        None => format!("{line}\n"),
+    };
+    config.lines().map(line).collect()
+}
