@@ -1,10 +1,13 @@
 //! One connection from bytes to tunnel: a script that only calls the rooms.
 
 mod backend;
+mod ending;
+mod failure;
 mod relay;
 mod request;
 
 use self::backend::Final;
+use self::failure::Step;
 use super::acceptor::Accepted;
 use super::turns::Turn;
 use super::{Shared, Site};
@@ -15,22 +18,22 @@ use crate::http::answer::Refusal;
 use crate::http::head::{Limits, RequestHead};
 use crate::ids::Id;
 use crate::net::stream::Stream;
-use crate::net::wait::{Interrupted, Waiter};
-use crate::route::edit::{self, Circumstances};
+use crate::net::wait::Waiter;
+use crate::route::edit::Circumstances;
 use crate::route::environment::Environment;
 use crate::route::settings::Settings;
 use crate::route::{Arrival, Route};
 use crate::transaction::Transaction;
 use crate::tunnel::event_loop::{EventLoop, Size};
 use crate::tunnel::inbox::Inbox;
-use crate::tunnel::{Leftovers, Limits as TunnelLimits, Observer, Record, Tunnel};
-use log::{Level, error, log, warn};
+use crate::tunnel::{Leftovers, Tunnel};
+use log::{Level, log};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What each worker has of its own, made once.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
     worker.waiter.yields = is_crowded;
     worker.event_loop.yields = is_crowded;
     if let Some((tunnel, until_reactor)) = receive(accepted, worker, shared) {
-        run(tunnel, until_reactor, worker, shared);
+        ending::run(tunnel, until_reactor, worker, shared);
     }
 }
 
@@ -107,36 +110,6 @@ fn receive(
         Err(End::Gone(why)) => visit.give_up(&why),
     }
     None
-}
-
-/// Runs a tunnel to its end, or until a reactor takes it, when nothing has moved for `until_reactor`.
-fn run(
-    mut tunnel: Box<Tunnel>,
-    until_reactor: Option<Duration>,
-    worker: &mut Worker,
-    shared: &Shared,
-) {
-    let Worker { waiter, event_loop } = worker;
-    if let Some(delay) = until_reactor {
-        if !delay.is_zero() {
-            match event_loop.run_one(tunnel, &mut waiter.alarm, Some(delay)) {
-                Ok(Some(quiet)) => tunnel = quiet,
-                Ok(None) => return,
-                Err(error) => return cannot_wait(&error),
-            }
-        }
-        match shared.reactors.adopt(tunnel) {
-            Ok(()) => return,
-            Err((refused, why)) => {
-                let (id, name) = (Id::NotTaken, refused.name());
-                warn!("{name} {id} stays in its worker: {why}; {}", id.remedy());
-                tunnel = refused;
-            }
-        }
-    }
-    if let Err(error) = event_loop.run_one(tunnel, &mut waiter.alarm, None) {
-        cannot_wait(&error);
-    }
 }
 
 /// One of those that are counted, for as long as this lives, however it ends.
@@ -187,57 +160,6 @@ struct Visit<'a> {
     turn: Option<Turn>,
     transaction: Transaction,
     began: Instant,
-}
-
-/// The steps towards a backend, as the logs call them.
-#[derive(Clone, Copy)]
-enum Step {
-    /// There is a turn to be had at the backend.
-    Acquire,
-    Resolve,
-    Connect,
-    Tls,
-    Handshake,
-    /// An answer that is no 101 is passed on.
-    Relay,
-}
-
-impl Step {
-    /// What is said when it was not completed in time.
-    fn too_late(self) -> Id {
-        match self {
-            Self::Acquire => Id::Busy,
-            Self::Resolve | Self::Connect => Id::ConnectTimeout,
-            Self::Tls => Id::TlsTimeout,
-            Self::Handshake => Id::AnswerTimeout,
-            Self::Relay => Id::CutShort,
-        }
-    }
-
-    /// What is said when it failed for another reason, and that has no number of its own.
-    fn failed(self) -> Id {
-        match self {
-            Self::Acquire => Id::Busy,
-            Self::Resolve => Id::Unresolved,
-            Self::Connect => Id::Unreachable,
-            Self::Tls => Id::TlsFailed,
-            Self::Handshake => Id::Closed,
-            Self::Relay => Id::CutShort,
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Acquire => "acquire",
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Handshake => "handshake",
-            Self::Relay => "relay",
-        })
-    }
 }
 
 impl<'a> Visit<'a> {
@@ -389,82 +311,6 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// What becomes of the visit when both sides have agreed: a tunnel, and when a reactor is to take it.
-    #[inline(never)]
-    fn into_tunnel(self, backend: Stream, leftovers: Leftovers) -> (Box<Tunnel>, Option<Duration>) {
-        self.debug(format_args!("switched"));
-        let Settings {
-            idle_timeout,
-            half_close_timeout,
-            asynchronous,
-            async_delay,
-            ..
-        } = *self.settings;
-        let limits = TunnelLimits {
-            idle: idle_timeout,
-            half_close: half_close_timeout,
-        };
-        let observer: Arc<dyn Observer> = match self.turn {
-            None => Arc::<Site>::clone(self.site),
-            Some(turn) => Arc::new(Guest {
-                site: Arc::clone(self.site),
-                _turn: turn,
-            }),
-        };
-        let record = Record {
-            transaction: self.transaction,
-            began: self.began,
-            observer,
-        };
-        let tunnel = Tunnel::new(self.client, backend, leftovers, limits, record);
-        (Box::new(tunnel), asynchronous.then_some(async_delay))
-    }
-
-    /// Says why, and answers.
-    fn refuse(self, refusal: &Refusal) {
-        let Refusal {
-            id, status, why, ..
-        } = refusal;
-        let line = self.transaction.request_line.escape_ascii();
-        self.log(
-            Level::Info,
-            format_args!("{id} \"{line}\" refused: {why} ({status}); {}", id.remedy()),
-        );
-        self.answer(refusal);
-    }
-
-    /// Answers in place of a backend.
-    #[inline(never)]
-    fn answer(mut self, refusal: &Refusal) {
-        self.transaction.status = refusal.status;
-        let is_head = self.transaction.request_line.starts_with(b"HEAD ");
-        let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
-        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
-        self.transaction.body_out = body as u64;
-        match self.send(&answer) {
-            Ok(()) => self.finish_answer(),
-            Err(_) => self
-                .site
-                .log_access(&self.transaction, self.began.elapsed()),
-        }
-    }
-
-    /// An answer is out after which the connection ends.
-    fn finish_answer(self) {
-        self.site
-            .log_access(&self.transaction, self.began.elapsed());
-        self.client.close_lingering(self.waiter);
-    }
-
-    /// Nobody is left to answer.
-    fn give_up(self, why: &str) {
-        self.debug(format_args!("gone: {why}"));
-        if !self.transaction.request_line.is_empty() {
-            self.site
-                .log_access(&self.transaction, self.began.elapsed());
-        }
-    }
-
     fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         let deadline = Instant::now() + self.site.host.timeout;
         self.client
@@ -484,34 +330,6 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// A step towards a backend was not completed: by its deadline, by a failure, or because we stop.
-    fn step_failed(&self, step: Step, why: &Interrupted) -> End {
-        match why {
-            Interrupted::Cancelled => stopping(),
-            Interrupted::Deadline => self.backend_failed(step, step.too_late(), why),
-            Interrupted::Failed(_) => self.backend_failed(step, step.failed(), why),
-        }
-    }
-
-    /// The backend failed us before the client has got anything. What the client is told names no backend.
-    fn backend_failed(&self, step: Step, failure: Id, why: &dyn fmt::Display) -> End {
-        let refusal = Refusal::new(failure, why.to_string());
-        self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));
-        End::Failed(refusal)
-    }
-
-    /// The one log line of a backend that failed.
-    fn log_failure(&self, step: Step, id: Id, why: &dyn fmt::Display) {
-        let transaction = &self.transaction;
-        if let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend) {
-            let backend = &backend.url;
-            self.log(
-                Level::Warn,
-                format_args!("{id} {mapping}: {backend}: {step}: {why}; {}", id.remedy()),
-            );
-        }
-    }
-
     /// What was received, as it was: it may hold secrets, which the manual says.
     fn trace_head(&self, from: &str, bytes: &[u8]) {
         let head = bytes.escape_ascii();
@@ -527,61 +345,10 @@ impl<'a> Visit<'a> {
     }
 }
 
-fn unix_seconds() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
-}
-
-fn cannot_wait(error: &io::Error) {
-    let id = Id::CannotWait;
-    error!(
-        "{id} a worker cannot wait for events: {error}; its tunnel was cut; {}",
-        id.remedy()
-    );
-}
-
 impl Site {
     /// A line about a connection.
     fn say(&self, level: Level, transaction: &Transaction, text: fmt::Arguments<'_>) {
         let (id, client) = (transaction.id, transaction.client);
         log!(target: &self.log_target, level, "[{id}] {client} {text}");
     }
-
-    fn log_access(&self, transaction: &Transaction, took: Duration) {
-        for log in &self.access_logs {
-            log.write(transaction, took);
-        }
-    }
-}
-
-impl Observer for Site {
-    fn ended(&self, transaction: &Transaction, took: Duration) {
-        if let Some(reason) = &transaction.close {
-            let (up, down) = (transaction.to_backend, transaction.from_backend);
-            self.say(
-                Level::Debug,
-                transaction,
-                format_args!("closed: {reason}; {up} bytes up, {down} down"),
-            );
-        }
-        self.log_access(transaction, took);
-    }
-}
-
-/// A tunnel that has taken a turn, and gives it back when it goes.
-#[derive(Debug)]
-struct Guest {
-    site: Arc<Site>,
-    _turn: Turn,
-}
-
-impl Observer for Guest {
-    fn ended(&self, transaction: &Transaction, took: Duration) {
-        self.site.ended(transaction, took);
-    }
-}
-
-/// What a client is told that waited for a backend when the server stopped.
-fn stopping() -> End {
-    End::Failed(Refusal::new(Id::Stopping, "the server is stopping"))
 }

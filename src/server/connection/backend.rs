@@ -1,6 +1,7 @@
 //! The way to a backend, and its answer: one step after the other, each by its deadline.
 
-use super::{End, Step, Visit, stopping};
+use super::failure::{Step, stopping};
+use super::{End, Visit};
 use crate::handshake::{self, Asked, Verdict};
 use crate::http::authority::Authority;
 use crate::http::head::{Limits, RequestHead, ResponseHead};
