@@ -179,8 +179,7 @@ fn write_route(
     if let Some(max) = parameters.max {
         writeln!(out, "  at most {max} at once")?;
     }
-    let upgrade = parameters.upgrade.clone().unwrap_or_default();
-    let asked = match handshake::requested(head, &upgrade) {
+    let asked = match handshake::requested(head, parameters.upgrade()) {
         Ok(asked) => asked,
         Err(refusal) => return write_refusal(out, &refusal),
     };

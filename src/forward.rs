@@ -27,6 +27,7 @@ use crate::route::edit::{self, Circumstances, HeaderEdit};
 use crate::route::settings::{Settings, Via};
 use crate::route::url::BackendUrl;
 use std::borrow::Cow;
+use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -254,21 +255,21 @@ impl AnswerPolicy<'_> {
 
 /// What we write into `Via` of a message that came to us in this version (RFC 9110 section 7.6.3).
 fn via_entry(via: Via, version: Version, name: &str, port: Option<u16>) -> Option<String> {
+    let comment = match via {
+        Via::Off | Via::Block => return None,
+        Via::On => String::new(),
+        Via::Full => format!(" ({PRODUCT})"),
+    };
     let version = match version {
         Version::Http10 => "1.0",
         Version::Http11 => "1.1",
     };
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     // A bare IPv6 address would end at its first colon.
-    let name = match name.contains(':') {
-        true => Cow::Owned(format!("[{name}]")),
-        false => Cow::Borrowed(name),
-    };
-    match via {
-        Via::Off | Via::Block => None,
-        Via::On => Some(format!("{version} {name}{port}")),
-        Via::Full => Some(format!("{version} {name}{port} ({PRODUCT})")),
-    }
+    Some(match name.contains(':') {
+        true => format!("{version} [{name}]{port}{comment}"),
+        false => format!("{version} {name}{port}{comment}"),
+    })
 }
 
 /// Appends a piece of a body as one chunk (RFC 9112 section 7.1). Nothing for an empty piece: that would be the last chunk.
@@ -341,7 +342,8 @@ fn is_protected(name: &str) -> bool {
 }
 
 fn push_status_line(out: &mut Vec<u8>, answer: &ResponseHead) {
-    push_all(out, &["HTTP/1.1 ", &answer.status.to_string(), " "]);
+    // Writing to a vector does not fail.
+    let _ = write!(out, "HTTP/1.1 {} ", answer.status);
     out.extend_from_slice(&answer.reason);
     out.extend_from_slice(b"\r\n");
 }

@@ -16,7 +16,7 @@ pub struct Refusal {
     /// The status code, 300 to 599 but not 304, which has no body.
     pub status: u16,
     /// The reason, in the manner of log lines: lower case, no full stop. It goes to the log. The client reads it only if
-    /// the fault is the client's (4xx): what is wrong behind us is not for everybody to know.
+    /// the fault is the client's (4xx) and no rule is named: what is behind us is not for everybody to know.
     pub why: String,
     fields: Vec<(&'static str, String)>,
 }
@@ -52,8 +52,8 @@ impl Refusal {
     /// The whole answer: an HTTP/1.1 head that ends the connection, and one plain sentence; and how many of the bytes are
     /// that sentence. To a HEAD request the sentence is only counted in `Content-Length`.
     ///
-    /// `extra` are fields that the configuration adds (`Header always`). A `Date` or `Server` among them stands in place of
-    /// ours; one that frames the answer or says what it is must not be there.
+    /// `extra` are fields that the configuration adds (`Header always`). What is among them stands in place of ours, so that
+    /// no field is there twice; one that frames the answer or says what it is must not be there.
     pub fn encode(
         &self,
         is_head: bool,
@@ -79,8 +79,12 @@ impl Refusal {
             out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
         }
-        for (name, value) in &self.fields {
-            let _ = write!(out, "{name}: {value}\r\n");
+        // The sentence repeats what the client has sent: no browser shall take it for a page.
+        let own = self.fields.iter().map(|(name, value)| (*name, &**value));
+        for (name, value) in own.chain([("X-Content-Type-Options", "nosniff")]) {
+            if extra.first(name).is_none() {
+                let _ = write!(out, "{name}: {value}\r\n");
+            }
         }
         let _ = write!(
             out,
@@ -92,12 +96,9 @@ impl Refusal {
 
     /// What the client reads: what is wrong, what to do, and the number to search for.
     fn sentence(&self) -> String {
-        let (what, then) = match self.status {
-            500.. => (
-                public_reason(self.status),
-                "the error log of the proxy tells more",
-            ),
-            _ => (self.why.as_str(), self.id.remedy()),
+        let (what, then) = match public_reason(self.id, self.status) {
+            Some(reason) => (reason, "the error log of the proxy tells more"),
+            None => (self.why.as_str(), self.id.remedy()),
         };
         let mut text = String::with_capacity(what.len() + then.len() + 16);
         for sentence in [what, then] {
@@ -163,15 +164,21 @@ fn status_of(id: Id) -> u16 {
     }
 }
 
-/// What everybody may know about an error on our side.
-fn public_reason(status: u16) -> &'static str {
-    match status {
-        502 => "the backend did not give a valid answer",
-        503 => "the backend cannot be reached at the moment",
-        504 => "the backend did not answer in time",
-        505 => "this server speaks HTTP/1.1 and HTTP/1.0",
-        _ => "the request cannot be served",
-    }
+/// What everybody may know where the reason tells about our side: what went wrong there, or how a rule is written.
+fn public_reason(id: Id, status: u16) -> Option<&'static str> {
+    let reason = match (id, status) {
+        (_, 502) => "the backend did not give a valid answer",
+        (_, 503) => "the backend cannot be reached at the moment",
+        (_, 504) => "the backend did not answer in time",
+        (_, 505) => "this server speaks HTTP/1.1 and HTTP/1.0",
+        (Id::Redirected, ..400) => "what was asked for is elsewhere",
+        (Id::LocalFile, _) => "there is nothing here",
+        (Id::Forbidden | Id::Gone | Id::Redirected, _) | (_, 500..) => {
+            "the request cannot be served"
+        }
+        _ => return None,
+    };
+    Some(reason)
 }
 
 /// The reason phrases of the statuses that we send (RFC 9110 section 15).
@@ -222,6 +229,7 @@ mod tests {
             "HTTP/1.1 404 Not Found\r\n\
              Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
              Server: proxy-wstunnel\r\n\
+             X-Content-Type-Options: nosniff\r\n\
              Connection: close\r\n\
              Content-Type: text/plain\r\n\
              Content-Length: 93\r\n\
@@ -235,6 +243,7 @@ mod tests {
         let mut extra = Headers::default();
         extra.push("Strict-Transport-Security", b"max-age=1");
         extra.push("server", b"other");
+        extra.push("allow", b"HEAD");
         let refusal = Refusal::new(Id::Connect, "no").with_header("Allow", "GET");
         let (bytes, body) = refusal.encode(true, 784_111_777, &extra);
         assert_eq!(
@@ -243,7 +252,8 @@ mod tests {
              Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
              Strict-Transport-Security: max-age=1\r\n\
              server: other\r\n\
-             Allow: GET\r\n\
+             allow: HEAD\r\n\
+             X-Content-Type-Options: nosniff\r\n\
              Connection: close\r\n\
              Content-Type: text/plain\r\n\
              Content-Length: 86\r\n\
@@ -283,6 +293,16 @@ mod tests {
         assert!(text(&refusal).ends_with(
             "The backend cannot be reached at the moment. The error log of the proxy tells more. [PW404]\n"
         ));
+    }
+
+    #[test]
+    fn how_a_rule_is_written_stays_in_the_log() {
+        for id in [Id::Forbidden, Id::Gone, Id::LocalFile, Id::Redirected] {
+            for status in [302, 403, 404, 410, 451] {
+                let refusal = Refusal::with_status(id, status, "RewriteRule \"^/s3cret\" refuses");
+                assert!(!text(&refusal).contains("RewriteRule"), "{id:?} {status}");
+            }
+        }
     }
 
     #[test]

@@ -50,10 +50,7 @@ pub fn connect(
     deadline: Instant,
     waiter: &mut Waiter,
 ) -> Result<TcpStream, Interrupted> {
-    let mut failure = Interrupted::Failed(io::Error::new(
-        io::ErrorKind::NotFound,
-        "the name has no address",
-    ));
+    let mut failure = None;
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let now = Instant::now();
         let share =
@@ -62,10 +59,13 @@ pub fn connect(
         match connect_to(address, options, now + share, waiter) {
             Ok(stream) => return Ok(stream),
             Err(Interrupted::Cancelled) => return Err(Interrupted::Cancelled),
-            Err(error) => failure = error,
+            Err(error) => failure = Some(error),
         }
     }
-    Err(failure)
+    Err(failure.unwrap_or_else(|| {
+        let why = "the name has no address";
+        Interrupted::Failed(io::Error::new(io::ErrorKind::NotFound, why))
+    }))
 }
 
 fn connect_to(

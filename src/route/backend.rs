@@ -2,6 +2,7 @@
 
 use super::url::BackendUrl;
 use crate::handshake::Upgrade;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// One ws or wss origin with its base path and its parameters. httpd calls this a worker of mod_proxy.
@@ -37,6 +38,12 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// The protocol that is asked for.
+    pub fn upgrade(&self) -> &Upgrade {
+        static USUAL: LazyLock<Upgrade> = LazyLock::new(Upgrade::default);
+        self.upgrade.as_ref().unwrap_or(&USUAL)
+    }
+
     /// These, where they are set, and else those of `base`.
     #[must_use]
     pub fn over(self, base: &Self) -> Self {

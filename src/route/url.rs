@@ -16,7 +16,7 @@ const FORM: &str = "ws://host[:port][/path] or wss://...";
 const SOCKET_FORM: &str = "unix:/path/of/socket|ws://host[:port][/path]";
 
 /// The URL of a backend, taken from configuration text only. Two are the same if all of it is, the socket too.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BackendUrl {
     /// The Unix socket that is connected to, in place of the host and the port: these are then only what the backend is
     /// asked for, and what its certificate has to be valid for.

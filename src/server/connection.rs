@@ -1,10 +1,13 @@
 //! One connection from bytes to tunnel: a script that only calls the rooms.
 
 mod backend;
+mod ending;
+mod failure;
 mod relay;
 mod request;
 
 use self::backend::Final;
+use self::failure::Step;
 use super::acceptor::Accepted;
 use super::turns::Turn;
 use super::{Shared, Site};
@@ -15,22 +18,22 @@ use crate::http::answer::Refusal;
 use crate::http::head::{Limits, RequestHead};
 use crate::ids::Id;
 use crate::net::stream::Stream;
-use crate::net::wait::{Interrupted, Waiter};
-use crate::route::edit::{self, Circumstances};
+use crate::net::wait::Waiter;
+use crate::route::edit::Circumstances;
 use crate::route::environment::Environment;
 use crate::route::settings::Settings;
 use crate::route::{Arrival, Route};
 use crate::transaction::Transaction;
 use crate::tunnel::event_loop::{EventLoop, Size};
 use crate::tunnel::inbox::Inbox;
-use crate::tunnel::{Leftovers, Limits as TunnelLimits, Observer, Record, Tunnel};
-use log::{Level, error, log, warn};
+use crate::tunnel::{Leftovers, Tunnel};
+use log::{Level, log};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What each worker has of its own, made once.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub(super) fn serve(accepted: Accepted, worker: &mut Worker, shared: &Shared) {
     worker.waiter.yields = is_crowded;
     worker.event_loop.yields = is_crowded;
     if let Some((tunnel, until_reactor)) = receive(accepted, worker, shared) {
-        run(tunnel, until_reactor, worker, shared);
+        ending::run(tunnel, until_reactor, worker, shared);
     }
 }
 
@@ -95,43 +98,18 @@ fn receive(
     let handshake = Counted::new(&shared.handshakes);
     let outcome = visit.shake_hands();
     drop(handshake);
+    if outcome.is_err() {
+        // There is no connection to the backend any more, and a client may take its time to close its own.
+        visit.turn = None;
+    }
     match outcome {
         Ok((backend, leftovers)) => return Some(visit.into_tunnel(backend, leftovers)),
         Err(End::Refused(refusal)) => visit.refuse(&refusal),
+        Err(End::Failed(refusal)) => visit.answer(&refusal),
         Err(End::Relayed) => visit.finish_answer(),
         Err(End::Gone(why)) => visit.give_up(&why),
     }
     None
-}
-
-/// Runs a tunnel to its end, or until a reactor takes it, when nothing has moved for `until_reactor`.
-fn run(
-    mut tunnel: Box<Tunnel>,
-    until_reactor: Option<Duration>,
-    worker: &mut Worker,
-    shared: &Shared,
-) {
-    let Worker { waiter, event_loop } = worker;
-    if let Some(delay) = until_reactor {
-        if !delay.is_zero() {
-            match event_loop.run_one(tunnel, &mut waiter.alarm, Some(delay)) {
-                Ok(Some(quiet)) => tunnel = quiet,
-                Ok(None) => return,
-                Err(error) => return cannot_wait(&error),
-            }
-        }
-        match shared.reactors.adopt(tunnel) {
-            Ok(()) => return,
-            Err((refused, why)) => {
-                let (id, name) = (Id::NotTaken, refused.name());
-                warn!("{name} {id} stays in its worker: {why}; {}", id.remedy());
-                tunnel = refused;
-            }
-        }
-    }
-    if let Err(error) = event_loop.run_one(tunnel, &mut waiter.alarm, None) {
-        cannot_wait(&error);
-    }
 }
 
 /// One of those that are counted, for as long as this lives, however it ends.
@@ -152,8 +130,10 @@ impl Drop for Counted<'_> {
 
 /// Why there is no tunnel.
 enum End {
-    /// We answer, instead of a backend.
+    /// We answer, instead of a backend, what the request is to blame for.
     Refused(Refusal),
+    /// We answer in place of a backend that failed, which has been logged where it happened.
+    Failed(Refusal),
     /// The backend's own answer has been passed on, as far as it went.
     Relayed,
     /// There is nobody left to answer.
@@ -182,32 +162,6 @@ struct Visit<'a> {
     began: Instant,
 }
 
-/// The steps towards a backend, as the logs call them.
-#[derive(Clone, Copy)]
-enum Step {
-    /// There is a turn to be had at the backend.
-    Acquire,
-    Resolve,
-    Connect,
-    Tls,
-    Handshake,
-    /// An answer that is no 101 is passed on.
-    Relay,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Acquire => "acquire",
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Handshake => "handshake",
-            Self::Relay => "relay",
-        })
-    }
-}
-
 impl<'a> Visit<'a> {
     /// Everything up to the verified 101, which the client then has.
     #[inline(never)]
@@ -233,27 +187,29 @@ impl<'a> Visit<'a> {
         &mut self,
         head: &RequestHead,
         route: &Route,
-        from_client: Vec<u8>,
+        mut from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
-        let (mut backend, asked, deadline) = self.ask(head, route)?;
+        let (mut backend, asked, deadline) = self.ask(head, route, &mut from_client)?;
         let leftovers = self.hear(head, route, &asked, &mut backend, from_client, deadline)?;
         Ok((backend, leftovers))
     }
 
-    /// Connects, and sends the request. Also: until when the answer has to be there.
+    /// Connects, and sends the request. Also: until when the answer has to be there. What the client sends early is kept.
     #[inline(never)]
-    fn ask(&mut self, head: &RequestHead, route: &Route) -> Result<(Stream, Asked, Instant), End> {
-        let upgrade = route.backend.parameters.upgrade.clone().unwrap_or_default();
-        let asked = handshake::requested(head, &upgrade)?;
-        self.turn = self.take_turn(&route.backend)?;
+    fn ask(
+        &mut self,
+        head: &RequestHead,
+        route: &Route,
+        early: &mut Vec<u8>,
+    ) -> Result<(Stream, Asked, Instant), End> {
+        let asked = handshake::requested(head, route.backend.parameters.upgrade())?;
+        self.turn = self.take_turn(&route.backend, early)?;
         let mut backend = self.connect(&route.backend, head)?;
         let request = forward::request_head(head, &route.target, &asked, &self.policy(route));
         let deadline = Instant::now() + self.site.host.backend_timeout(&route.backend);
         backend
             .send_all(&request, deadline, self.waiter)
-            .map_err(|why| {
-                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
-            })?;
+            .map_err(|why| self.step_failed(Step::Handshake, &why))?;
         self.debug(format_args!("asked for {}", route.target));
         Ok((backend, asked, deadline))
     }
@@ -355,83 +311,6 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// What becomes of the visit when both sides have agreed: a tunnel, and when a reactor is to take it.
-    #[inline(never)]
-    fn into_tunnel(self, backend: Stream, leftovers: Leftovers) -> (Box<Tunnel>, Option<Duration>) {
-        self.debug(format_args!("switched"));
-        let Settings {
-            idle_timeout,
-            half_close_timeout,
-            asynchronous,
-            async_delay,
-            ..
-        } = *self.settings;
-        let limits = TunnelLimits {
-            idle: idle_timeout,
-            half_close: half_close_timeout,
-        };
-        let observer: Arc<dyn Observer> = match self.turn {
-            None => Arc::<Site>::clone(self.site),
-            Some(turn) => Arc::new(Guest {
-                site: Arc::clone(self.site),
-                _turn: turn,
-            }),
-        };
-        let record = Record {
-            transaction: self.transaction,
-            began: self.began,
-            observer,
-        };
-        let tunnel = Tunnel::new(self.client, backend, leftovers, limits, record);
-        (Box::new(tunnel), asynchronous.then_some(async_delay))
-    }
-
-    /// Answers in place of a backend.
-    #[inline(never)]
-    fn refuse(mut self, refusal: &Refusal) {
-        // What a backend does wrong has been logged where it happened.
-        if refusal.status < 500 || matches!(refusal.id, Id::TooLong | Id::Redirected) {
-            let line = String::from_utf8_lossy(&self.transaction.request_line).into_owned();
-            self.log(
-                Level::Info,
-                format_args!(
-                    "{} \"{line}\" refused: {} ({}); {}",
-                    refusal.id,
-                    refusal.why,
-                    refusal.status,
-                    refusal.id.remedy()
-                ),
-            );
-        }
-        self.transaction.status = refusal.status;
-        let is_head = self.transaction.request_line.starts_with(b"HEAD ");
-        let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
-        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
-        self.transaction.body_out = body as u64;
-        match self.send(&answer) {
-            Ok(()) => self.finish_answer(),
-            Err(_) => self
-                .site
-                .log_access(&self.transaction, self.began.elapsed()),
-        }
-    }
-
-    /// An answer is out after which the connection ends.
-    fn finish_answer(self) {
-        self.site
-            .log_access(&self.transaction, self.began.elapsed());
-        self.client.close_lingering(self.waiter);
-    }
-
-    /// Nobody is left to answer.
-    fn give_up(self, why: &str) {
-        self.debug(format_args!("gone: {why}"));
-        if !self.transaction.request_line.is_empty() {
-            self.site
-                .log_access(&self.transaction, self.began.elapsed());
-        }
-    }
-
     fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         let deadline = Instant::now() + self.site.host.timeout;
         self.client
@@ -451,34 +330,6 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// A step towards a backend was not completed: by its deadline, by a failure, or because we stop.
-    fn step_failed(&self, step: Step, too_late: Id, failed: Id, why: &Interrupted) -> End {
-        match why {
-            Interrupted::Cancelled => stopping(),
-            Interrupted::Deadline => self.backend_failed(step, too_late, why),
-            Interrupted::Failed(_) => self.backend_failed(step, failed, why),
-        }
-    }
-
-    /// The backend failed us before the client has got anything. What the client is told names no backend.
-    fn backend_failed(&self, step: Step, failure: Id, why: &dyn fmt::Display) -> End {
-        let refusal = Refusal::new(failure, why.to_string());
-        self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));
-        End::Refused(refusal)
-    }
-
-    /// The one log line of a backend that failed.
-    fn log_failure(&self, step: Step, id: Id, why: &dyn fmt::Display) {
-        let transaction = &self.transaction;
-        if let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend) {
-            let backend = &backend.url;
-            self.log(
-                Level::Warn,
-                format_args!("{id} {mapping}: {backend}: {step}: {why}; {}", id.remedy()),
-            );
-        }
-    }
-
     /// What was received, as it was: it may hold secrets, which the manual says.
     fn trace_head(&self, from: &str, bytes: &[u8]) {
         let head = bytes.escape_ascii();
@@ -494,61 +345,10 @@ impl<'a> Visit<'a> {
     }
 }
 
-fn unix_seconds() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
-}
-
-fn cannot_wait(error: &io::Error) {
-    let id = Id::CannotWait;
-    error!(
-        "{id} a worker cannot wait for events: {error}; its tunnel was cut; {}",
-        id.remedy()
-    );
-}
-
 impl Site {
     /// A line about a connection.
     fn say(&self, level: Level, transaction: &Transaction, text: fmt::Arguments<'_>) {
         let (id, client) = (transaction.id, transaction.client);
         log!(target: &self.log_target, level, "[{id}] {client} {text}");
     }
-
-    fn log_access(&self, transaction: &Transaction, took: Duration) {
-        for log in &self.access_logs {
-            log.write(transaction, took);
-        }
-    }
-}
-
-impl Observer for Site {
-    fn ended(&self, transaction: &Transaction, took: Duration) {
-        if let Some(reason) = &transaction.close {
-            let (up, down) = (transaction.to_backend, transaction.from_backend);
-            self.say(
-                Level::Debug,
-                transaction,
-                format_args!("closed: {reason}; {up} bytes up, {down} down"),
-            );
-        }
-        self.log_access(transaction, took);
-    }
-}
-
-/// A tunnel that has taken a turn, and gives it back when it goes.
-#[derive(Debug)]
-struct Guest {
-    site: Arc<Site>,
-    _turn: Turn,
-}
-
-impl Observer for Guest {
-    fn ended(&self, transaction: &Transaction, took: Duration) {
-        self.site.ended(transaction, took);
-    }
-}
-
-/// What a client is told that waited for a backend when the server stopped.
-fn stopping() -> End {
-    Refusal::new(Id::Stopping, "the server is stopping").into()
 }

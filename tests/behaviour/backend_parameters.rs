@@ -1,6 +1,6 @@
 //! What the configuration says about single backends: `key=value`, `ProxySet`, `<Proxy>`.
 
-use crate::support::client::{request, switch};
+use crate::support::client::{frame, request, switch};
 use crate::support::{BOUND, Backend, Client, Proxy, each_mode, wait_until};
 use std::time::Duration;
 
@@ -56,6 +56,71 @@ fn a_place_is_given_back_when_the_request_fails_or_the_client_leaves() {
     peer.head();
     peer.send(switch());
     client.switched();
+}
+
+#[test]
+fn a_mapping_that_names_no_max_takes_its_places_at_the_same_backend() {
+    let backend = Backend::echo();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxyPass /a/ {url}/ max=1\nProxyPass /b/ {url}/ acquire=1\nProxyPass /c/ {url}/other/"
+    ));
+    let _taken = Client::tunnel(&proxy, "/a/");
+    Client::asking(&proxy, "/b/").answer().expect_status(503);
+    Client::tunnel(&proxy, "/c/").echo("another backend");
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_for_a_place_frees_its_worker() {
+    let backend = Backend::echo();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "MaxRequestWorkers 2\nProxyWebsocketAsync Off\nLogLevel debug\n\
+         ProxyPass /a/ {url}/ max=1 acquire=60s\nProxyPass /b/ {url}/other/"
+    ));
+    let mut first = Client::tunnel(&proxy, "/a/");
+    let mut waiting = Client::asking(&proxy, "/a/");
+    waiting.expect_quiet(Duration::from_millis(50));
+    drop(waiting);
+    proxy.wait_for_log("gone: ");
+    drop(Client::tunnel(&proxy, "/b/"));
+    // What it leaves behind does not take the place when that comes free.
+    first.finish();
+    first.expect_end();
+    Client::tunnel(&proxy, "/a/").echo("my turn");
+}
+
+#[test]
+fn what_a_client_sends_while_it_waits_for_a_place_goes_first() {
+    let backend = Backend::echo();
+    let proxy = Proxy::start(format!(
+        "ProxyPass /a/ {}/ max=1 acquire=60s",
+        backend.url()
+    ));
+    let mut first = Client::tunnel(&proxy, "/a/");
+    let mut waiting = Client::asking(&proxy, "/a/");
+    let texts = ["one", "two", "three"];
+    for text in texts {
+        waiting.send(frame(text.as_bytes(), Some([1, 2, 3, 4])));
+        waiting.expect_quiet(Duration::from_millis(10));
+    }
+    first.finish();
+    first.expect_end();
+    waiting.switched();
+    for text in texts {
+        waiting.expect(frame(text.as_bytes(), None));
+    }
+}
+
+/// The client may take its time to close; the backend is done with it.
+#[test]
+fn a_place_is_free_as_soon_as_an_ordinary_answer_is_out() {
+    let backend = Backend::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    let proxy = Proxy::start(format!("ProxyPass /a/ {}/ max=1 acquire=1s", backend.url()));
+    let mut first = Client::asking(&proxy, "/a/");
+    first.answer_head().expect_status(403);
+    Client::asking(&proxy, "/a/").answer().expect_status(403);
+    drop(first);
 }
 
 #[test]

@@ -235,6 +235,29 @@ fn a_403_to_an_origin_that_differs_from_the_host_gets_a_hint_once_for_each_mappi
 }
 
 #[test]
+fn a_request_line_stays_in_its_quotes_and_is_what_was_sent() {
+    let proxy = Proxy::start("LogLevel info");
+    let text = "GET /a\"_\u{202e}_\x1b[1m HTTP/1.1\r\n\r\n";
+    Client::sending(&proxy, text).answer().expect_status(400);
+    let line = proxy.wait_for_log(" refused: ");
+    let quoted = r#"PW101 "GET /a\"_\xe2\x80\xae_\x1b[1m HTTP/1.1" refused: "#;
+    assert!(line.contains(quoted), "{line}");
+}
+
+#[test]
+fn a_version_that_is_not_spoken_is_logged_as_any_other_refusal() {
+    let proxy = Proxy::start("LogLevel info");
+    let mut client = Client::sending(&proxy, "GET / HTTP/2.0\r\nHost: a\r\n\r\n");
+    client.answer().expect_status(505);
+    let line = proxy.wait_for_log(" refused: ");
+    assert!(
+        line.contains("PW104 \"GET / HTTP/2.0\" refused: "),
+        "{line}"
+    );
+    assert_eq!(proxy.log_lines("refused").len(), 1);
+}
+
+#[test]
 fn a_virtual_host_may_have_an_error_log_and_a_level_of_its_own() {
     let dead = format!("ws://{}/", nobody());
     let proxy = Proxy::start(format!(

@@ -123,6 +123,10 @@ fn a_refusal_is_a_complete_answer_that_says_why() {
     assert_eq!(answer.field("Server").as_deref(), Some("proxy-wstunnel"));
     let kind = answer.field("Content-Type").expect("Content-Type");
     assert!(kind.starts_with("text/plain"), "{kind}");
+    assert_eq!(
+        answer.field("X-Content-Type-Options").as_deref(),
+        Some("nosniff")
+    );
     let date = answer.field("Date").expect("Date");
     assert!(date.ends_with(" GMT") && date.len() == 29, "{date}");
     let body = String::from_utf8(answer.body).unwrap();

@@ -1,6 +1,7 @@
 //! The way to a backend, and its answer: one step after the other, each by its deadline.
 
-use super::{End, Step, Visit, stopping};
+use super::failure::{Step, stopping};
+use super::{End, Visit};
 use crate::handshake::{self, Asked, Verdict};
 use crate::http::authority::Authority;
 use crate::http::head::{Limits, RequestHead, ResponseHead};
@@ -10,11 +11,13 @@ use crate::net::connect::{Options, connect, connect_unix};
 use crate::net::resolve::{Addresses, ResolveError};
 use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
+use crate::net::wait::Want;
 use crate::route::backend::Backend;
 use crate::server::Site;
-use crate::server::turns::Turn;
+use crate::server::turns::{Entry, Turn};
 use crate::tunnel::Leftovers;
 use std::io::{self, ErrorKind, Read};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 /// Bytes that a client may send before it has the 101; then no more is read from it.
@@ -35,16 +38,33 @@ pub(super) enum Final {
 impl Visit<'_> {
     /// Waits until the backend may have one more request, where it may not have any number.
     #[inline(never)]
-    pub(super) fn take_turn(&mut self, backend: &Backend) -> Result<Option<Turn>, End> {
+    pub(super) fn take_turn(
+        &mut self,
+        backend: &Backend,
+        early: &mut Vec<u8>,
+    ) -> Result<Option<Turn>, End> {
         if backend.parameters.is_disabled == Some(true) {
             let why = "the backend is disabled (status=+D)";
             return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
         }
+        let entry = self.shared.turns.ask(backend);
+        let place = match entry.map_err(|error| self.step_failed(Step::Acquire, &error.into()))? {
+            Entry::Free => return Ok(None),
+            Entry::Taken(turn) => return Ok(Some(turn)),
+            Entry::Waiting(place) => place,
+        };
         let patience = backend.parameters.acquire;
         let patience = patience.unwrap_or_else(|| self.site.host.backend_timeout(backend));
         let deadline = Instant::now() + patience;
-        let turn = self.shared.turns.take(backend, deadline, self.waiter);
-        turn.map_err(|why| self.step_failed(Step::Acquire, Id::Busy, Id::Busy, &why))
+        loop {
+            let bell = (place.bell(), Want::Read);
+            let waited = self.wait_beside_client(bell, early, deadline, Step::Acquire);
+            // One that has come in the last moment is taken as well.
+            match place.turn() {
+                Some(turn) => return Ok(Some(turn)),
+                None => waited?,
+            }
+        }
     }
 
     /// Connects to the backend, with TLS where it wants that.
@@ -64,9 +84,7 @@ impl Visit<'_> {
                 connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
             }
         };
-        let socket = socket.map_err(|why| {
-            self.step_failed(Step::Connect, Id::ConnectTimeout, Id::Unreachable, &why)
-        })?;
+        let socket = socket.map_err(|why| self.step_failed(Step::Connect, &why))?;
         if !url.tls {
             return Ok(socket.into());
         }
@@ -82,9 +100,7 @@ impl Visit<'_> {
         connector
             .connect(name, socket, deadline, self.waiter)
             .map_err(|why| match why {
-                TlsError::Interrupted(why) => {
-                    self.step_failed(Step::Tls, Id::TlsTimeout, Id::TlsFailed, &why)
-                }
+                TlsError::Interrupted(why) => self.step_failed(Step::Tls, &why),
                 TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
             })
     }
@@ -152,9 +168,9 @@ impl Visit<'_> {
         early: &mut Vec<u8>,
         deadline: Instant,
     ) -> Result<(), End> {
-        let mut backend_ready = !backend.is_plain();
+        let mut is_ready = !backend.is_plain();
         loop {
-            if backend_ready {
+            if is_ready {
                 match answer.fill(backend) {
                     Ok(0) => {
                         let why = "closed before its answer was complete";
@@ -167,21 +183,36 @@ impl Visit<'_> {
                     }
                 }
             }
-            let waits = [backend.waits_to_read(), self.client.waits_to_read()];
-            let woken = match waits {
+            let backend = backend.waits_to_read();
+            self.wait_beside_client(backend, early, deadline, Step::Handshake)?;
+            is_ready = true;
+        }
+    }
+
+    /// Waits for what a step needs next, and takes what the client sends until then. A client that goes away ends the
+    /// wait.
+    fn wait_beside_client(
+        &mut self,
+        awaited: (BorrowedFd<'_>, Want),
+        early: &mut Vec<u8>,
+        deadline: Instant,
+        step: Step,
+    ) -> Result<(), End> {
+        loop {
+            let woken = match [awaited, self.client.waits_to_read()] {
                 // What is not read waits in the kernel, and slows its sender.
-                [backend, _] if early.len() >= EARLY => self
+                [awaited, _] if early.len() >= EARLY => self
                     .waiter
-                    .wait([backend], Some(deadline))
+                    .wait([awaited], Some(deadline))
                     .map(|[ready]| [ready, false]),
                 both => self.waiter.wait(both, Some(deadline)),
             };
-            let client_ready;
-            [backend_ready, client_ready] = woken.map_err(|why| {
-                self.step_failed(Step::Handshake, Id::AnswerTimeout, Id::Closed, &why)
-            })?;
-            if client_ready {
+            let [is_ready, client_is_ready] = woken.map_err(|why| self.step_failed(step, &why))?;
+            if client_is_ready {
                 self.take_early(early)?;
+            }
+            if is_ready {
+                return Ok(());
             }
         }
     }

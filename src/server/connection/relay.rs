@@ -1,6 +1,7 @@
 //! A backend's answer that is no 101, passed on.
 
-use super::{End, Step, Visit};
+use super::failure::Step;
+use super::{End, Visit};
 use crate::forward::{self, Relayed};
 use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{RequestHead, ResponseHead};

@@ -1,0 +1,177 @@
+//! How a connection goes on when its handshake is over: as a tunnel, with an answer of ours, or without a word. Each way
+//! ends with its line in the access log.
+
+use super::{Visit, Worker};
+use crate::http::answer::Refusal;
+use crate::ids::Id;
+use crate::net::stream::Stream;
+use crate::route::edit;
+use crate::route::settings::Settings;
+use crate::server::turns::Turn;
+use crate::server::{Shared, Site};
+use crate::transaction::Transaction;
+use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
+use log::{Level, error, warn};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+impl Visit<'_> {
+    /// What becomes of the visit when both sides have agreed: a tunnel, and when a reactor is to take it.
+    #[inline(never)]
+    pub(super) fn into_tunnel(
+        self,
+        backend: Stream,
+        leftovers: Leftovers,
+    ) -> (Box<Tunnel>, Option<Duration>) {
+        self.debug(format_args!("switched"));
+        let Settings {
+            idle_timeout,
+            half_close_timeout,
+            asynchronous,
+            async_delay,
+            ..
+        } = *self.settings;
+        let limits = Limits {
+            idle: idle_timeout,
+            half_close: half_close_timeout,
+        };
+        let observer: Arc<dyn Observer> = match self.turn {
+            None => Arc::<Site>::clone(self.site),
+            Some(turn) => Arc::new(Guest {
+                site: Arc::clone(self.site),
+                _turn: turn,
+            }),
+        };
+        let record = Record {
+            transaction: self.transaction,
+            began: self.began,
+            observer,
+        };
+        let tunnel = Tunnel::new(self.client, backend, leftovers, limits, record);
+        (Box::new(tunnel), asynchronous.then_some(async_delay))
+    }
+
+    /// Says why, and answers.
+    pub(super) fn refuse(self, refusal: &Refusal) {
+        let Refusal {
+            id, status, why, ..
+        } = refusal;
+        let line = self.transaction.request_line.escape_ascii();
+        self.log(
+            Level::Info,
+            format_args!("{id} \"{line}\" refused: {why} ({status}); {}", id.remedy()),
+        );
+        self.answer(refusal);
+    }
+
+    /// Answers in place of a backend.
+    #[inline(never)]
+    pub(super) fn answer(mut self, refusal: &Refusal) {
+        self.transaction.status = refusal.status;
+        let is_head = self.transaction.request_line.starts_with(b"HEAD ");
+        let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
+        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
+        self.transaction.body_out = body as u64;
+        match self.send(&answer) {
+            Ok(()) => self.finish_answer(),
+            Err(_) => self
+                .site
+                .log_access(&self.transaction, self.began.elapsed()),
+        }
+    }
+
+    /// An answer is out after which the connection ends.
+    pub(super) fn finish_answer(self) {
+        self.site
+            .log_access(&self.transaction, self.began.elapsed());
+        self.client.close_lingering(self.waiter);
+    }
+
+    /// Nobody is left to answer.
+    pub(super) fn give_up(self, why: &str) {
+        self.debug(format_args!("gone: {why}"));
+        if !self.transaction.request_line.is_empty() {
+            self.site
+                .log_access(&self.transaction, self.began.elapsed());
+        }
+    }
+}
+
+/// Runs a tunnel to its end, or until a reactor takes it, when nothing has moved for `until_reactor`.
+pub(super) fn run(
+    mut tunnel: Box<Tunnel>,
+    until_reactor: Option<Duration>,
+    worker: &mut Worker,
+    shared: &Shared,
+) {
+    let Worker { waiter, event_loop } = worker;
+    if let Some(delay) = until_reactor {
+        if !delay.is_zero() {
+            match event_loop.run_one(tunnel, &mut waiter.alarm, Some(delay)) {
+                Ok(Some(quiet)) => tunnel = quiet,
+                Ok(None) => return,
+                Err(error) => return cannot_wait(&error),
+            }
+        }
+        match shared.reactors.adopt(tunnel) {
+            Ok(()) => return,
+            Err((refused, why)) => {
+                let (id, name) = (Id::NotTaken, refused.name());
+                warn!("{name} {id} stays in its worker: {why}; {}", id.remedy());
+                tunnel = refused;
+            }
+        }
+    }
+    if let Err(error) = event_loop.run_one(tunnel, &mut waiter.alarm, None) {
+        cannot_wait(&error);
+    }
+}
+
+fn unix_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+fn cannot_wait(error: &io::Error) {
+    let id = Id::CannotWait;
+    error!(
+        "{id} a worker cannot wait for events: {error}; its tunnel was cut; {}",
+        id.remedy()
+    );
+}
+
+impl Site {
+    fn log_access(&self, transaction: &Transaction, took: Duration) {
+        for log in &self.access_logs {
+            log.write(transaction, took);
+        }
+    }
+}
+
+impl Observer for Site {
+    fn ended(&self, transaction: &Transaction, took: Duration) {
+        if let Some(reason) = &transaction.close {
+            let (up, down) = (transaction.to_backend, transaction.from_backend);
+            self.say(
+                Level::Debug,
+                transaction,
+                format_args!("closed: {reason}; {up} bytes up, {down} down"),
+            );
+        }
+        self.log_access(transaction, took);
+    }
+}
+
+/// A tunnel that has taken a turn, and gives it back when it goes.
+#[derive(Debug)]
+struct Guest {
+    site: Arc<Site>,
+    _turn: Turn,
+}
+
+impl Observer for Guest {
+    fn ended(&self, transaction: &Transaction, took: Duration) {
+        self.site.ended(transaction, took);
+    }
+}
