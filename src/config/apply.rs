@@ -11,6 +11,7 @@ use crate::route::settings::{Change, Via};
 use crate::route::url::BackendUrl;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// httpd: `Listen [address:]port [protocol]`. Port 0 is ours.
 pub(super) fn listen(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
@@ -63,6 +64,15 @@ pub(super) fn listen(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String
 pub(super) fn max_request_workers(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
     scope.program.max_request_workers = value::integer(text, 1..=100_000)?;
     Ok(())
+}
+
+/// How long one step may take.
+pub(super) fn step_limit(scope: &mut Scope<'_>, text: &str) -> Result<Duration, String> {
+    let limit = value::positive_duration(text, Seconds)?;
+    if let Some(doubt) = value::doubtful_limit("it", limit) {
+        scope.warn(doubt);
+    }
+    Ok(limit)
 }
 
 /// `On` would hand requests without `Upgrade` to an http:// backend, which only exists in httpd.
@@ -438,7 +448,6 @@ pub(super) fn load_module(_: &mut Scope<'_>, words: &[&str]) -> Result<(), Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

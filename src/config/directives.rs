@@ -303,7 +303,7 @@ pub const TABLE: &[Entry] = &[
         contexts: BOTH,
         help: "how long each step towards a backend may take; unset: the value of Timeout",
         action: Action::One(|scope, text| {
-            scope.host.proxy_timeout = Some(value::positive_duration(text, Seconds)?);
+            scope.host.proxy_timeout = Some(apply::step_limit(scope, text)?);
             Ok(())
         }),
     },
@@ -580,7 +580,7 @@ pub const TABLE: &[Entry] = &[
         contexts: BOTH,
         help: "how long a step may take where no directive for it says more",
         action: Action::One(|scope, text| {
-            scope.host.timeout = value::positive_duration(text, Seconds)?;
+            scope.host.timeout = apply::step_limit(scope, text)?;
             Ok(())
         }),
     },

@@ -4,7 +4,6 @@ use super::names;
 use super::value::{self, Unit::Milliseconds, Unit::Seconds};
 use crate::handshake::Upgrade;
 use crate::route::backend::Parameters;
-use std::time::Duration;
 
 /// The parameters that are obeyed.
 const OBEYED: [&str; 9] = [
@@ -172,21 +171,14 @@ fn status(text: &str) -> Result<bool, String> {
 
 /// What is legal and probably not meant.
 pub(super) fn doubts(parameters: &Parameters) -> Vec<String> {
-    // Who writes 30000 thinks of milliseconds.
-    const LONG: Duration = Duration::from_secs(10_000);
     let named = [
         ("connectiontimeout", parameters.connect_timeout),
         ("timeout", parameters.timeout),
     ];
-    let mut doubts = Vec::new();
-    for (key, limit) in named {
-        if let Some(limit) = limit.filter(|limit| *limit >= LONG) {
-            doubts.push(format!(
-                "{key} is {} hours; a number without a unit is seconds, write \"ms\" behind it for milliseconds",
-                limit.as_secs() / 3600
-            ));
-        }
-    }
+    let limits = named.into_iter();
+    let mut doubts: Vec<String> = limits
+        .filter_map(|(key, limit)| value::doubtful_limit(key, limit?))
+        .collect();
     if parameters.upgrade == Some(Upgrade::None) {
         doubts.push(
             "upgrade=NONE: the client's Upgrade field is not looked at, so any request from any page opens a tunnel"
@@ -198,6 +190,7 @@ pub(super) fn doubts(parameters: &Parameters) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_key_is_obeyed_noted_or_refused_by_name() {

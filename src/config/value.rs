@@ -95,6 +95,18 @@ pub fn positive_duration(text: &str, unit: Unit) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// What is to be doubted in a time limit for one step, called `name`: who writes 30000 thinks of milliseconds.
+#[must_use]
+pub fn doubtful_limit(name: &str, limit: Duration) -> Option<String> {
+    const LONG: Duration = Duration::from_secs(10_000);
+    let hours = limit.as_secs() / 3600;
+    (limit >= LONG).then(|| {
+        format!(
+            "{name} is {hours} hours; a number without a unit is seconds, write \"ms\" behind it for milliseconds"
+        )
+    })
+}
+
 /// A whole number within `range`.
 ///
 /// # Errors

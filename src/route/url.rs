@@ -498,7 +498,7 @@ mod tests {
     }
 
     fn configured(text: &str) -> Result<BackendUrl, String> {
-        BackendUrl::configured(text, Path::new("/etc/root"))
+        BackendUrl::configured(text, Path::new("/etc/server"))
     }
 
     #[test]
@@ -506,8 +506,8 @@ mod tests {
         for (text, socket, rest) in [
             ("unix:/run/a.sock|ws://b/x", "/run/a.sock", "ws://b/x"),
             ("UNIX:/run/A.sock|WSS://B:9/x", "/run/A.sock", "wss://b:9/x"),
-            ("Unix:a.sock|ws://b", "/etc/root/a.sock", "ws://b"),
-            ("unix:run/a.sock|ws://b", "/etc/root/run/a.sock", "ws://b"),
+            ("Unix:a.sock|ws://b", "/etc/server/a.sock", "ws://b"),
+            ("unix:run/a.sock|ws://b", "/etc/server/run/a.sock", "ws://b"),
             ("unix:///run/a.sock|ws://b", "/run/a.sock", "ws://b"),
             ("unix:/run/a.sock|ws:", "/run/a.sock", "ws://localhost"),
             ("unix:/run/a.sock|wss://", "/run/a.sock", "wss://localhost"),
@@ -565,7 +565,7 @@ mod tests {
 
     #[test]
     fn a_socket_may_have_as_long_a_path_as_the_system_takes() {
-        let below = "/etc/root/".len();
+        let below = "/etc/server/".len();
         for (path, length) in [
             (format!("/{}", "x".repeat(106)), 107),
             ("x".repeat(107 - below), 107),
