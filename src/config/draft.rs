@@ -519,7 +519,7 @@ impl Walk<'_> {
         }
     }
 
-    /// An explicit `SSLProxyEngine Off` contradicts a `wss://` entry.
+    /// An explicit `SSLProxyEngine Off` contradicts a `wss://` or `https://` entry.
     fn check_tls_off(&mut self, host: &HostDraft, main: Option<&HostDraft>) {
         let Some(off) = &host.tls_off else { return };
         // What the main server gets wrong by itself is its own error, and not that of each host that inherits it.
@@ -530,15 +530,16 @@ impl Walk<'_> {
         };
         let mappings = host
             .targets()
-            .filter(|(mapping, target)| target.url.tls && !is_inherited(mapping))
-            .map(|(mapping, _)| (&mapping.at, mapping.directive));
+            .filter(|(mapping, target)| target.url.scheme.is_tls() && !is_inherited(mapping))
+            .map(|(mapping, target)| (&mapping.at, mapping.directive, target.url.scheme));
         let rules = host.rules.iter();
         let rules = rules
-            .filter(|rule| rule.url().is_some_and(|url| url.tls))
-            .map(|rule| (&rule.at, "RewriteRule"));
-        for (at, directive) in mappings.chain(rules) {
+            .filter_map(|rule| Some((&rule.at, "RewriteRule", rule.url()?.scheme)))
+            .filter(|(_, _, scheme)| scheme.is_tls());
+        for (at, directive, scheme) in mappings.chain(rules) {
+            let (scheme, plain) = (scheme.name(), scheme.without_tls().name());
             let problem = format!(
-                "wss:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write ws://"
+                "{scheme}:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write {plain}://"
             );
             self.findings.error(at, directive, problem);
         }

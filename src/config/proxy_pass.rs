@@ -237,11 +237,11 @@ fn target(
     })
 }
 
-/// A URL of `wss://` needs TLS in this program.
+/// A URL of `wss://` or `https://` needs TLS in this program.
 pub(super) fn check_tls(url: &BackendUrl) -> Result<(), String> {
-    if url.tls && !cfg!(feature = "tls") {
+    if url.scheme.is_tls() && !cfg!(feature = "tls") {
         return Err(format!(
-            "\"{url}\": this program was built without TLS (feature \"tls\"); only ws:// can be used"
+            "\"{url}\": this program was built without TLS (feature \"tls\"); only ws:// and http:// can be used"
         ));
     }
     Ok(())
@@ -326,7 +326,7 @@ fn goes_on_as_host(host: &str, path: &str) -> bool {
 fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<String> {
     let mut doubts = Vec::new();
     if scope.section.is_none()
-        && let Some(text) = shadowed(&scope.host.mappings, &draft.place)
+        && let Some(text) = shadowed(&scope.host.mappings, draft)
     {
         doubts.push(text);
     }
@@ -378,9 +378,10 @@ fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<Str
             }
         }
     }
-    if !url.tls && url.port == 443 {
+    if !url.scheme.is_tls() && url.port == 443 {
         doubts.push(format!(
-            "\"{url}\" speaks plain WebSocket to port 443, where TLS is usual; write wss:// if that is meant"
+            "\"{url}\" speaks without TLS to port 443, where it is usual; write {}s:// if that is meant",
+            url.scheme.name()
         ));
     }
     doubts.extend(parameters::doubts(&target.own));
@@ -398,7 +399,8 @@ fn glued_group(path: &TargetPath) -> Option<usize> {
 }
 
 /// Why a place can never have its turn: what matches a prefix matches all that lies below it.
-fn shadowed(earlier: &[MappingDraft], place: &Place) -> Option<String> {
+fn shadowed(earlier: &[MappingDraft], draft: &MappingDraft) -> Option<String> {
+    let place = &draft.place;
     let covers = |first: &&MappingDraft| match (&first.place, place) {
         (Place::Prefix(first), Place::Prefix(prefix)) => {
             place::behind(first, prefix.as_bytes()).is_some()
@@ -414,8 +416,20 @@ fn shadowed(earlier: &[MappingDraft], place: &Place) -> Option<String> {
     } else {
         "excluded"
     };
+    let is_tunnel = |mapping: &MappingDraft| {
+        let target = mapping.target.as_ref();
+        target.is_some_and(|target| target.url.scheme.is_tunnel())
+    };
+    let hint = if is_tunnel(draft) && first.target.is_some() && !is_tunnel(first) {
+        "; write RewriteCond %{HTTP:Upgrade} websocket [NC] and a RewriteRule with [P] to have pages and WebSocket at \
+         one path"
+    } else {
+        ""
+    };
     Some(if first.place == *place {
-        format!("{place} is never reached: it is {does} at {at} already, and the first counts")
+        format!(
+            "{place} is never reached: it is {does} at {at} already, and the first counts{hint}"
+        )
     } else {
         format!(
             "{place} is never reached: {} at {at} matches first; put the longer path before it",

@@ -188,7 +188,11 @@ fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt
         parameters.upgrade.as_ref().map_or("WebSocket", upgrade),
         limit(Some(host.connect_timeout(backend))),
         limit(Some(host.backend_timeout(backend))),
-        if backend.url.tls { verified(host) } else { "" },
+        if backend.url.scheme.is_tls() {
+            verified(host)
+        } else {
+            ""
+        },
     )?;
     if let Some(max) = parameters.max {
         let wait = parameters

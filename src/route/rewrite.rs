@@ -955,7 +955,7 @@ mod tests {
             ("rule ^/ /x [P]", "is not a URL"),
             ("rule ^/ - [P]", "leads nowhere"),
             ("rule ^/ - [R]", "leads nowhere"),
-            ("rule ^/ http://b/$1 [P]", "is written \"ws://b/\""),
+            ("rule ^/ h2c://b/$1 [P]", "write http:// or https://"),
             ("rule ^/ balancer://b/$1 [P]", "balancers"),
             (
                 "rule ^/ ws://%{HTTP_HOST}/ [P]",

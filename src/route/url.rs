@@ -1,4 +1,4 @@
-//! Canonical paths, percent rules, `ws://` and `wss://` targets.
+//! Canonical paths, percent rules, the URLs of backends and what they are asked for.
 //!
 //! A path is brought into one form before anything is matched, and written in one form for the backend, so that both
 //! sides mean the same place. The order is that of httpd 2.4.49 and later (`ap_normalize_path`, `unescape_url`).
@@ -12,8 +12,68 @@ use std::path::{Path, PathBuf};
 /// The longest path of a Unix socket, in bytes: unix(7), `sun_path`, less the NUL at its end.
 pub const LONGEST_SOCKET_PATH: usize = 107;
 
-const FORM: &str = "ws://host[:port][/path] or wss://...";
+const FORM: &str = "ws://host[:port][/path], or wss://, http://, https://";
 const SOCKET_FORM: &str = "unix:/path/of/socket|ws://host[:port][/path]";
+
+/// What is spoken with a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// A request that becomes a tunnel.
+    Ws,
+    /// The same in TLS.
+    Wss,
+    /// Ordinary requests and answers.
+    Http,
+    /// The same in TLS.
+    Https,
+}
+
+impl Scheme {
+    /// The scheme of this name, in any case.
+    fn named(name: &str) -> Option<Self> {
+        let all = [Self::Ws, Self::Wss, Self::Http, Self::Https];
+        all.into_iter()
+            .find(|scheme| scheme.name().eq_ignore_ascii_case(name))
+    }
+
+    /// As it stands in a URL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// Whether the backend is spoken to in TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Wss | Self::Https)
+    }
+
+    /// Whether requests become tunnels.
+    pub fn is_tunnel(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+
+    /// The one for tunnels that is as safe as this one.
+    pub fn of_tunnel(self) -> Self {
+        if self.is_tls() { Self::Wss } else { Self::Ws }
+    }
+
+    /// The one that does the same without TLS.
+    pub fn without_tls(self) -> Self {
+        if self.is_tunnel() {
+            Self::Ws
+        } else {
+            Self::Http
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        if self.is_tls() { 443 } else { 80 }
+    }
+}
 
 /// The URL of a backend, taken from configuration text only. Two are the same if all of it is, the socket too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,11 +81,11 @@ pub struct BackendUrl {
     /// The Unix socket that is connected to, in place of the host and the port: these are then only what the backend is
     /// asked for, and what its certificate has to be valid for.
     pub socket: Option<PathBuf>,
-    /// `wss://`: the backend is spoken to in TLS.
-    pub tls: bool,
+    /// What is spoken.
+    pub scheme: Scheme,
     /// The host in lower case; an IPv6 address without its brackets.
     pub host: String,
-    /// The port; 80 for ws and 443 for wss where none was written.
+    /// The port; 80, or 443 with TLS, where none was written.
     pub port: u16,
     /// The path, empty or beginning with `/`, as it goes on the wire.
     pub path: String,
@@ -72,7 +132,7 @@ impl BackendUrl {
         strip_unix(text).is_some()
     }
 
-    /// Parses `ws://host[:port][/path]` or `wss://...`.
+    /// Parses `ws://host[:port][/path]`, or the same with another [`Scheme`].
     ///
     /// # Errors
     /// A sentence that says what was found and what was expected.
@@ -97,14 +157,7 @@ impl BackendUrl {
         };
         let (scheme, behind) =
             split.ok_or_else(|| format!("{text:?} is not a URL; expected {FORM}"))?;
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "ws" => false,
-            "wss" => true,
-            other => {
-                let before = text.strip_suffix(url).unwrap_or_default();
-                return Err(unsupported(other, text, before, behind));
-            }
-        };
+        let scheme = Scheme::named(scheme).ok_or_else(|| unsupported(scheme, text))?;
         if behind.contains(['?', '#']) {
             return Err(format!(
                 "{text:?} has a query or a fragment; the query of a request is that of the client"
@@ -123,9 +176,9 @@ impl BackendUrl {
         })?;
         Ok(Self {
             socket,
-            tls,
+            scheme,
             host: authority.host.to_ascii_lowercase(),
-            port: authority.port.unwrap_or(default_port(tls)),
+            port: authority.port.unwrap_or(scheme.default_port()),
             path: wire_path(path).map_err(|error| format!("{text:?}: {error}"))?,
         })
     }
@@ -134,7 +187,7 @@ impl BackendUrl {
     // httpd: omits port 80 whatever the scheme, so a wss:// backend on port 80 is told a wrong port there.
     pub fn host_header(&self) -> String {
         let host = self.bracketed_host();
-        if self.port == default_port(self.tls) {
+        if self.port == self.scheme.default_port() {
             host.into_owned()
         } else {
             [&*host, ":", &self.port.to_string()].concat()
@@ -161,7 +214,7 @@ impl BackendUrl {
 
     /// Socket and scheme.
     fn before_host(&self) -> String {
-        let scheme = if self.tls { "wss" } else { "ws" };
+        let scheme = self.scheme.name();
         match &self.socket {
             Some(socket) => format!("unix:{}|{scheme}://", socket.display()),
             None => format!("{scheme}://"),
@@ -171,7 +224,7 @@ impl BackendUrl {
     /// Whether both lead to the same socket, in the same way.
     pub fn is_same_origin(&self, other: &Self) -> bool {
         self.socket == other.socket
-            && self.tls == other.tls
+            && self.scheme == other.scheme
             && self.host == other.host
             && self.port == other.port
     }
@@ -211,24 +264,19 @@ fn strip_unix(text: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("unix:").then_some(behind)
 }
 
-fn default_port(tls: bool) -> u16 {
-    if tls { 443 } else { 80 }
-}
-
-/// The sentence for a URL of another scheme, which has `before` and `behind` around it in `text`.
-fn unsupported(scheme: &str, text: &str, before: &str, behind: &str) -> String {
-    match scheme {
-        "http" | "https" => {
-            let ours = if scheme == "http" { "ws" } else { "wss" };
-            format!(
-                "{text:?}: {scheme}:// backends are not supported by this version; \
-                 a WebSocket backend is written \"{before}{ours}://{behind}\""
-            )
-        }
+/// The sentence for a URL of another scheme.
+fn unsupported(scheme: &str, text: &str) -> String {
+    match scheme.to_ascii_lowercase().as_str() {
         "balancer" => format!(
             "{text:?}: balancers are not supported by this version; expected one backend, \
              {FORM}"
         ),
+        "h2" | "h2c" => format!(
+            "{text:?}: HTTP/2 to backends is not supported; write http:// or https://, which every backend speaks as well"
+        ),
+        "ajp" | "fcgi" | "scgi" | "uwsgi" | "ftp" => {
+            format!("{text:?}: {scheme}:// backends are not supported; expected {FORM}")
+        }
         _ => format!("{text:?}: unknown scheme {scheme:?}; expected {FORM}"),
     }
 }
@@ -443,19 +491,33 @@ mod tests {
 
     #[test]
     fn a_url_has_its_parts() {
-        for (text, tls, host, port, path) in [
-            ("ws://echo.example", false, "echo.example", 80, ""),
-            ("ws://Echo.Example/", false, "echo.example", 80, "/"),
-            ("WSS://b:9443/a/b", true, "b", 9443, "/a/b"),
-            ("wss://b", true, "b", 443, ""),
-            ("ws://[2001:DB8::1]:81/x", false, "2001:db8::1", 81, "/x"),
-            ("ws://127.0.0.1:65535", false, "127.0.0.1", 65535, ""),
-            ("ws://b/a%2fb c\u{e9}", false, "b", 80, "/a%2Fb%20c%C3%A9"),
+        for (text, scheme, host, port, path) in [
+            ("http://b", Scheme::Http, "b", 80, ""),
+            ("HttpS://b/x", Scheme::Https, "b", 443, "/x"),
+            ("ws://echo.example", Scheme::Ws, "echo.example", 80, ""),
+            ("ws://Echo.Example/", Scheme::Ws, "echo.example", 80, "/"),
+            ("WSS://b:9443/a/b", Scheme::Wss, "b", 9443, "/a/b"),
+            ("wss://b", Scheme::Wss, "b", 443, ""),
+            (
+                "ws://[2001:DB8::1]:81/x",
+                Scheme::Ws,
+                "2001:db8::1",
+                81,
+                "/x",
+            ),
+            ("ws://127.0.0.1:65535", Scheme::Ws, "127.0.0.1", 65535, ""),
+            (
+                "ws://b/a%2fb c\u{e9}",
+                Scheme::Ws,
+                "b",
+                80,
+                "/a%2Fb%20c%C3%A9",
+            ),
         ] {
             let url = url(text);
             assert_eq!(
-                (url.tls, &*url.host, url.port, &*url.path),
-                (tls, host, port, path),
+                (url.scheme, &*url.host, url.port, &*url.path),
+                (scheme, host, port, path),
                 "{text}"
             );
         }
@@ -464,15 +526,16 @@ mod tests {
     #[test]
     fn a_refused_url_says_what_was_expected() {
         for (text, part) in [
-            ("http://b:1/x", "is written \"ws://b:1/x\""),
-            ("HTTPS://b/", "is written \"wss://b/\""),
+            ("http:/b", "is not a URL"),
             ("balancer://set/", "balancers are not supported"),
             (
                 "unix:/run/a.sock|ws://b/",
                 "Unix socket, which may not stand here",
             ),
             ("UNIX:/run/a.sock", "Unix socket, which may not stand here"),
-            ("ftp://b/", "unknown scheme \"ftp\""),
+            ("ftp://b/", "ftp:// backends are not supported"),
+            ("h2c://b/", "write http:// or https://"),
+            ("wsx://b/", "unknown scheme \"wsx\""),
             ("b:80", "is not a URL; expected ws://"),
             ("/x", "is not a URL"),
             ("!", "is not a URL"),
@@ -498,7 +561,7 @@ mod tests {
     }
 
     fn configured(text: &str) -> Result<BackendUrl, String> {
-        BackendUrl::configured(text, Path::new("/etc/server"))
+        BackendUrl::configured(text, Path::new("/etc/proxy"))
     }
 
     #[test]
@@ -506,8 +569,8 @@ mod tests {
         for (text, socket, rest) in [
             ("unix:/run/a.sock|ws://b/x", "/run/a.sock", "ws://b/x"),
             ("UNIX:/run/A.sock|WSS://B:9/x", "/run/A.sock", "wss://b:9/x"),
-            ("Unix:a.sock|ws://b", "/etc/server/a.sock", "ws://b"),
-            ("unix:run/a.sock|ws://b", "/etc/server/run/a.sock", "ws://b"),
+            ("Unix:a.sock|ws://b", "/etc/proxy/a.sock", "ws://b"),
+            ("unix:run/a.sock|ws://b", "/etc/proxy/run/a.sock", "ws://b"),
             ("unix:///run/a.sock|ws://b", "/run/a.sock", "ws://b"),
             ("unix:/run/a.sock|ws:", "/run/a.sock", "ws://localhost"),
             ("unix:/run/a.sock|wss://", "/run/a.sock", "wss://localhost"),
@@ -549,10 +612,9 @@ mod tests {
             ("unix:/a|ws:b", "is not a URL"),
             ("unix:/a|b:80", "is not a URL"),
             ("unix:/a|:80", "is not a URL"),
-            ("unix:/a|http://b/x", "is written \"unix:/a|ws://b/x\""),
-            ("unix:/a|https:/x", "is written \"unix:/a|wss:///x\""),
+            ("unix:/a|fcgi://b/x", "fcgi:// backends are not"),
             ("unix:/a|unix:/b|ws://c", "unknown scheme"),
-            ("unix:/a|ftp://b", "unknown scheme \"ftp\""),
+            ("unix:/a|gopher://b", "unknown scheme \"gopher\""),
             ("unix:/a|ws://u@b", "user information"),
             ("unix:/a|ws://b/?x", "query or a fragment"),
             ("unix:/a|ws://:80/", "host is empty"),
@@ -565,13 +627,13 @@ mod tests {
 
     #[test]
     fn a_socket_may_have_as_long_a_path_as_the_system_takes() {
-        let below = "/etc/server/".len();
+        let below = "/etc/proxy/".len();
         for (path, length) in [
             (format!("/{}", "x".repeat(106)), 107),
             ("x".repeat(107 - below), 107),
             (format!("/{}", "x".repeat(107)), 108),
             ("x".repeat(108 - below), 108),
-            ("\u{e4}".repeat(49), 108),
+            (format!("x{}", "\u{e4}".repeat(48)), 108),
         ] {
             let text = format!("unix:{path}|ws:");
             match configured(&text) {

@@ -77,7 +77,7 @@ struct Site {
     /// The target of log records about its requests.
     log_target: String,
     access_logs: Vec<AccessLog>,
-    /// Where it has a wss:// backend.
+    /// Where it has a backend with TLS.
     tls: Option<Connector>,
 }
 
@@ -308,7 +308,11 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> 
 
 /// Makes a host's TLS connector, where it has a backend that needs one.
 fn connector(host: &VirtualHost) -> Result<Option<Connector>, String> {
-    if !host.router.backends().any(|backend| backend.url.tls) {
+    if !host
+        .router
+        .backends()
+        .any(|backend| backend.url.scheme.is_tls())
+    {
         return Ok(None);
     }
     let BackendTls { verify, ca_file } = &host.backend_tls;

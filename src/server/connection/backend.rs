@@ -85,7 +85,7 @@ impl Visit<'_> {
             }
         };
         let socket = socket.map_err(|why| self.step_failed(Step::Connect, &why))?;
-        if !url.tls {
+        if !url.scheme.is_tls() {
             return Ok(socket.into());
         }
         let Some(connector) = tls else {
