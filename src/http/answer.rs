@@ -4,6 +4,7 @@
 use super::date;
 use super::head::HeadError;
 use super::headers::Headers;
+use super::persistence::Afterwards;
 use super::proxy_header::ProxyHeaderError;
 use crate::ids::Id;
 use std::io::Write;
@@ -49,7 +50,7 @@ impl Refusal {
         self
     }
 
-    /// The whole answer: an HTTP/1.1 head that ends the connection, and one plain sentence; and how many of the bytes are
+    /// The whole answer: an HTTP/1.1 head, and one plain sentence; and how many of the bytes are
     /// that sentence. To a HEAD request the sentence is only counted in `Content-Length`.
     ///
     /// `extra` are fields that the configuration adds (`Header always`). What is among them stands in place of ours, so that
@@ -59,13 +60,13 @@ impl Refusal {
         is_head: bool,
         now_unix_seconds: u64,
         extra: &Headers,
+        afterwards: Afterwards,
     ) -> (Vec<u8>, usize) {
         let body = self.sentence();
         let sent = if is_head { "" } else { &body };
         let mut out = Vec::with_capacity(256 + body.len());
         // RFC 9110 section 7.8: who sends Upgrade names it in Connection.
         let upgrade = self.fields.iter().any(|(name, _)| *name == "Upgrade");
-        let connection = if upgrade { "close, Upgrade" } else { "close" };
         // Writing to a vector does not fail.
         let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         if extra.first("Date").is_none() {
@@ -86,9 +87,10 @@ impl Refusal {
                 let _ = write!(out, "{name}: {value}\r\n");
             }
         }
+        afterwards.push_fields(upgrade, &mut out);
         let _ = write!(
             out,
-            "Connection: {connection}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{sent}",
+            "Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{sent}",
             body.len()
         );
         (out, sent.len())
@@ -146,13 +148,22 @@ impl From<ProxyHeaderError> for Refusal {
 /// The status with which a client learns of something.
 fn status_of(id: Id) -> u16 {
     match id {
-        Id::BadHead | Id::HeadCut | Id::BadProxyHeader | Id::BadPath | Id::BadUpgrade => 400,
+        Id::BadHead
+        | Id::HeadCut
+        | Id::BadProxyHeader
+        | Id::BadBody
+        | Id::NoHopsLeft
+        | Id::BadPath
+        | Id::BadUpgrade => 400,
         Id::BadTarget | Id::Denied | Id::Forbidden => 403,
         Id::NotMapped | Id::HiddenByte | Id::LocalFile => 404,
-        Id::Connect => 405,
-        Id::HeadTimeout => 408,
+        Id::Connect | Id::TraceOff => 405,
+        Id::HeadTimeout | Id::BodyTimeout => 408,
         Id::Gone => 410,
+        Id::LengthRequired => 411,
+        Id::BodyTooLarge => 413,
         Id::LineTooLong => 414,
+        Id::BadExpectation => 417,
         Id::UpgradeRequired => 426,
         Id::FieldsTooLarge => 431,
         Id::Unresolved | Id::TlsFailed | Id::Closed | Id::Garbage | Id::BadSwitch => 502,
@@ -195,7 +206,10 @@ fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         410 => "Gone",
+        411 => "Length Required",
+        413 => "Content Too Large",
         414 => "URI Too Long",
+        417 => "Expectation Failed",
         426 => "Upgrade Required",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
@@ -217,7 +231,9 @@ mod tests {
     use super::*;
 
     fn text(refusal: &Refusal) -> String {
-        let bytes = refusal.encode(false, 784_111_777, &Headers::default()).0;
+        let bytes = refusal
+            .encode(false, 784_111_777, &Headers::default(), Afterwards::Ends)
+            .0;
         String::from_utf8(bytes).unwrap()
     }
 
@@ -245,7 +261,7 @@ mod tests {
         extra.push("server", b"other");
         extra.push("allow", b"HEAD");
         let refusal = Refusal::new(Id::Connect, "no").with_header("Allow", "GET");
-        let (bytes, body) = refusal.encode(true, 784_111_777, &extra);
+        let (bytes, body) = refusal.encode(true, 784_111_777, &extra, Afterwards::Ends);
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
             "HTTP/1.1 405 Method Not Allowed\r\n\
@@ -266,7 +282,9 @@ mod tests {
     fn our_own_parsers_take_every_refusal() {
         for status in (300..600).filter(|status| *status != 304) {
             let refusal = Refusal::with_status(Id::Redirected, status, "so");
-            let bytes = refusal.encode(false, 0, &Headers::default()).0;
+            let bytes = refusal
+                .encode(false, 0, &Headers::default(), Afterwards::Ends)
+                .0;
             let parsed = ResponseHead::parse(&bytes, &Limits::default());
             let (used, head) = parsed.unwrap().unwrap();
             assert_eq!(head.status, status);

@@ -8,6 +8,7 @@ pub mod date;
 pub mod head;
 pub mod headers;
 pub mod network;
+pub mod persistence;
 pub mod proxy_header;
 
 /// Seeded noise for the `never_panics` tests of the pure rooms.
