@@ -389,7 +389,7 @@ impl Walk<'_> {
             Err(problem) => return self.findings.error(at, name, problem),
         };
         if let [_, parameters @ ..] = words.as_slice()
-            && draft.takes_parameters()
+            && draft.backend().is_some()
             && !parameters.is_empty()
         {
             let mut scope = self.scope(name, at, host, Some(&mut draft));

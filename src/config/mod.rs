@@ -249,6 +249,12 @@ impl VirtualHost {
             .unwrap_or_else(|| self.backend_timeout(backend))
     }
 
+    /// Bytes that an exchange with `backend` reads at a time: `iobuffersize=`, else `ProxyIOBufferSize`.
+    #[must_use]
+    pub fn backend_io_buffer(&self, backend: &Backend) -> usize {
+        backend.parameters.io_buffer.unwrap_or(self.io_buffer)
+    }
+
     /// Bytes that the kernel may hold of what `backend` has sent: `receivebuffersize=`, else `ProxyReceiveBufferSize`;
     /// unset: it decides for itself.
     #[must_use]

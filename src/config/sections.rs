@@ -168,9 +168,12 @@ impl Section {
         }
     }
 
-    /// Whether parameters of a backend may stand here.
-    pub(super) fn takes_parameters(&self) -> bool {
-        matches!(self.scope, Applies::Backend(Which::Url(_)))
+    /// The backend whose parameters may stand here.
+    pub(super) fn backend(&self) -> Option<&BackendUrl> {
+        match &self.scope {
+            Applies::Backend(Which::Url(url)) => Some(url),
+            _ => None,
+        }
     }
 
     pub(super) fn finish(mut self) -> Finished {

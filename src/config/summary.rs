@@ -198,10 +198,15 @@ fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt
 
 fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt::Result {
     let parameters = &backend.parameters;
+    if backend.url.scheme.is_tunnel() {
+        let upgrade = parameters.upgrade.as_ref().map_or("WebSocket", upgrade);
+        write!(out, " upgrade={upgrade}")?;
+    } else if parameters.reuse == Some(false) {
+        write!(out, " reuse Off")?;
+    }
     write!(
         out,
-        " upgrade={} connect {} step {}{}",
-        parameters.upgrade.as_ref().map_or("WebSocket", upgrade),
+        " connect {} step {}{}",
         limit(Some(host.connect_timeout(backend))),
         limit(Some(host.backend_timeout(backend))),
         if backend.url.scheme.is_tls() {
@@ -221,6 +226,18 @@ fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt
     }
     if let Some(size) = host.backend_receive_buffer(backend) {
         write!(out, " receive buffer {size}")?;
+    }
+    if let Some(limit) = parameters.ping {
+        write!(out, " ping {}", span(limit))?;
+    }
+    if let Some(limit) = parameters.ttl {
+        write!(out, " idle for {}", span(limit))?;
+    }
+    if let Some(most) = parameters.smax {
+        write!(out, " idle at most {most}")?;
+    }
+    if parameters.io_buffer.is_some() {
+        write!(out, " reads {}", host.backend_io_buffer(backend))?;
     }
     if let Some(size) = parameters.answer_field {
         write!(out, " answer field {size}")?;
