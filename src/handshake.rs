@@ -446,7 +446,8 @@ mod tests {
         ] {
             let refusal = ask(&fields, &websocket()).unwrap_err();
             assert_eq!(refusal.status, 426, "{fields:?}");
-            let text = String::from_utf8(refusal.encode(false, 0, &Headers::default()).0).unwrap();
+            let text =
+                String::from_utf8(refusal.encode(false, 0, &Headers::default(), None).0).unwrap();
             assert!(text.contains("\r\nUpgrade: WebSocket\r\n"));
             assert!(text.contains("\r\nConnection: close, Upgrade\r\n"));
         }
@@ -522,7 +523,8 @@ mod tests {
     fn another_version_is_told_which_is_spoken() {
         for fields in [&FIELDS[..3], &with(&["Sec-WebSocket-Version: 8"])] {
             let refusal = ask(fields, &websocket()).unwrap_err();
-            let text = String::from_utf8(refusal.encode(false, 0, &Headers::default()).0).unwrap();
+            let text =
+                String::from_utf8(refusal.encode(false, 0, &Headers::default(), None).0).unwrap();
             assert!(text.starts_with("HTTP/1.1 426 "));
             assert!(text.contains("\r\nSec-WebSocket-Version: 13\r\n"));
             assert!(text.contains("\r\nUpgrade: WebSocket\r\n"));

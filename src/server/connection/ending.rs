@@ -68,10 +68,12 @@ impl Visit<'_> {
     /// Answers in place of a backend.
     #[inline(never)]
     pub(super) fn answer(mut self, refusal: &Refusal) {
-        self.transaction.status = refusal.status;
+        let document = self.settings.document(refusal.status);
+        self.transaction.status =
+            document.map_or(refusal.status, |document| document.status(refusal.status));
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
         let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
-        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
+        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra, document);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.finish_answer(),

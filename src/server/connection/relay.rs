@@ -3,6 +3,7 @@
 use super::failure::Step;
 use super::{End, Visit};
 use crate::forward::{self, Relayed};
+use crate::http::answer::Refusal;
 use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::ids::Id;
@@ -28,6 +29,9 @@ impl Visit<'_> {
         timeout: Duration,
     ) -> End {
         self.transaction.bytes_in += leftovers.from_client.len() as u64;
+        if let Some(ours) = self.in_place_of(answer) {
+            return End::Failed(ours);
+        }
         let framing = match Framing::of_answer(request.method(), answer) {
             Ok(framing) => framing,
             Err(why) => return self.backend_failed(Step::Handshake, Id::Garbage, &why),
@@ -58,6 +62,24 @@ impl Visit<'_> {
             Ok(()) => End::Relayed,
             Err(end) => end,
         }
+    }
+
+    /// The answer that the client gets in place of one of the backend's, whose body nobody then reads. It has been logged.
+    /// httpd: `ProxyErrorOverride`.
+    pub(super) fn in_place_of(&self, answer: &ResponseHead) -> Option<Refusal> {
+        let status = answer.status;
+        if !self.settings.error_override.replaces(status) {
+            return None;
+        }
+        let id = Id::Overridden;
+        self.log(
+            Level::Info,
+            format_args!(
+                "{id} the backend answered {status}, and the client gets ours in its place; {}",
+                id.remedy()
+            ),
+        );
+        Some(Refusal::in_place_of(answer))
     }
 
     /// A body that the backend cuts short is cut short for the client too, who can tell by its framing; but for a client
