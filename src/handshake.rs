@@ -449,7 +449,7 @@ mod tests {
             assert_eq!(refusal.status, 426, "{fields:?}");
             let text = String::from_utf8(
                 refusal
-                    .encode(false, 0, &Headers::default(), Afterwards::Ends)
+                    .encode(false, 0, &Headers::default(), None, Afterwards::Ends)
                     .0,
             )
             .unwrap();
@@ -530,7 +530,7 @@ mod tests {
             let refusal = ask(fields, &websocket()).unwrap_err();
             let text = String::from_utf8(
                 refusal
-                    .encode(false, 0, &Headers::default(), Afterwards::Ends)
+                    .encode(false, 0, &Headers::default(), None, Afterwards::Ends)
                     .0,
             )
             .unwrap();

@@ -92,6 +92,8 @@ pub enum Id {
     OriginRefused,
     /// The backend failed inside the body of an ordinary answer.
     CutShort,
+    /// The backend answered with an error, and ProxyErrorOverride put ours in its place.
+    Overridden,
     // What happens to the server.
     /// The server is stopping.
     Stopping,
@@ -403,6 +405,12 @@ const ENTRIES: &[Entry] = &[
     Entry {
         id: Id::CutShort,
         code: "PW414",
+        counterpart: None,
+        remedy: "see the backend's own log",
+    },
+    Entry {
+        id: Id::Overridden,
+        code: "PW415",
         counterpart: None,
         remedy: "see the backend's own log",
     },

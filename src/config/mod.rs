@@ -7,6 +7,7 @@
 
 mod apply;
 pub mod directives;
+mod documents;
 mod draft;
 mod exchange;
 mod findings;
@@ -390,6 +391,14 @@ mod tests {
         fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
             let text = self.files.get(path);
             text.cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+
+        fn read_regular(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+            let content = self.read(path)?;
+            if content.len() > most {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(content)
         }
 
         /// A star at the end is the one wildcard.

@@ -3,10 +3,11 @@
 use super::value::LONGEST;
 use super::{Config, KeepAlive, ReadTimeout, Trace, VirtualHost};
 use crate::handshake::Upgrade;
+use crate::http::document::Document;
 use crate::route::backend::Backend;
 use crate::route::mapping::{Action, Mapping, TargetPath};
 use crate::route::own_name::CanonicalName;
-use crate::route::settings::{Change, Via};
+use crate::route::settings::{Change, ErrorOverride, Settings, Via};
 use crate::route::url::Slashes;
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -112,6 +113,7 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     for edit in &settings.answer_edits {
         writeln!(out, "  header {edit}")?;
     }
+    write_errors(out, settings)?;
     if let Some(log) = &host.error_log {
         let level = log.level.as_str().to_ascii_lowercase();
         writeln!(out, "  error log {}, level {level}", log.target)?;
@@ -257,6 +259,8 @@ impl fmt::Display for Change {
             Self::Via(via) => write!(f, "via {via:?}"),
             Self::RequestHeader(edit) => write!(f, "request header {edit}"),
             Self::Header(edit) => write!(f, "header {edit}"),
+            Self::Document(status, document) => write_document(f, *status, document.as_deref()),
+            Self::ErrorOverride(which) => write_override(f, which),
             Self::IdleTimeout(idle) => write!(f, "tunnel idle {}", limit(*idle)),
             Self::HalfCloseTimeout(bound) => write!(f, "half closed {}", limit(Some(*bound))),
             Self::Asynchronous(on) => write!(f, "asynchronous {}", on_off(*on)),
@@ -290,6 +294,44 @@ impl fmt::Display for KeepAlive {
         match self.max_requests {
             0 => f.write_str(", any number of requests"),
             most => write!(f, ", at most {most} requests"),
+        }
+    }
+}
+
+fn write_errors(out: &mut String, settings: &Settings) -> fmt::Result {
+    for (status, document) in &settings.documents {
+        write!(out, "  ")?;
+        write_document(out, *status, Some(document))?;
+        writeln!(out)?;
+    }
+    if settings.error_override != ErrorOverride::Off {
+        write!(out, "  ")?;
+        write_override(out, &settings.error_override)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn write_document(out: &mut dyn Write, status: u16, document: Option<&Document>) -> fmt::Result {
+    write!(out, "error {status} ")?;
+    match document {
+        None => write!(out, "as usual"),
+        Some(Document::Elsewhere(url)) => write!(out, "leads to {url}"),
+        Some(Document::Page(page)) => {
+            write!(out, "is {} bytes of {}", page.body.len(), page.content_type)
+        }
+    }
+}
+
+fn write_override(out: &mut dyn Write, which: &ErrorOverride) -> fmt::Result {
+    match which {
+        ErrorOverride::Off => write!(out, "errors of backends pass"),
+        ErrorOverride::All => write!(out, "errors of backends are replaced"),
+        ErrorOverride::Only(statuses) => {
+            write!(out, "errors of backends are replaced:")?;
+            statuses
+                .iter()
+                .try_for_each(|status| write!(out, " {status}"))
         }
     }
 }

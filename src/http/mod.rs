@@ -5,6 +5,7 @@ pub mod answer;
 pub mod authority;
 pub mod body;
 pub mod date;
+pub mod document;
 pub mod head;
 pub mod headers;
 pub mod network;

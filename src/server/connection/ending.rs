@@ -89,7 +89,9 @@ impl Visit<'_> {
     /// Answers in place of a backend.
     #[inline(never)]
     fn answer(&mut self, refusal: &Refusal) -> Next {
-        self.transaction.status = refusal.status;
+        let document = self.settings.document(refusal.status);
+        self.transaction.status =
+            document.map_or(refusal.status, |document| document.status(refusal.status));
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
         // httpd: `ap_status_drops_connection`.
         let afterwards = match refusal.status {
@@ -97,7 +99,7 @@ impl Visit<'_> {
             _ => self.afterwards,
         };
         let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
-        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra, afterwards);
+        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra, document, afterwards);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
             Ok(()) => self.answered(afterwards),

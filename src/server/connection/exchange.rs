@@ -9,7 +9,7 @@ use crate::access_log::AccessLog;
 use crate::config::Trace;
 use crate::forward::{self, Delivery, Manner};
 use crate::http::answer::Refusal;
-use crate::http::body::Framing;
+use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{Limits, RequestHead, ResponseHead, Version};
 use crate::http::persistence::{self, Afterwards};
 use crate::ids::Id;
@@ -84,14 +84,17 @@ impl Visit<'_> {
         let framing = Framing::of_answer(head.method(), &answer)
             .map_err(|why| self.backend_failed(Step::Answer, Id::Garbage, &why))?;
         lease.stays &= upload.is_sent() && persistence::stays(&answer.headers, answer.version);
+        if upload.is_read() {
+            // What is left of a body would be read as a request.
+            self.afterwards = afterwards;
+        }
+        if let Some(ours) = self.in_place_of(&answer) {
+            self.drain(lease, framing, &first);
+            return Err(End::Failed(ours));
+        }
         let delivery = Delivery {
             version: head.version,
-            // What is left of the body would be read as a request.
-            afterwards: if upload.is_read() {
-                afterwards
-            } else {
-                Afterwards::Ends
-            },
+            afterwards: self.afterwards,
             takes_trailers: forward::takes_trailers(head),
         };
         self.debug(format_args!("answered {}", answer.status));
@@ -204,10 +207,22 @@ impl Visit<'_> {
         self.turn = None;
     }
 
+    /// Keeps a connection whose answer nobody wants, if all of that is here.
+    fn drain(&mut self, mut lease: Lease<'_>, framing: Framing, mut first: &[u8]) {
+        let mut body = BodyReader::new(framing);
+        while !first.is_empty() && !body.is_complete() {
+            let Ok((used, _)) = body.read(first) else {
+                break;
+            };
+            first = first.get(used..).unwrap_or_default();
+        }
+        lease.stays &= body.is_complete() && first.is_empty();
+        self.give_back(lease);
+    }
+
     /// How much is read at a time.
     pub(super) fn piece_size(&self, lease: &Lease<'_>) -> usize {
-        let own = lease.backend.parameters.io_buffer;
-        own.unwrap_or(self.site.host.io_buffer)
+        self.site.host.backend_io_buffer(lease.backend)
     }
 
     /// Sends the request, and reads the head of the final answer. Also: what came behind it.

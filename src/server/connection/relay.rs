@@ -5,6 +5,7 @@ use super::exchange::Lease;
 use super::failure::Step;
 use super::{End, Visit};
 use crate::forward::Delivery;
+use crate::http::answer::Refusal;
 use crate::http::body::Framing;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::persistence::Afterwards;
@@ -26,6 +27,9 @@ impl Visit<'_> {
         first: Vec<u8>,
     ) -> End {
         self.transaction.bytes_in += self.input.take().len() as u64;
+        if let Some(ours) = self.in_place_of(answer) {
+            return End::Failed(ours);
+        }
         let framing = match Framing::of_answer(request.method(), answer) {
             Ok(framing) => framing,
             Err(why) => return self.backend_failed(Step::Handshake, Id::Garbage, &why),
@@ -55,5 +59,23 @@ impl Visit<'_> {
             Ok(afterwards) => End::Answered(afterwards),
             Err(end) => end,
         }
+    }
+
+    /// The answer that the client gets in place of one of the backend's, whose body nobody then reads. It has been logged.
+    /// httpd: `ProxyErrorOverride`.
+    pub(super) fn in_place_of(&self, answer: &ResponseHead) -> Option<Refusal> {
+        let status = answer.status;
+        if !self.settings.error_override.replaces(status) {
+            return None;
+        }
+        let id = Id::Overridden;
+        self.log(
+            Level::Info,
+            format_args!(
+                "{id} the backend answered {status}, and the client gets ours in its place; {}",
+                id.remedy()
+            ),
+        );
+        Some(Refusal::in_place_of(answer))
     }
 }
