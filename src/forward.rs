@@ -24,6 +24,7 @@ use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_hop_by_hop};
 use crate::route::Arrival;
 use crate::route::edit::{self, Circumstances, HeaderEdit};
+use crate::route::reverse::{self, Reverse};
 use crate::route::settings::{Settings, Via};
 use crate::route::url::BackendUrl;
 use std::borrow::Cow;
@@ -99,6 +100,8 @@ pub struct AnswerPolicy<'a> {
     pub port: Option<u16>,
     /// Whether we name ourselves.
     pub via: Via,
+    /// The lines of `ProxyPassReverse` and its kin.
+    pub reverse: &'a [Arc<Reverse>],
     /// The lines of `Header`.
     pub edits: &'a [Arc<HeaderEdit>],
     /// What they need to know.
@@ -238,7 +241,7 @@ impl AnswerPolicy<'_> {
     fn prepared<'a>(&self, answer: &'a ResponseHead) -> (Cow<'a, Headers>, Hop<'a>) {
         let mut hop = Hop::of(&answer.headers);
         let via = via_entry(self.via, answer.version, self.server_name, self.port);
-        if via.is_none() && self.edits.is_empty() {
+        if via.is_none() && self.reverse.is_empty() && self.edits.is_empty() {
             return (Cow::Borrowed(&answer.headers), hop);
         }
         let mut headers = answer.headers.clone();
@@ -248,6 +251,7 @@ impl AnswerPolicy<'_> {
         if let Some(entry) = via {
             headers.push(VIA, entry.as_bytes());
         }
+        reverse::apply(self.reverse, &mut headers, &self.about.facts);
         edit::apply(self.edits, &mut headers, &self.about);
         (Cow::Owned(headers), hop)
     }
@@ -433,6 +437,7 @@ mod tests {
     struct Set<'a> {
         via: Via,
         port: Option<u16>,
+        reverse: &'a [Arc<Reverse>],
         edits: &'a [Arc<HeaderEdit>],
     }
 
@@ -442,6 +447,7 @@ mod tests {
                 server_name: "www.example",
                 port: self.port,
                 via: self.via,
+                reverse: self.reverse,
                 edits: self.edits,
                 about: Circumstances {
                     facts: Facts {
@@ -628,6 +634,7 @@ mod tests {
         let mut set = Set {
             via: Via::On,
             port: None,
+            reverse: &[],
             edits: &edits,
         };
         assert_eq!(
@@ -689,7 +696,7 @@ mod tests {
             let set = Set {
                 via,
                 port,
-                edits: &[],
+                ..Set::default()
             };
             let (bytes, _) = relayed_as(&head, &Framing::Empty, Version::Http10, &set);
             assert_eq!(

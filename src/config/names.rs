@@ -67,8 +67,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "there are no rules of directories in this program; write the whole path in RewriteRule",
     ),
     (
-        "ProxyPassReverseCookieDomain ProxyPassReverseCookiePath ProxyErrorOverride ProxyHTMLEnable \
-         ProxyHTMLURLMap",
+        "ProxyErrorOverride ProxyHTMLEnable ProxyHTMLURLMap",
         "it changes ordinary answers, and this version tunnels WebSocket only; remove the line, and leave http:// to \
          another server",
     ),

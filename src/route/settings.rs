@@ -3,6 +3,7 @@
 
 use super::access::Access;
 use super::edit::HeaderEdit;
+use super::reverse::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Settings {
     pub via: Via,
     /// `RequestHeader`, in the order of the lines.
     pub request_edits: Vec<Arc<HeaderEdit>>,
+    /// `ProxyPassReverse`, `ProxyPassReverseCookieDomain`, `ProxyPassReverseCookiePath`, in the order of the lines.
+    pub reverse: Vec<Arc<Reverse>>,
     /// `Header`, in the order of the lines.
     pub answer_edits: Vec<Arc<HeaderEdit>>,
     /// `ProxyWebsocketIdleTimeout`; none: a tunnel may be silent for ever.
@@ -58,6 +61,8 @@ pub enum Change {
     Via(Via),
     /// One more of [`Settings::request_edits`].
     RequestHeader(Arc<HeaderEdit>),
+    /// One more of [`Settings::reverse`].
+    Reverse(Arc<Reverse>),
     /// One more of [`Settings::answer_edits`].
     Header(Arc<HeaderEdit>),
     /// [`Settings::idle_timeout`]
@@ -79,6 +84,7 @@ impl Settings {
             Change::Access(access) => self.access = access.over(&self.access),
             Change::Via(via) => self.via = *via,
             Change::RequestHeader(edit) => self.request_edits.push(Arc::clone(edit)),
+            Change::Reverse(line) => self.reverse.push(Arc::clone(line)),
             Change::Header(edit) => self.answer_edits.push(Arc::clone(edit)),
             Change::IdleTimeout(limit) => self.idle_timeout = *limit,
             Change::HalfCloseTimeout(limit) => self.half_close_timeout = *limit,

@@ -84,6 +84,7 @@ fn receive(
         site,
         settings: Cow::Borrowed(&site.host.router.settings),
         environment: Environment::default(),
+        host: None,
         client: connection.stream.into(),
         turn: None,
         transaction: Transaction::new(
@@ -155,6 +156,8 @@ struct Visit<'a> {
     settings: Cow<'a, Settings>,
     /// What rules said about it.
     environment: Environment,
+    /// What its `Host` said, where that may have been changed since.
+    host: Option<Vec<u8>>,
     client: Stream,
     /// Given back when the visit or its tunnel ends.
     turn: Option<Turn>,
@@ -240,7 +243,7 @@ impl<'a> Visit<'a> {
             let timeout = self.site.host.backend_timeout(&route.backend);
             return Err(self.relay(head, &answer, backend, &leftovers, timeout));
         }
-        let switched = forward::switched_head(&answer, &self.answer_policy());
+        let switched = forward::switched_head(&answer, &self.answer_policy(head));
         self.send(&switched)?;
         self.transaction.status = answer.status;
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
@@ -261,6 +264,7 @@ impl<'a> Visit<'a> {
         self.transaction.client = decision.client;
         self.settings = decision.settings;
         self.environment = decision.environment;
+        self.host = decision.host;
         let route = decision.outcome?;
         self.transaction.mapping = Some(Arc::clone(&route.name));
         self.transaction.backend = Some(Arc::clone(&route.backend));
@@ -300,11 +304,12 @@ impl<'a> Visit<'a> {
         }
     }
 
-    fn circumstances(&self) -> Circumstances<'_> {
+    /// `host`: what the client's `Host` said, where that is known.
+    fn circumstances<'c>(&'c self, host: Option<&'c [u8]>) -> Circumstances<'c> {
         let router = &self.site.host.router;
         let arrival = self.arrival();
         Circumstances {
-            facts: arrival.facts(&router.name.server_name, router.own_name(None, &arrival)),
+            facts: arrival.facts(&router.name.server_name, router.own_name(host, &arrival)),
             environment: &self.environment,
             received: arrival.received,
             took: arrival.took,
@@ -320,13 +325,16 @@ impl<'a> Visit<'a> {
         Ok(())
     }
 
-    fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
+    fn answer_policy<'p>(&'p self, head: &'p RequestHead) -> forward::AnswerPolicy<'p> {
+        let host = self.host.as_deref();
+        let host = host.or_else(|| head.headers.first("Host"));
         forward::AnswerPolicy {
             server_name: &self.site.host.server_name,
             port: self.arrival().unusual_port(),
             via: self.settings.via,
+            reverse: &self.settings.reverse,
             edits: &self.settings.answer_edits,
-            about: self.circumstances(),
+            about: self.circumstances(host),
         }
     }
 

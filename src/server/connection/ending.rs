@@ -70,7 +70,7 @@ impl Visit<'_> {
     pub(super) fn answer(mut self, refusal: &Refusal) {
         self.transaction.status = refusal.status;
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
-        let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
+        let extra = edit::always(&self.settings.answer_edits, &self.circumstances(None));
         let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {

@@ -32,7 +32,7 @@ impl Visit<'_> {
             Ok(framing) => framing,
             Err(why) => return self.backend_failed(Step::Handshake, Id::Garbage, &why),
         };
-        let policy = self.answer_policy();
+        let policy = self.answer_policy(request);
         let (head, relayed) = forward::relayed_head(answer, &framing, request.version, &policy);
         if let Err(end) = self.send(&head) {
             return end;
