@@ -437,7 +437,6 @@ mod tests {
     struct Set<'a> {
         via: Via,
         port: Option<u16>,
-        reverse: &'a [Arc<Reverse>],
         edits: &'a [Arc<HeaderEdit>],
     }
 
@@ -447,7 +446,7 @@ mod tests {
                 server_name: "www.example",
                 port: self.port,
                 via: self.via,
-                reverse: self.reverse,
+                reverse: &[],
                 edits: self.edits,
                 about: Circumstances {
                     facts: Facts {
@@ -634,7 +633,6 @@ mod tests {
         let mut set = Set {
             via: Via::On,
             port: None,
-            reverse: &[],
             edits: &edits,
         };
         assert_eq!(

@@ -92,12 +92,10 @@ pub fn apply(lines: &[Arc<Reverse>], headers: &mut Headers, facts: &Facts<'_>) {
     }
     let addresses = lines.iter().filter_map(|line| line.as_address());
     for name in ADDRESSES {
-        headers.change(name, |value| {
-            address::mapped(addresses.clone(), value, facts)
-        });
+        headers.change(name, |value| address::mapped(&addresses, value, facts));
     }
     let cookies = lines.iter().filter_map(|line| line.as_cookie());
-    headers.change("Set-Cookie", |value| cookie::mapped(cookies.clone(), value));
+    headers.change("Set-Cookie", |value| cookie::mapped(&cookies, value));
 }
 
 #[cfg(test)]

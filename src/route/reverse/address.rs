@@ -88,7 +88,7 @@ impl fmt::Display for Inside {
 /// redirection has been asked over HTTP.
 // httpd: compares the texts, so that none of the latter fits.
 pub(super) fn mapped<'a>(
-    lines: impl Iterator<Item = &'a Address> + Clone,
+    lines: &(impl Iterator<Item = &'a Address> + Clone),
     value: &[u8],
     facts: &Facts<'_>,
 ) -> Option<Vec<u8>> {
@@ -249,7 +249,11 @@ mod tests {
     /// What becomes of an address at `http://front`.
     fn becomes(lines: &[(&str, &str)], value: &str) -> String {
         let lines: Vec<_> = lines.iter().map(|(a, b)| line(a, b)).collect();
-        let new = mapped(lines.iter(), value.as_bytes(), &facts("front", None, false));
+        let new = mapped(
+            &lines.iter(),
+            value.as_bytes(),
+            &facts("front", None, false),
+        );
         let new = new.map(|new| String::from_utf8(new).unwrap());
         new.unwrap_or_else(|| value.to_owned())
     }
@@ -313,6 +317,15 @@ mod tests {
             ("/app/", "http://b/app", "http://b/app", "http://front/app/"),
             // As it is written, which doubts() tells.
             ("/app", "http://b/", "http://b/x", "http://front/appx"),
+        ] {
+            let found = becomes(&[(outside, inside)], value);
+            assert_eq!(found, expected, "{outside} {inside}: {value}");
+        }
+    }
+
+    #[test]
+    fn lines_may_name_paths_other_fronts_tunnels_and_sockets() {
+        for (outside, inside, value, expected) in [
             // A path is one at any host.
             ("/app/", "/base/", "/base/x?y", "http://front/app/x?y"),
             (
@@ -487,7 +500,7 @@ mod tests {
         ] {
             let facts = facts(name, port, is_secure);
             let found =
-                |value: &[u8]| String::from_utf8(mapped(lines.iter(), value, &facts).unwrap());
+                |value: &[u8]| String::from_utf8(mapped(&lines.iter(), value, &facts).unwrap());
             assert_eq!(found(b"http://b/x").unwrap(), page);
             assert_eq!(found(b"ws://t/x").unwrap(), tunnel);
         }
@@ -498,11 +511,11 @@ mod tests {
         let lines = [line("/a/", "http://b/")];
         let facts = facts("front", None, false);
         assert_eq!(
-            mapped(lines.iter(), b"http://b/\xe4\xff", &facts).unwrap(),
+            mapped(&lines.iter(), b"http://b/\xe4\xff", &facts).unwrap(),
             b"http://front/a/\xe4\xff"
         );
-        assert_eq!(mapped(lines.iter(), b"http://\xe4/", &facts), None);
-        assert_eq!(mapped(lines.iter(), b"\xe4://b/", &facts), None);
+        assert_eq!(mapped(&lines.iter(), b"http://\xe4/", &facts), None);
+        assert_eq!(mapped(&lines.iter(), b"\xe4://b/", &facts), None);
     }
 
     #[test]
@@ -578,7 +591,7 @@ mod tests {
         for _ in 0..20_000 {
             let sample = noise.pick(&samples);
             let value = noise.mangle(sample, b"/:;=. []#?\xff\0");
-            let Some(new) = mapped(lines.iter(), &value, &facts) else {
+            let Some(new) = mapped(&lines.iter(), &value, &facts) else {
                 continue;
             };
             changed += 1;
