@@ -110,6 +110,9 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     for edit in &settings.request_edits {
         writeln!(out, "  request header {edit}")?;
     }
+    for line in &settings.reverse {
+        writeln!(out, "  reverse {line}")?;
+    }
     for edit in &settings.answer_edits {
         writeln!(out, "  header {edit}")?;
     }
@@ -258,6 +261,7 @@ impl fmt::Display for Change {
             Self::Access(_) => write!(f, "rules of access"),
             Self::Via(via) => write!(f, "via {via:?}"),
             Self::RequestHeader(edit) => write!(f, "request header {edit}"),
+            Self::Reverse(line) => write!(f, "reverse {line}"),
             Self::Header(edit) => write!(f, "header {edit}"),
             Self::Document(status, document) => write_document(f, *status, document.as_deref()),
             Self::ErrorOverride(which) => write_override(f, which),

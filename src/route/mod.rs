@@ -13,6 +13,7 @@ pub mod pattern;
 pub mod place;
 pub mod proxied;
 pub mod remote_ip;
+pub mod reverse;
 pub mod rewrite;
 pub mod settings;
 pub mod template;
@@ -131,6 +132,8 @@ pub struct Decision<'a> {
     pub settings: Cow<'a, Settings>,
     /// What rules said about it.
     pub environment: Environment,
+    /// What its `Host` said before `RequestHeader` changed the fields, empty if there was none; none: nothing was changed.
+    pub host: Option<Vec<u8>>,
     /// Where it goes.
     pub outcome: Result<Route, Refusal>,
 }
@@ -171,6 +174,7 @@ impl Router {
             client: arrival.client,
             settings: Cow::Borrowed(&self.settings),
             environment: Environment::default(),
+            host: None,
             outcome: Err(Refusal::new(Id::NotMapped, "")),
         };
         self.edit(head, &arrival, &decision, edit::apply_early);
@@ -179,7 +183,7 @@ impl Router {
         let found = self.find(head, &facts, &mut decision, tell);
         decision.outcome = found.and_then(|route| outgoing(&route.target).map(|()| route));
         if decision.outcome.is_ok() {
-            self.edit(head, &arrival, &decision, edit::apply);
+            decision.host = self.edit(head, &arrival, &decision, edit::apply);
         }
         decision
     }
@@ -198,7 +202,7 @@ impl Router {
         canonical.of(configured, host, arrival.local.port(), arrival.is_secure)
     }
 
-    /// Changes the fields of a request.
+    /// Changes the fields of a request. What its `Host` said until then, if anything may be changed.
     #[inline(never)]
     fn edit(
         &self,
@@ -206,14 +210,14 @@ impl Router {
         arrival: &Arrival,
         decision: &Decision<'_>,
         apply: impl FnOnce(&[Arc<HeaderEdit>], &mut Headers, &Circumstances<'_>),
-    ) {
+    ) -> Option<Vec<u8>> {
         let edits = decision.settings.request_edits.as_slice();
         if edits.is_empty() {
-            return;
+            return None;
         }
         // The name may be that in Host, which may be changed.
-        let host = head.headers.first("Host").map(<[u8]>::to_vec);
-        let own_name = self.own_name(host.as_deref(), arrival);
+        let host = head.headers.first("Host").unwrap_or_default().to_vec();
+        let own_name = self.own_name(Some(&host), arrival);
         let about = Circumstances {
             facts: arrival.facts(&self.name.server_name, own_name),
             environment: &decision.environment,
@@ -221,6 +225,7 @@ impl Router {
             took: arrival.took,
         };
         apply(edits, &mut head.headers, &about);
+        Some(host)
     }
 
     /// Every backend that a request can be led to.

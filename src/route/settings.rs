@@ -3,6 +3,7 @@
 
 use super::access::Access;
 use super::edit::HeaderEdit;
+use super::reverse::Reverse;
 use crate::http::document::Document;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub via: Via,
     /// `RequestHeader`, in the order of the lines.
     pub request_edits: Vec<Arc<HeaderEdit>>,
+    /// `ProxyPassReverse`, `ProxyPassReverseCookieDomain`, `ProxyPassReverseCookiePath`, in the order of the lines.
+    pub reverse: Vec<Arc<Reverse>>,
     /// `Header`, in the order of the lines.
     pub answer_edits: Vec<Arc<HeaderEdit>>,
     /// `ErrorDocument`, each status once.
@@ -95,6 +98,8 @@ pub enum Change {
     Via(Via),
     /// One more of [`Settings::request_edits`].
     RequestHeader(Arc<HeaderEdit>),
+    /// One more of [`Settings::reverse`].
+    Reverse(Arc<Reverse>),
     /// One more of [`Settings::answer_edits`].
     Header(Arc<HeaderEdit>),
     /// What [`Settings::documents`] has for this status; none: our own sentence.
@@ -124,6 +129,7 @@ impl Settings {
             Change::Access(access) => self.access = access.over(&self.access),
             Change::Via(via) => self.via = *via,
             Change::RequestHeader(edit) => self.request_edits.push(Arc::clone(edit)),
+            Change::Reverse(line) => self.reverse.push(Arc::clone(line)),
             Change::Header(edit) => self.answer_edits.push(Arc::clone(edit)),
             Change::Document(status, document) => {
                 self.documents.retain(|(own, _)| own != status);

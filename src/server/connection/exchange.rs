@@ -105,6 +105,7 @@ impl Visit<'_> {
         let answer = Answer {
             head: &answer,
             framing,
+            request: head,
             first,
         };
         self.deliver(answer, lease, &delivery, timeout)
