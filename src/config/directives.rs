@@ -162,7 +162,7 @@ pub const TABLE: &[Entry] = &[
         syntax: "[path] !|url [nocanon] [noquery] [interpolate] [key=value ...]",
         default: None,
         contexts: MAPPED,
-        help: "tunnels what is below a path to a ws:// or wss:// backend; the first match counts; !: nothing is mapped there",
+        help: "leads what is below a path to a ws://, wss://, http:// or https:// backend; the first match counts; !: to none",
         action: Action::UpTo(MANY, proxy_pass::proxy_pass),
     },
     Entry {
