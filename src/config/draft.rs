@@ -12,11 +12,12 @@ use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as Se
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, BackendTls, Config, ConfigError, ErrorLog, HeaderTimeout, HostAddress, Listen,
-    LogTarget, Sources, VirtualHost, apply, names, remote_ip, value,
+    LogTarget, Sources, VirtualHost, apply, names, remote_ip, set_env, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
 use crate::route::access;
+use crate::route::environment::Condition;
 use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, Settings};
 use crate::route::url::{BackendUrl, Slashes};
@@ -52,6 +53,7 @@ pub(super) struct HostDraft {
     pub(super) server_port: Option<u16>,
     pub(super) canonical_name: CanonicalName,
     pub(super) remote_ip: remote_ip::Draft,
+    pub(super) set_env_if: set_env::Draft,
     pub(super) interpolates: bool,
     pub(super) slashes: Slashes,
     pub(super) settings: Settings,
@@ -79,6 +81,7 @@ pub(super) struct LogDraft {
     pub(super) directive: &'static str,
     pub(super) path: PathBuf,
     pub(super) format: FormatDraft,
+    pub(super) condition: Option<Condition>,
     pub(super) origin: Origin,
 }
 
@@ -181,6 +184,7 @@ pub(super) fn resolve(
             server_name: None,
             server_port: None,
             remote_ip: main.remote_ip.inherited(),
+            set_env_if: main.set_env_if.inherited(),
             logs: Vec::new(),
             rewrite: RewriteDraft::default(),
             ..main.clone()
@@ -595,6 +599,7 @@ impl Walk<'_> {
                 Ok(format) => access_logs.push(AccessLog {
                     path: log.path.clone(),
                     format,
+                    condition: log.condition.clone(),
                     origin: log.origin.clone(),
                 }),
                 Err(problem) => self.findings.error(&log.origin, log.directive, problem),
@@ -666,6 +671,7 @@ impl HostDraft {
             name: HostName::default(),
             remote_ip: None,
             slashes: self.slashes,
+            set_env_if: self.set_env_if.lines.clone(),
             settings: self.settings.clone(),
             rules: rewrite::finish(self.rules.clone(), &self.proxies),
             proxied: self

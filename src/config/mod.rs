@@ -16,6 +16,7 @@ mod proxy_protocol;
 mod remote_ip;
 mod rewrite;
 mod sections;
+mod set_env;
 mod summary;
 mod syntax;
 pub mod value;
@@ -30,6 +31,7 @@ use crate::http::authority::Authority;
 use crate::http::head::Limits;
 use crate::route::Router;
 use crate::route::backend::Backend;
+use crate::route::environment::Condition;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -349,6 +351,8 @@ pub struct AccessLog {
     pub path: PathBuf,
     /// What is written for each transaction.
     pub format: Arc<LogFormat>,
+    /// For which requests; none: for all.
+    pub condition: Option<Condition>,
     /// Where it was configured.
     pub origin: Origin,
 }

@@ -261,6 +261,9 @@ impl<'a> Visit<'a> {
         self.transaction.client = decision.client;
         self.settings = decision.settings;
         self.environment = decision.environment;
+        let logs = &self.site.access_logs;
+        let is_logged = |name: &str| logs.iter().any(|log| log.needs_variable(name));
+        self.transaction.environment = self.environment.only(is_logged);
         let route = decision.outcome?;
         self.transaction.mapping = Some(Arc::clone(&route.name));
         self.transaction.backend = Some(Arc::clone(&route.backend));
