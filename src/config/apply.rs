@@ -3,7 +3,7 @@
 use super::draft::{FormatDraft, LogDraft, Scope};
 use super::sections::ProxySection;
 use super::value::{self, Unit::Seconds};
-use super::{HeaderTimeout, Listen, LogTarget, Origin, parameters, syntax};
+use super::{Listen, LogTarget, Origin, parameters, syntax};
 use crate::access_log::format::LogFormat;
 use crate::route::backend::Parameters;
 use crate::route::edit::{HeaderEdit, Target};
@@ -252,79 +252,6 @@ pub(super) fn ssl_proxy_ca_certificate_file(
     Ok(())
 }
 
-/// httpd: mod_reqtimeout `RequestReadTimeout`. Only the stage that exists here is obeyed; the others are read, since
-/// every stock configuration has them, and a warning says that they do nothing.
-pub(super) fn request_read_timeout(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    for word in words {
-        let Some((stage, text)) = value::key_value(word) else {
-            return Err(format!(
-                "expected header=, body= or handshake=, found \"{word}\""
-            ));
-        };
-        let timeout = stage_timeout(text).map_err(|problem| format!("{stage}: {problem}"))?;
-        match stage.to_ascii_lowercase().as_str() {
-            "header" => scope.host.header_timeout = timeout,
-            "body" => {
-                scope.warn("body has no effect: this version reads no request bodies");
-            }
-            "handshake" => {
-                scope.warn("handshake has no effect: this version has no TLS towards clients");
-            }
-            _ => {
-                return Err(format!(
-                    "unknown stage \"{stage}\"; expected header, body or handshake"
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// `duration[-duration][,MinRate=bytes]`
-fn stage_timeout(text: &str) -> Result<HeaderTimeout, String> {
-    let (range, rate) = match text.split_once(',') {
-        Some((range, rate)) => (range, Some(rate)),
-        None => (text, None),
-    };
-    let min_rate = match rate.map(value::key_value) {
-        None => 0,
-        Some(Some((key, rate))) if key.eq_ignore_ascii_case("MinRate") => {
-            value::integer(rate, 1..=u32::MAX)?
-        }
-        Some(_) => {
-            return Err(format!(
-                "expected MinRate=bytes behind the comma in \"{text}\""
-            ));
-        }
-    };
-    let (initial, max) = match range.split_once('-') {
-        // A sign, which the duration refuses better.
-        Some(("", _)) | None => (value::duration(range, Seconds)?, None),
-        Some((initial, max)) => (
-            value::duration(initial, Seconds)?,
-            Some(value::duration(max, Seconds)?),
-        ),
-    };
-    let max = match max {
-        Some(_) if min_rate == 0 => {
-            return Err(format!(
-                "\"{text}\" has a maximum that nothing leads to; add ,MinRate=500"
-            ));
-        }
-        Some(max) if max < initial => {
-            return Err(format!("the maximum in \"{text}\" is below the beginning"));
-        }
-        Some(max) => max,
-        None if min_rate == 0 => initial,
-        None => value::LONGEST,
-    };
-    Ok(HeaderTimeout {
-        initial,
-        max,
-        min_rate,
-    })
-}
-
 pub(super) fn error_log(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
     if text.starts_with('|') {
         return Err("piped logs are not supported; write to a file or to /dev/stderr".to_owned());
@@ -461,56 +388,4 @@ pub(super) fn load_module(_: &mut Scope<'_>, words: &[&str]) -> Result<(), Strin
     Err(format!(
         "this program does not do the job of \"{module}\"; remove the line"
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn a_stage_has_a_beginning_a_maximum_and_a_rate() {
-        for (text, initial, max, min_rate) in [
-            ("20-40,MinRate=500", seconds(20), seconds(40), 500),
-            ("20s-1min,minrate=1", seconds(20), seconds(60), 1),
-            ("20", seconds(20), seconds(20), 0),
-            (
-                "500ms",
-                Duration::from_millis(500),
-                Duration::from_millis(500),
-                0,
-            ),
-            ("20,MinRate=500", seconds(20), value::LONGEST, 500),
-            ("0", Duration::ZERO, Duration::ZERO, 0),
-        ] {
-            let expected = HeaderTimeout {
-                initial,
-                max,
-                min_rate,
-            };
-            assert_eq!(stage_timeout(text), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_stage_that_is_not_whole_is_refused() {
-        for text in [
-            "",
-            "20-40",
-            "40-20,MinRate=500",
-            "20-,MinRate=500",
-            "-20,MinRate=500",
-            "20,",
-            "20,500",
-            "20,Rate=500",
-            "20,MinRate=0",
-            "20,MinRate=",
-            "20-40,MinRate=500,x",
-        ] {
-            assert!(stage_timeout(text).is_err(), "{text}");
-        }
-    }
 }

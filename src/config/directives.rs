@@ -5,8 +5,8 @@
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, apply, proxy_pass, proxy_protocol, remote_ip, rewrite, set_env, syntax,
-    value,
+    DEFAULT_SERVER_ROOT, apply, exchange, proxy_pass, proxy_protocol, remote_ip, rewrite, set_env,
+    syntax, value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -307,6 +307,70 @@ pub const TABLE: &[Entry] = &[
         help: "how long each step towards a backend may take; unset: the value of Timeout",
         action: Action::One(|scope, text| {
             scope.host.proxy_timeout = Some(apply::step_limit(scope, text)?);
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "Proxy100Continue",
+        syntax: "On|Off",
+        default: Some("On"),
+        contexts: ALL,
+        help: "whether an http:// backend is asked what Expect: 100-continue asks; Off: the client is told to go on at once",
+        action: Action::Flag(|scope, on| {
+            scope.change(Change::PassesExpect(on));
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyMaxForwards",
+        syntax: "number",
+        default: Some("-1"),
+        contexts: BOTH,
+        help: "the Max-Forwards of a request that has none, to an http:// backend; negative: it gets none",
+        action: Action::One(|scope, text| {
+            scope.host.max_forwards = exchange::max_forwards(text)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyBadHeader",
+        syntax: "IsError",
+        default: Some("IsError"),
+        contexts: BOTH,
+        help: "IsError is what this program does: an answer with a bad header field gives 502; others are refused",
+        action: Action::One(exchange::proxy_bad_header),
+    },
+    Entry {
+        name: "ProxyIOBufferSize",
+        syntax: "bytes",
+        default: Some("16384"),
+        contexts: BOTH,
+        help: "how much one exchange with an http:// backend reads at a time: 512 to 1048576; 0: the default",
+        action: Action::One(|scope, text| {
+            scope.host.io_buffer = exchange::io_buffer(text)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyReceiveBufferSize",
+        syntax: "bytes",
+        default: Some("0"),
+        contexts: BOTH,
+        help: "the kernel's receive buffer for connections to backends, 512 or more; 0: the kernel's choice",
+        action: Action::One(|scope, text| {
+            let size = value::receive_buffer(text)?;
+            scope.host.receive_buffer = (size > 0).then_some(size);
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxySourceAddress",
+        syntax: "address",
+        default: None,
+        contexts: BOTH,
+        help: "our own IP address of connections to backends; unset: the kernel chooses one",
+        action: Action::One(|scope, text| {
+            scope.host.source_address = Some(exchange::source_address(text)?);
             Ok(())
         }),
     },
@@ -656,11 +720,50 @@ pub const TABLE: &[Entry] = &[
     Entry {
         name: "RequestReadTimeout",
         syntax: "header=duration[-duration][,MinRate=bytes] [body=...] [handshake=...]",
-        default: Some("header=20-40,MinRate=500"),
+        default: Some("header=20-40,MinRate=500 body=20,MinRate=500"),
         contexts: BOTH,
-        help: "how long a request head may take: at first, at most, and the bytes that earn a second; 0: for ever; \
-               body and handshake have no effect",
-        action: Action::UpTo(MANY, apply::request_read_timeout),
+        help: "how long a request's head and body may take: at first, at most, and the bytes that earn a second; 0: for \
+               ever; handshake has no effect",
+        action: Action::UpTo(MANY, exchange::request_read_timeout),
+    },
+    Entry {
+        name: "KeepAlive",
+        syntax: "On|Off",
+        default: Some("On"),
+        contexts: BOTH,
+        help: "whether a client's connection stays open for its next request",
+        action: Action::Flag(|scope, on| {
+            scope.host.keep_alive.is_on = on;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "KeepAliveTimeout",
+        syntax: "duration",
+        default: Some("5"),
+        contexts: BOTH,
+        help: "how long the next request is waited for; 0: as KeepAlive Off",
+        action: Action::One(exchange::keep_alive_timeout),
+    },
+    Entry {
+        name: "MaxKeepAliveRequests",
+        syntax: "number",
+        default: Some("100"),
+        contexts: BOTH,
+        help: "the most requests of one connection; 0: any number",
+        action: Action::One(|scope, text| {
+            let most = u64::from(u32::MAX);
+            scope.host.keep_alive.max_requests = value::integer(text, 0..=most)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "TraceEnable",
+        syntax: "on|off|extended",
+        default: Some("on"),
+        contexts: BOTH,
+        help: "whether the method TRACE reaches http:// backends: on: without a body; extended: with one as well",
+        action: Action::One(exchange::trace_enable),
     },
     Entry {
         name: "LimitRequestLine",
@@ -692,6 +795,18 @@ pub const TABLE: &[Entry] = &[
         help: "the most header fields of a request; more: 431; 0: as many as a head can hold",
         action: Action::One(|scope, text| {
             scope.host.limits.fields = value::integer(text, 0..=32767)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "LimitRequestBody",
+        syntax: "bytes",
+        default: Some("0"),
+        contexts: ALL,
+        help: "the longest body of a request; longer: 413; 0: any length, the default of httpd up to 2.4.53",
+        action: Action::One(|scope, text| {
+            let limit = value::integer(text, 0..=i64::MAX.unsigned_abs())?;
+            scope.change(Change::BodyLimit((limit > 0).then_some(limit)));
             Ok(())
         }),
     },
@@ -892,6 +1007,16 @@ pub const TABLE: &[Entry] = &[
         help: "accepted, and has no effect: no files are served",
         action: Action::Noted(
             "it has no effect: no files are served, and what is not mapped is answered with 404",
+        ),
+    },
+    Entry {
+        name: "LimitXMLRequestBody",
+        syntax: "bytes",
+        default: None,
+        contexts: ALL,
+        help: "accepted, and has no effect: no XML is read here; LimitRequestBody bounds what backends get",
+        action: Action::Noted(
+            "it has no effect: no XML is read here, and LimitRequestBody bounds what backends get",
         ),
     },
     Entry {

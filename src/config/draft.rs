@@ -11,8 +11,8 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
-    AccessLog, BackendTls, Config, ConfigError, ErrorLog, HeaderTimeout, HostAddress, Listen,
-    LogTarget, Sources, VirtualHost, apply, names, remote_ip, set_env, value,
+    AccessLog, BackendTls, Config, ConfigError, ErrorLog, HostAddress, KeepAlive, Listen,
+    LogTarget, ReadTimeout, Sources, Trace, VirtualHost, apply, names, remote_ip, set_env, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -22,6 +22,7 @@ use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, Settings};
 use crate::route::url::{BackendUrl, Slashes};
 use crate::route::{HostName, Router};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,9 +48,16 @@ pub(super) struct HostDraft {
     /// What requests may call this host, beside its own `ServerName`; not inherited.
     pub(super) aliases: Vec<String>,
     pub(super) limits: Limits,
-    pub(super) header_timeout: HeaderTimeout,
+    pub(super) header_timeout: ReadTimeout,
+    pub(super) body_timeout: ReadTimeout,
+    pub(super) keep_alive: KeepAlive,
+    pub(super) trace: Trace,
     pub(super) timeout: Duration,
     pub(super) proxy_timeout: Option<Duration>,
+    pub(super) io_buffer: usize,
+    pub(super) receive_buffer: Option<usize>,
+    pub(super) source_address: Option<IpAddr>,
+    pub(super) max_forwards: Option<u32>,
     pub(super) server_port: Option<u16>,
     pub(super) canonical_name: CanonicalName,
     pub(super) remote_ip: remote_ip::Draft,
@@ -625,8 +633,15 @@ impl Walk<'_> {
             origin,
             limits: draft.limits,
             header_timeout: draft.header_timeout,
+            body_timeout: draft.body_timeout,
+            keep_alive: draft.keep_alive.resolved(),
+            trace: draft.trace,
             timeout: draft.timeout,
             proxy_timeout: draft.proxy_timeout,
+            io_buffer: draft.io_buffer,
+            receive_buffer: draft.receive_buffer,
+            source_address: draft.source_address,
+            max_forwards: draft.max_forwards,
             backend_tls: draft.backend_tls,
             access_logs,
             router,

@@ -8,6 +8,7 @@
 mod apply;
 pub mod directives;
 mod draft;
+mod exchange;
 mod findings;
 mod names;
 mod parameters;
@@ -21,6 +22,7 @@ mod summary;
 mod syntax;
 pub mod value;
 
+pub use exchange::{KeepAlive, ReadTimeout, Trace};
 pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
 pub use proxy_protocol::ProxyProtocol;
 pub(crate) use summary::{limit, span};
@@ -201,11 +203,25 @@ pub struct VirtualHost {
     /// `LimitRequestLine`, `LimitRequestFieldSize`, `LimitRequestFields`
     pub limits: Limits,
     /// `RequestReadTimeout header=`
-    pub header_timeout: HeaderTimeout,
+    pub header_timeout: ReadTimeout,
+    /// `RequestReadTimeout body=`
+    pub body_timeout: ReadTimeout,
+    /// `KeepAlive`, `KeepAliveTimeout`, `MaxKeepAliveRequests`
+    pub keep_alive: KeepAlive,
+    /// `TraceEnable`
+    pub trace: Trace,
     /// `Timeout`, more than zero.
     pub timeout: Duration,
     /// `ProxyTimeout`, more than zero; unset: [`Self::timeout`] counts.
     pub proxy_timeout: Option<Duration>,
+    /// `ProxyIOBufferSize`: bytes that one exchange reads at a time, 512 to 1 MiB.
+    pub io_buffer: usize,
+    /// `ProxyReceiveBufferSize`, bytes, at least 512; unset: the kernel decides.
+    pub receive_buffer: Option<usize>,
+    /// `ProxySourceAddress`: our own address of connections to backends; unset: the kernel chooses one.
+    pub source_address: Option<IpAddr>,
+    /// `ProxyMaxForwards`: what a request without `Max-Forwards` gets there; unset: nothing.
+    pub max_forwards: Option<u32>,
     /// TLS towards backends.
     pub backend_tls: BackendTls,
     /// `CustomLog`, `TransferLog`
@@ -233,6 +249,14 @@ impl VirtualHost {
             .parameters
             .connect_timeout
             .unwrap_or_else(|| self.backend_timeout(backend))
+    }
+
+    /// Bytes that the kernel may hold of what `backend` has sent: `receivebuffersize=`, else `ProxyReceiveBufferSize`;
+    /// unset: it decides for itself.
+    #[must_use]
+    pub fn backend_receive_buffer(&self, backend: &Backend) -> Option<usize> {
+        let own = backend.parameters.receive_buffer;
+        own.or(self.receive_buffer).filter(|size| *size > 0)
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -308,30 +332,6 @@ impl fmt::Display for HostAddress {
             None => f.write_str(":*"),
             Some(port) => write!(f, ":{port}"),
         }
-    }
-}
-
-/// How long a request head may take to arrive. httpd: `RequestReadTimeout header=`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct HeaderTimeout {
-    /// The time at the start; zero: no limit at all.
-    pub initial: Duration,
-    /// The most that can be earned; equal to `initial` where nothing can, [`value::LONGEST`] where there is no bound.
-    pub max: Duration,
-    /// Bytes that earn one more second; 0: none is earned.
-    pub min_rate: u32,
-}
-
-impl HeaderTimeout {
-    /// The time that a client has of which `received` bytes have come; `None`: no limit.
-    #[must_use]
-    pub fn allowed(&self, received: usize) -> Option<Duration> {
-        if self.initial.is_zero() {
-            return None;
-        }
-        let rate = usize::try_from(self.min_rate).unwrap_or(usize::MAX);
-        let earned = received.checked_div(rate).unwrap_or(0);
-        Some((self.initial + Duration::from_secs(earned as u64)).min(self.max))
     }
 }
 
@@ -457,12 +457,28 @@ mod tests {
         assert_eq!(config.server_root, Path::new(DEFAULT_SERVER_ROOT));
         let main = &config.main;
         assert_eq!(main.limits, Limits::default());
-        let head = HeaderTimeout {
+        let head = ReadTimeout {
             initial: Duration::from_secs(20),
             max: Duration::from_secs(40),
             min_rate: 500,
         };
         assert_eq!(main.header_timeout, head);
+        let body = ReadTimeout {
+            max: value::LONGEST,
+            ..head
+        };
+        assert_eq!(main.body_timeout, body);
+        let keep_alive = KeepAlive {
+            is_on: true,
+            timeout: Duration::from_secs(5),
+            max_requests: 100,
+        };
+        assert_eq!(main.keep_alive, keep_alive);
+        assert_eq!(main.trace, Trace::On);
+        assert_eq!(main.io_buffer, 16_384);
+        assert_eq!(main.receive_buffer, None);
+        assert_eq!(main.source_address, None);
+        assert_eq!(main.max_forwards, None);
         assert_eq!(main.timeout, Duration::from_secs(60));
         assert_eq!(main.proxy_timeout, None);
         assert!(main.backend_tls.verify);
@@ -471,6 +487,7 @@ mod tests {
             add_headers: true,
             idle_timeout: None,
             half_close_timeout: Duration::from_secs(30),
+            passes_expect: true,
             ..Settings::default()
         };
         assert_eq!(main.router.settings, settings);

@@ -73,8 +73,13 @@ const UNSUPPORTED: &[(&str, &str)] = &[
          another server",
     ),
     (
-        "ProxyRemote ProxyRemoteMatch ProxyBlock NoProxy ProxyDomain AllowCONNECT",
+        "ProxyRemote ProxyRemoteMatch NoProxy ProxyDomain AllowCONNECT",
         "there is no forward proxy in this program; remove the line",
+    ),
+    (
+        "ProxyBlock",
+        "the configuration alone says which backends there are, so there is none to block; remove the line, or write \
+         Require all denied in a <Proxy> with the URL",
     ),
     (
         "BalancerMember BalancerGrowth BalancerPersist BalancerInherit ProxyPassInherit",
@@ -105,8 +110,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
          attributes",
     ),
     (
-        "ProxyMaxForwards ProxyBadHeader ProxyIOBufferSize ProxyReceiveBufferSize ProxySourceAddress \
-         Proxy100Continue ProxyStatus ProxyAsyncDelay ProxyAsyncIdleTimeout",
+        "ProxyStatus ProxyAsyncDelay ProxyAsyncIdleTimeout",
         "not supported by this version; remove the line",
     ),
     (
@@ -126,10 +130,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
          says, against the system's authorities or those of SSLProxyCACertificateFile",
     ),
     (
-        "KeepAlive KeepAliveTimeout MaxKeepAliveRequests",
-        "a connection carries one request or one tunnel in this version, so there is nothing to set; remove the line",
-    ),
-    (
         "User Group ChrootDir",
         "this version does not change its user; start it as the user it shall be, for example with User= in its \
          systemd unit",
@@ -142,11 +142,11 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "this is one process with one pool of workers; remove the line and set MaxRequestWorkers",
     ),
     (
-        "LimitRequestBody LimitInternalRecursion LimitXMLRequestBody",
-        "a request with a body is refused in any case; remove the line",
+        "LimitInternalRecursion",
+        "there are no internal redirections in this program; remove the line",
     ),
     (
-        "HostnameLookups IdentityCheck UseCanonicalPhysicalPort ServerPath TraceEnable ContentDigest ExtendedStatus",
+        "HostnameLookups IdentityCheck UseCanonicalPhysicalPort ServerPath ContentDigest ExtendedStatus",
         "it has no meaning in this program; remove the line",
     ),
     (

@@ -113,7 +113,9 @@ pub(super) fn take(parameters: &mut Parameters, word: &str) -> Result<Option<Str
         "upgrade" => Upgrade::parse(value).map(|upgrade| parameters.upgrade = Some(upgrade)),
         "keepalive" => value::on_off(value).map(|on| parameters.keepalive = Some(on)),
         "max" => value::integer(value, 1..=10_000_000).map(|most| parameters.max = Some(most)),
-        "receivebuffersize" => receive_buffer(value).map(|size| parameters.receive_buffer = size),
+        "receivebuffersize" => {
+            value::receive_buffer(value).map(|size| parameters.receive_buffer = Some(size))
+        }
         "responsefieldsize" => value::integer(value, 1..=crate::http::head::MAX_HEAD)
             .map(|size| parameters.answer_field = Some(size)),
         "status" => status(value).map(|disabled| parameters.is_disabled = Some(disabled)),
@@ -129,17 +131,6 @@ pub(super) fn take(parameters: &mut Parameters, word: &str) -> Result<Option<Str
     };
     done.map_err(|problem| format!("{lower}: {problem}"))?;
     Ok(None)
-}
-
-/// 0 is the kernel's choice, as in httpd.
-fn receive_buffer(text: &str) -> Result<Option<usize>, String> {
-    let size = value::integer(text, 0..=1_073_741_824)?;
-    if (1..512).contains(&size) {
-        return Err(format!(
-            "\"{text}\" is too small; expected 512 or more, or 0 for the kernel's choice"
-        ));
-    }
-    Ok((size > 0).then_some(size))
 }
 
 /// The letters of `status=` that have a meaning for a single backend.

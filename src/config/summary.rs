@@ -1,6 +1,7 @@
 //! What `-S` prints: the resolved configuration, as a reader of logs or a script wants it.
 
-use super::{Config, VirtualHost};
+use super::value::LONGEST;
+use super::{Config, KeepAlive, ReadTimeout, Trace, VirtualHost};
 use crate::handshake::Upgrade;
 use crate::route::backend::Backend;
 use crate::route::mapping::{Action, Mapping, TargetPath};
@@ -69,21 +70,7 @@ impl Config {
 }
 
 fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
-    let head = host.header_timeout;
-    write!(out, "  request head within {}", limit(Some(head.initial)))?;
-    if head.min_rate > 0 && !head.initial.is_zero() {
-        write!(
-            out,
-            ", up to {} at {} bytes/s",
-            limit(Some(head.max)),
-            head.min_rate
-        )?;
-    }
-    writeln!(
-        out,
-        "; line {}, field {}, fields {}",
-        host.limits.line, host.limits.field, host.limits.fields
-    )?;
+    write_requests(out, host)?;
     let router = &host.router;
     match router.slashes {
         Slashes::Refused => {}
@@ -113,6 +100,9 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         on_off(settings.preserve_host),
         on_off(settings.add_headers)
     )?;
+    if !settings.passes_expect {
+        writeln!(out, "  answers Expect itself")?;
+    }
     if settings.via != Via::Off {
         writeln!(out, "  via {:?}", settings.via)?;
     }
@@ -177,6 +167,32 @@ fn write_logs(out: &mut String, host: &VirtualHost) -> fmt::Result {
     Ok(())
 }
 
+/// How requests are read, and what exchanges take of the machine.
+fn write_requests(out: &mut String, host: &VirtualHost) -> fmt::Result {
+    writeln!(
+        out,
+        "  request head within {}; line {}, field {}, fields {}",
+        host.header_timeout, host.limits.line, host.limits.field, host.limits.fields
+    )?;
+    write!(out, "  request body within {}", host.body_timeout)?;
+    match host.router.settings.body_limit {
+        Some(most) => writeln!(out, ", at most {most} bytes")?,
+        None => writeln!(out)?,
+    }
+    writeln!(out, "  {}", host.keep_alive)?;
+    write!(out, "  reads {} bytes at a time", host.io_buffer)?;
+    if let Some(address) = host.source_address {
+        write!(out, ", connects from {address}")?;
+    }
+    if let Some(most) = host.max_forwards {
+        write!(out, ", max forwards {most}")?;
+    }
+    if host.trace != Trace::On {
+        write!(out, ", trace {:?}", host.trace)?;
+    }
+    writeln!(out)
+}
+
 fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt::Result {
     write!(out, "  {} -> ", mapping.place)?;
     match &mapping.action {
@@ -218,7 +234,7 @@ fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt
     if parameters.keepalive == Some(false) {
         write!(out, " keepalive Off")?;
     }
-    if let Some(size) = parameters.receive_buffer {
+    if let Some(size) = host.backend_receive_buffer(backend) {
         write!(out, " receive buffer {size}")?;
     }
     if let Some(size) = parameters.answer_field {
@@ -246,6 +262,35 @@ impl fmt::Display for Change {
             Self::HalfCloseTimeout(bound) => write!(f, "half closed {}", limit(Some(*bound))),
             Self::Asynchronous(on) => write!(f, "asynchronous {}", on_off(*on)),
             Self::AsyncDelay(delay) => write!(f, "asynchronous after {}", span(*delay)),
+            Self::BodyLimit(Some(most)) => write!(f, "request body of at most {most} bytes"),
+            Self::BodyLimit(None) => write!(f, "request body of any length"),
+            Self::PassesExpect(on) => write!(f, "passes Expect {}", on_off(*on)),
+        }
+    }
+}
+
+impl fmt::Display for ReadTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&limit(Some(self.initial)))?;
+        if self.min_rate == 0 || self.initial.is_zero() {
+            return Ok(());
+        }
+        if self.max < LONGEST {
+            write!(f, ", up to {}", span(self.max))?;
+        }
+        write!(f, " at {} bytes/s", self.min_rate)
+    }
+}
+
+impl fmt::Display for KeepAlive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_on {
+            return f.write_str("keep-alive Off");
+        }
+        write!(f, "keep-alive for {}", span(self.timeout))?;
+        match self.max_requests {
+            0 => f.write_str(", any number of requests"),
+            most => write!(f, ", at most {most} requests"),
         }
     }
 }

@@ -126,6 +126,28 @@ where
         .ok_or_else(|| format!("\"{text}\" is out of range; {}", expected()))
 }
 
+/// Bytes of a buffer: 512 to `most`, or 0 for what `usual` names.
+///
+/// # Errors
+/// As [`integer`], and what is too small.
+pub fn buffer(text: &str, most: usize, usual: &str) -> Result<usize, String> {
+    let size = integer(text, 0..=most)?;
+    if (1..512).contains(&size) {
+        return Err(format!(
+            "\"{text}\" is too small; expected 512 or more, or 0 for {usual}"
+        ));
+    }
+    Ok(size)
+}
+
+/// Bytes of a receive buffer of the kernel; 0 is its own choice, as in httpd.
+///
+/// # Errors
+/// As [`buffer`].
+pub fn receive_buffer(text: &str) -> Result<usize, String> {
+    buffer(text, 1_073_741_824, "the kernel's choice")
+}
+
 /// An address to listen on: `port`, `address:port` or `*:port`, an IPv6 address in brackets. None: every address.
 ///
 /// # Errors

@@ -4,12 +4,12 @@ use super::listen::set_leg_options;
 use super::wait::{Interrupted, Waiter, Want};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as start, getpeername,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect as start, getpeername,
     socket_with, sockopt,
 };
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -27,6 +27,9 @@ pub struct Options {
     /// What the kernel may hold of what the backend has sent, in bytes; unset: it decides for itself, and adapts. It takes
     /// no more than `net.core.rmem_max`. httpd: `receivebuffersize=`.
     pub receive_buffer: Option<usize>,
+    /// Our own address; unset: the kernel chooses it. Addresses of the other family are not tried. httpd:
+    /// `ProxySourceAddress`.
+    pub source: Option<IpAddr>,
 }
 
 impl Default for Options {
@@ -34,6 +37,7 @@ impl Default for Options {
         Self {
             keepalive: true,
             receive_buffer: None,
+            source: None,
         }
     }
 }
@@ -42,7 +46,7 @@ impl Default for Options {
 /// that one that swallows packets does not use up the time of the others.
 ///
 /// # Errors
-/// Why the last address failed.
+/// Why the last address failed, or that there was none to try.
 pub fn connect(
     addresses: &[IpAddr],
     port: u16,
@@ -50,8 +54,13 @@ pub fn connect(
     deadline: Instant,
     waiter: &mut Waiter,
 ) -> Result<TcpStream, Interrupted> {
+    let fits = |address: &&IpAddr| {
+        let source = options.source.as_ref();
+        source.is_none_or(|source| source.is_ipv4() == address.is_ipv4())
+    };
+    let count = addresses.iter().filter(fits).count();
     let mut failure = None;
-    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+    for (address, left) in addresses.iter().filter(fits).zip((1..=count).rev()) {
         let now = Instant::now();
         let share =
             deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
@@ -63,7 +72,16 @@ pub fn connect(
         }
     }
     Err(failure.unwrap_or_else(|| {
-        let why = "the name has no address";
+        let why = match options.source.filter(|_| !addresses.is_empty()) {
+            None => "the name has no address".to_owned(),
+            Some(source) => {
+                let (wanted, other) = if source.is_ipv4() { (4, 6) } else { (6, 4) };
+                format!(
+                    "the backend has addresses of IPv{other} only, and from {source} (ProxySourceAddress) only those of \
+                     IPv{wanted} can be reached"
+                )
+            }
+        };
         Interrupted::Failed(io::Error::new(io::ErrorKind::NotFound, why))
     }))
 }
@@ -86,6 +104,9 @@ fn connect_to(
         // Before the connection is made, which settles how large the window can become.
         sockopt::set_socket_recv_buffer_size(&socket, bytes).map_err(io::Error::from)?;
     }
+    if let Some(source) = options.source {
+        bind_from(&socket, source)?;
+    }
     match start(&socket, &address) {
         Ok(()) => {}
         // An interrupted connect goes on by itself.
@@ -102,6 +123,14 @@ fn connect_to(
         Err(error) => return Err(Interrupted::Failed(error.into())),
     }
     Ok(socket.into())
+}
+
+fn bind_from(socket: &OwnedFd, source: IpAddr) -> io::Result<()> {
+    bind(socket, &SocketAddr::new(source, 0)).map_err(|error| {
+        let error = io::Error::from(error);
+        let why = format!("cannot connect from {source} (ProxySourceAddress): {error}");
+        io::Error::new(error.kind(), why)
+    })
 }
 
 /// Connects to the Unix socket at `path`, which is done at once or not at all, but for a backend that has too many
@@ -151,9 +180,8 @@ fn explained(error: io::Error) -> io::Error {
 mod tests {
     use super::*;
     use crate::net::wait::Cancel;
-    use rustix::net::{bind, listen};
+    use rustix::net::listen;
     use std::net::{Ipv4Addr, TcpListener};
-    use std::os::fd::OwnedFd;
     use std::sync::Arc;
 
     fn waiter() -> (Waiter, Arc<Cancel>) {
@@ -179,11 +207,41 @@ mod tests {
         let other = connect(Options {
             keepalive: false,
             receive_buffer: Some(20_000),
+            source: None,
         });
         assert!(!sockopt::socket_keepalive(&other).unwrap());
         assert!(other.nodelay().unwrap());
         // socket(7): the kernel doubles it, for what it needs itself.
         assert_eq!(sockopt::socket_recv_buffer_size(&other).unwrap(), 40_000);
+    }
+
+    #[test]
+    fn a_connection_comes_from_the_address_that_it_was_given() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let from = |source: &str, addresses: &[&str]| {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            let options = Options {
+                source: Some(source.parse().unwrap()),
+                ..Options::default()
+            };
+            connect(&addresses, port, options, soon(), &mut waiter().0)
+        };
+        let stream = from("127.0.0.2", &["::1", "127.0.0.1"]).unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip().to_string(), "127.0.0.2");
+        for (source, addresses, why) in [
+            ("127.0.0.2", &["::1"][..], "addresses of IPv6 only"),
+            ("::1", &["127.0.0.1"], "addresses of IPv4 only"),
+            ("127.0.0.2", &[], "has no address"),
+            ("192.0.2.1", &["127.0.0.1"], "cannot connect from 192.0.2.1"),
+        ] {
+            match from(source, addresses) {
+                Err(Interrupted::Failed(error)) => {
+                    assert!(error.to_string().contains(why), "{error}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     /// A Unix socket that listens, and takes this many connections before it is full.

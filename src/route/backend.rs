@@ -25,7 +25,7 @@ pub struct Parameters {
     pub upgrade: Option<Upgrade>,
     /// `keepalive=`: whether the kernel probes a silent backend; unset means that it does.
     pub keepalive: Option<bool>,
-    /// `receivebuffersize=`, bytes; unset leaves it to the kernel.
+    /// `receivebuffersize=`, bytes; 0 leaves it to the kernel, unset to `ProxyReceiveBufferSize`.
     pub receive_buffer: Option<usize>,
     /// `responsefieldsize=`, bytes of the longest header field of an answer.
     pub answer_field: Option<usize>,

@@ -9,6 +9,10 @@ use std::time::Duration;
 
 /// How one request and its tunnel are dealt with.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a directive that is on or off, whatever the others are"
+)]
 pub struct Settings {
     /// `ProxyPreserveHost`
     pub preserve_host: bool,
@@ -35,6 +39,10 @@ pub struct Settings {
     pub asynchronous: bool,
     /// `ProxyWebsocketAsyncDelay`; zero: at once.
     pub async_delay: Duration,
+    /// `LimitRequestBody`, bytes of a request's body; none: as many as come.
+    pub body_limit: Option<u64>,
+    /// `Proxy100Continue`: whether the backend is asked what `Expect: 100-continue` asks; else we answer that.
+    pub passes_expect: bool,
 }
 
 /// Whether messages that pass tell that they came through here. httpd: `ProxyVia`.
@@ -80,6 +88,10 @@ pub enum Change {
     Asynchronous(bool),
     /// [`Settings::async_delay`]
     AsyncDelay(Duration),
+    /// [`Settings::body_limit`]
+    BodyLimit(Option<u64>),
+    /// [`Settings::passes_expect`]
+    PassesExpect(bool),
 }
 
 impl Settings {
@@ -102,6 +114,8 @@ impl Settings {
             Change::HalfCloseTimeout(limit) => self.half_close_timeout = *limit,
             Change::Asynchronous(on) => self.asynchronous = *on,
             Change::AsyncDelay(delay) => self.async_delay = *delay,
+            Change::BodyLimit(limit) => self.body_limit = *limit,
+            Change::PassesExpect(on) => self.passes_expect = *on,
         }
     }
 

@@ -1,7 +1,12 @@
 //! What the configuration says about single backends: `key=value`, `ProxySet`, `<Proxy>`.
 
 use crate::support::client::{frame, request, switch};
-use crate::support::{BOUND, Backend, Client, Proxy, each_mode, wait_until};
+use crate::support::{BOUND, Backend, Client, Proxy, each_mode, missing, wait_until};
+use rustix::io::Errno;
+use rustix::net::getsockname;
+use rustix::net::sockopt::socket_recv_buffer_size;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 each_mode! {
@@ -191,4 +196,77 @@ fn a_proxy_section_and_a_proxyset_give_parameters_to_their_backends() {
         assert!(!head.contains("X-Forwarded-For"), "{head}");
         drop(client);
     }
+}
+
+#[test]
+fn backends_see_connections_come_from_the_source_address() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxySourceAddress 127.0.0.2\nProxyPass /a/ {url}/\nProxyPass /six/ ws://[::1]:{}/",
+        backend.port()
+    ));
+    let _client = Client::asking(&proxy, "/a/");
+    let peer = backend.accept_tcp().peer_addr().unwrap();
+    assert_eq!(peer.ip().to_string(), "127.0.0.2");
+    Client::asking(&proxy, "/six/").answer().expect_status(503);
+    let line = proxy.wait_for_log("connect: ");
+    assert!(
+        line.contains("addresses of IPv6 only") && line.contains("ProxySourceAddress"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_source_address_that_is_not_ours_is_said_in_the_log() {
+    let backend = Backend::listen();
+    let proxy = Proxy::start(format!(
+        "ProxySourceAddress 192.0.2.1\nProxyPass /a/ {}/",
+        backend.url()
+    ));
+    Client::asking(&proxy, "/a/").answer().expect_status(503);
+    let line = proxy.wait_for_log("cannot connect from 192.0.2.1");
+    assert!(line.contains("ProxySourceAddress"), "{line}");
+    backend.expect_untouched();
+}
+
+#[test]
+fn a_backend_s_own_receive_buffer_counts_more_than_that_of_its_host() {
+    let backend = Backend::listen();
+    let url = backend.url();
+    let proxy = Proxy::start(format!(
+        "ProxyReceiveBufferSize 20000\nProxyPass /host/ {url}/\nProxyPass /own/ {url}/ receivebuffersize=30000\n\
+         ProxyPass /kernel/ {url}/ receivebuffersize=0"
+    ));
+    let mut sizes = Vec::new();
+    for path in ["/host/", "/own/", "/kernel/"] {
+        let _client = Client::asking(&proxy, path);
+        let theirs = backend.accept_tcp().peer_addr().unwrap();
+        match receive_buffer(&proxy, theirs) {
+            Ok(size) => sizes.push(size),
+            Err(why) => return missing(&format!("nobody may look into the proxy here ({why})")),
+        }
+    }
+    // socket(7): the kernel doubles what it is told, for what it needs itself.
+    assert_eq!(sizes[..2], [40_000, 60_000]);
+    assert!(sizes[2] > 60_000, "{sizes:?}");
+}
+
+/// The size of the kernel's buffer for the socket that the proxy has at this address.
+#[track_caller]
+fn receive_buffer(proxy: &Proxy, local: SocketAddr) -> Result<usize, Errno> {
+    let id = Pid::from_raw(proxy.id().try_into().unwrap()).unwrap();
+    let process = pidfd_open(id, PidfdFlags::empty())?;
+    for number in 0..100 {
+        let socket = match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
+            Ok(socket) => socket,
+            Err(Errno::BADF) => continue,
+            Err(why) => return Err(why),
+        };
+        let address = getsockname(&socket).ok().map(SocketAddr::try_from);
+        if address.is_some_and(|address| address == Ok(local)) {
+            return socket_recv_buffer_size(&socket);
+        }
+    }
+    panic!("the proxy has no socket at {local}");
 }

@@ -79,7 +79,8 @@ impl Visit<'_> {
                 let addresses = self.resolve(&url.host, deadline)?;
                 let options = Options {
                     keepalive: backend.parameters.keepalive.unwrap_or(true),
-                    receive_buffer: backend.parameters.receive_buffer,
+                    receive_buffer: host.backend_receive_buffer(backend),
+                    source: host.source_address,
                 };
                 connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
             }
