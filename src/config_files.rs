@@ -10,22 +10,21 @@ use std::path::{Path, PathBuf};
 pub struct Machine;
 
 /// The largest file that is read, in bytes: a wrong path such as a device or a log must not eat the memory.
-const MAX_FILE: u64 = 64 * 1024 * 1024;
+const MAX_FILE: usize = 64 * 1024 * 1024;
 
 /// How deep folders may lie in each other below an included one. A loop of symbolic links ends here.
 const MAX_FOLDERS: usize = 128;
 
 impl Files for Machine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        File::open(path)?
-            .take(MAX_FILE + 1)
-            .read_to_end(&mut text)?;
-        if text.len() as u64 > MAX_FILE {
-            let problem = format!("the file is longer than {MAX_FILE} bytes");
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+        read_at_most(path, MAX_FILE)
+    }
+
+    fn read_regular(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
         }
-        Ok(text)
+        read_at_most(path, most)
     }
 
     fn find(&self, root: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
@@ -74,6 +73,18 @@ impl Files for Machine {
         let name = system.nodename().to_str().ok()?;
         (!name.is_empty()).then(|| name.to_owned())
     }
+}
+
+fn read_at_most(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(most as u64 + 1)
+        .read_to_end(&mut content)?;
+    if content.len() > most {
+        let problem = format!("the file is longer than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(content)
 }
 
 /// The glob crate takes `**` for any number of folders; to httpd it is two stars that do what one does.
@@ -226,6 +237,19 @@ mod tests {
     fn a_folder_cannot_be_read_as_a_file() {
         assert!(Machine.read(&data()).is_err());
         assert!(Machine.exists(&data()));
+    }
+
+    #[test]
+    fn a_regular_file_of_some_length_is_all_that_a_page_is_read_from() {
+        let read = |name: &str, most| Machine.read_regular(&data().join(name), most);
+        let page = read("parts/pages/404.html", 4096).unwrap();
+        assert!(read("parts/pages/404.html", page.len()).is_ok());
+        let kind = read("parts/pages/404.html", page.len() - 1)
+            .unwrap_err()
+            .kind();
+        assert_eq!(kind, io::ErrorKind::FileTooLarge);
+        assert!(read("parts/pages", 4096).is_err());
+        assert!(Machine.read_regular(Path::new("/dev/null"), 4096).is_err());
     }
 
     #[test]

@@ -2,14 +2,14 @@
 //! that serve.
 
 use crate::config::{Config, VirtualHost, limit, span};
-use crate::forward;
+use crate::forward::{self, Manner};
 use crate::handshake;
 use crate::http::answer::Refusal;
+use crate::http::body::Framing;
 use crate::http::head::RequestHead;
 use crate::http::headers::is_token;
 use crate::ids::Id;
-use crate::route::settings::Settings;
-use crate::route::{Arrival, Route};
+use crate::route::{Arrival, Decision, Route};
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -137,9 +137,9 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     });
     write!(out, "routing\n{steps}")?;
     arrival.client = decision.client;
-    match decision.outcome {
-        Ok(route) => write_route(out, host, &decision.settings, &route, &head, &arrival),
-        Err(refusal) => write_refusal(out, &refusal),
+    match &decision.outcome {
+        Ok(route) => write_route(out, host, &decision, route, &head, &arrival),
+        Err(refusal) => write_refusal(out, refusal),
     }
 }
 
@@ -161,11 +161,16 @@ fn local_address(config: &Config, host_field: Option<&str>) -> SocketAddr {
 fn write_route(
     out: &mut String,
     host: &VirtualHost,
-    settings: &Settings,
+    decision: &Decision<'_>,
     route: &Route,
     head: &RequestHead,
     arrival: &Arrival,
 ) -> fmt::Result {
+    let Decision {
+        settings,
+        environment,
+        ..
+    } = decision;
     let backend = &route.backend;
     let parameters = &backend.parameters;
     writeln!(out, "backend")?;
@@ -179,7 +184,17 @@ fn write_route(
     if let Some(max) = parameters.max {
         writeln!(out, "  at most {max} at once")?;
     }
-    let asked = match handshake::requested(head, parameters.upgrade()) {
+    let policy = forward::Policy::new(settings, &host.server_name, arrival, &backend.url);
+    let asked = if backend.url.scheme.is_tunnel() {
+        handshake::requested(head, parameters.upgrade())
+            .map(|asked| forward::upgrade_head(head, &route.target, &asked, &policy))
+    } else {
+        Framing::of_request(head)
+            .map_err(Refusal::from)
+            .and_then(|body| Manner::new(head, body, false, parameters, environment))
+            .map(|manner| forward::exchange_head(head, &route.target, &manner, &policy))
+    };
+    let asked = match asked {
         Ok(asked) => asked,
         Err(refusal) => return write_refusal(out, &refusal),
     };
@@ -187,12 +202,11 @@ fn write_route(
         let why = "the backend is disabled (status=+D)";
         return write_refusal(out, &Refusal::new(Id::Disabled, why));
     }
-    let policy = forward::Policy::new(settings, &host.server_name, arrival, &backend.url);
     writeln!(out, "the backend is asked")?;
-    write_head(
-        out,
-        &forward::request_head(head, &route.target, &asked, &policy),
-    )?;
+    write_head(out, &asked)?;
+    if !backend.url.scheme.is_tunnel() {
+        return Ok(());
+    }
     writeln!(out, "tunnel")?;
     writeln!(
         out,

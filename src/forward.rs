@@ -3,13 +3,13 @@
 //! Requests: httpd `ap_proxy_create_hdrbrgd`, as of 2.4.54. The order of the bytes is
 //!
 //! ```text
-//! GET <target> HTTP/1.1
+//! <method> <target> HTTP/1.1
 //! Host
 //! the client's fields in their order, but for those that end at this hop
 //! Via
 //! X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Server
-//! Upgrade
-//! Connection: Upgrade
+//! Upgrade; or Expect, TE and what says where the body ends
+//! Connection: Upgrade; or Keep-Alive or close
 //! ```
 //!
 //! Repeated fields stay apart, where httpd joins them into one: that breaks those that are no lists. `Via` and the three
@@ -19,11 +19,17 @@
 //! behind all that the proxy does by itself.
 
 use crate::handshake::Asked;
+use crate::http::answer::Refusal;
 use crate::http::body::Framing;
+use crate::http::date;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_hop_by_hop};
+use crate::http::persistence::Afterwards;
+use crate::ids::Id;
 use crate::route::Arrival;
+use crate::route::backend::Parameters;
 use crate::route::edit::{self, Circumstances, HeaderEdit};
+use crate::route::environment::Environment;
 use crate::route::settings::{Settings, Via};
 use crate::route::url::BackendUrl;
 use std::borrow::Cow;
@@ -107,15 +113,156 @@ pub struct AnswerPolicy<'a> {
 
 /// The head that asks the backend for the upgrade. `target` is the one that the route gave, and the fields of `head` are
 /// what `RequestHeader` and `RemoteIPHeader` have left.
-pub fn request_head(
+pub fn upgrade_head(
     head: &RequestHead,
     target: &str,
     asked: &Asked,
     policy: &Policy<'_>,
 ) -> Vec<u8> {
-    let mut out = Vec::with_capacity(USUAL_HEAD);
     // An HTTP/1.0 client gets no upgrade, so the version is ours to say.
-    push_all(&mut out, &[head.method(), " ", target, " HTTP/1.1\r\n"]);
+    let mut out = request_head(head, target, Version::Http11, policy);
+    push_field(&mut out, "Upgrade", asked.token().as_bytes());
+    push_field(&mut out, "Connection", b"Upgrade");
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// How a request for an ordinary answer is put to its backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// The version that we speak; 1.0 where `force-proxy-request-1.0` says so.
+    pub version: Version,
+    /// How the body ends, as it is written.
+    pub body: Framing,
+    /// The backend is asked whether it wants the body.
+    pub expects: bool,
+    /// The client takes trailer fields.
+    pub takes_trailers: bool,
+    /// The connection may be used again.
+    pub stays: bool,
+}
+
+impl Manner {
+    /// That of a request whose body ends so, as the backend's parameters and the variables of mod_proxy_http want it. The
+    /// backend is asked whether it wants the body if the client does so, or `ping=`.
+    ///
+    /// # Errors
+    /// [`Id::LengthRequired`]: a body of unknown length, where a variable says that the backend has to know it. (httpd:
+    /// writes such a body to a file first.)
+    pub fn new(
+        head: &RequestHead,
+        body: Framing,
+        expects: bool,
+        parameters: &Parameters,
+        environment: &Environment,
+    ) -> Result<Self, Refusal> {
+        let is_old = environment.is_set("force-proxy-request-1.0");
+        if body == Framing::Chunked && (is_old || environment.is_set("proxy-sendcl")) {
+            let why =
+                "the backend has to know the length of the body, and the client does not tell it";
+            return Err(Refusal::new(Id::LengthRequired, why));
+        }
+        Ok(Self {
+            version: if is_old {
+                Version::Http10
+            } else {
+                Version::Http11
+            },
+            body,
+            expects: !is_old && body.has_body() && (expects || parameters.ping.is_some()),
+            takes_trailers: !is_old && takes_trailers(head),
+            stays: !is_old
+                && parameters.reuse != Some(false)
+                && !environment.is_set("proxy-nokeepalive"),
+        })
+    }
+}
+
+/// Whether the client takes trailer fields (RFC 9110 section 10.1.4).
+pub fn takes_trailers(head: &RequestHead) -> bool {
+    head.version == Version::Http11 && head.headers.has_token("TE", "trailers")
+}
+
+/// Counts this proxy as one of the hops that `Max-Forwards` allows (RFC 9110 section 7.6.2; httpd `proxy_handler`, for all
+/// methods); `initial`: what a request gets that has none.
+///
+/// # Errors
+/// [`Id::NoHopsLeft`]: there are none left, or the field is no number.
+// httpd: answers TRACE and OPTIONS by itself where none are left.
+pub fn count_hop(headers: &mut Headers, initial: Option<u32>) -> Result<(), Refusal> {
+    const FIELD: &str = "Max-Forwards";
+    let left = match headers.first(FIELD) {
+        None => match initial {
+            None => return Ok(()),
+            Some(initial) => initial,
+        },
+        Some(value) => {
+            let number = std::str::from_utf8(value).ok();
+            let number: Option<u32> = number.and_then(|text| text.trim().parse().ok());
+            match number {
+                Some(number @ 1..) => number - 1,
+                Some(0) => {
+                    let why =
+                        "Max-Forwards has come to 0: proxies may lead to each other in a circle";
+                    return Err(Refusal::new(Id::NoHopsLeft, why));
+                }
+                None => {
+                    let value = value.escape_ascii();
+                    let why = format!("\"Max-Forwards: {value}\" is no number");
+                    return Err(Refusal::new(Id::NoHopsLeft, why));
+                }
+            }
+        }
+    };
+    headers.set(FIELD, left.to_string().as_bytes());
+    Ok(())
+}
+
+/// The head that asks the backend for an ordinary answer. As [`upgrade_head`].
+pub fn exchange_head(
+    head: &RequestHead,
+    target: &str,
+    manner: &Manner,
+    policy: &Policy<'_>,
+) -> Vec<u8> {
+    let mut out = request_head(head, target, manner.version, policy);
+    if manner.expects {
+        push_field(&mut out, "Expect", b"100-continue");
+    }
+    if manner.takes_trailers {
+        push_field(&mut out, "TE", b"trailers");
+    }
+    match manner.body {
+        Framing::Length(length) => {
+            push_field(&mut out, "Content-Length", length.to_string().as_bytes());
+        }
+        Framing::Chunked => push_field(&mut out, "Transfer-Encoding", b"chunked"),
+        Framing::Empty | Framing::UntilClose => {}
+    }
+    let connection: &[u8] = match (manner.stays, manner.takes_trailers) {
+        (true, false) => b"Keep-Alive",
+        (true, true) => b"Keep-Alive, TE",
+        (false, false) => b"close",
+        (false, true) => b"close, TE",
+    };
+    push_field(&mut out, "Connection", connection);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// What both have, up to the fields of this hop.
+fn request_head(
+    head: &RequestHead,
+    target: &str,
+    version: Version,
+    policy: &Policy<'_>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(USUAL_HEAD);
+    let version = match version {
+        Version::Http10 => " HTTP/1.0\r\n",
+        Version::Http11 => " HTTP/1.1\r\n",
+    };
+    push_all(&mut out, &[head.method(), " ", target, version]);
     let client_host = head.headers.first("Host");
     match client_host {
         Some(host) if policy.preserve_host => push_field(&mut out, "Host", host),
@@ -126,7 +273,7 @@ pub fn request_head(
     }
     let hop = Hop::of(&head.headers);
     for (name, value) in head.headers.iter() {
-        // Expect: a backend that answers 100 would do it in the middle of the handshake.
+        // Expect: of this hop too, in so far as a backend that answers 100 would do it in the middle of a handshake.
         let ours = ["Host", "Expect"]
             .iter()
             .any(|own| own.eq_ignore_ascii_case(name))
@@ -157,9 +304,6 @@ pub fn request_head(
             policy.server_name.as_bytes(),
         );
     }
-    push_field(&mut out, "Upgrade", asked.token().as_bytes());
-    push_field(&mut out, "Connection", b"Upgrade");
-    out.extend_from_slice(b"\r\n");
     out
 }
 
@@ -184,52 +328,116 @@ pub fn switched_head(answer: &ResponseHead, policy: &AnswerPolicy<'_>) -> Vec<u8
     out
 }
 
-/// How the bytes of a relayed body have to be written.
+/// How the bytes of an answer's body have to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relayed {
+pub enum Writing {
     /// As they are.
     Plain,
-    /// Each piece through [`chunk`], and [`LAST_CHUNK`] behind the last.
+    /// In chunks, with what ends them.
     Chunked,
 }
 
-/// Any other answer as the client gets it, and how its body has to be written. It ends the connection, so the body may end
-/// with it; a client of HTTP/1.1 gets chunks, from which it can tell a whole body from one that was cut short.
-pub fn relayed_head(
+/// What a client can take, and gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery {
+    /// The version of its request.
+    pub version: Version,
+    /// What becomes of its connection.
+    pub afterwards: Afterwards,
+    /// It takes trailer fields.
+    pub takes_trailers: bool,
+}
+
+impl Delivery {
+    /// How a body is written whose end is known in this way, and what then becomes of the connection: one that does not
+    /// say where it ends goes on to the connection's end, but in chunks, of which HTTP/1.0 knows nothing.
+    fn of_body(&self, framing: &Framing) -> (Writing, Afterwards) {
+        match (framing, self.version) {
+            (Framing::Chunked | Framing::UntilClose, Version::Http11) => {
+                (Writing::Chunked, self.afterwards)
+            }
+            (Framing::Chunked | Framing::UntilClose, Version::Http10) => {
+                (Writing::Plain, Afterwards::Ends)
+            }
+            (Framing::Length(_) | Framing::Empty, _) => (Writing::Plain, self.afterwards),
+        }
+    }
+}
+
+/// An answer that is no 101 as the client gets it, how its body has to be written, and what becomes of the connection. A
+/// client of HTTP/1.1 gets chunks where the length is not known: it can tell a whole body from one that was cut short.
+pub fn answer_head(
     answer: &ResponseHead,
     framing: &Framing,
-    client: Version,
+    client: &Delivery,
     policy: &AnswerPolicy<'_>,
-) -> (Vec<u8>, Relayed) {
+) -> (Vec<u8>, Writing, Afterwards) {
     let mut out = Vec::with_capacity(USUAL_HEAD);
     push_status_line(&mut out, answer);
     let (headers, hop) = policy.prepared(answer);
     // RFC 9110 section 15.5.22: the client has to learn from a 426 what to ask for.
     let keeps_upgrade = answer.status == 426 && answer.headers.first("Upgrade").is_some();
     for (name, value) in headers.iter() {
-        if hop.passes(name) || (keeps_upgrade && name.eq_ignore_ascii_case("Upgrade")) {
+        if hop.passes(name)
+            || (keeps_upgrade && name.eq_ignore_ascii_case("Upgrade"))
+            || (client.takes_trailers && name.eq_ignore_ascii_case("Trailer"))
+        {
             push_field(&mut out, name, value);
         }
     }
-    let relayed = match (framing, client) {
-        (Framing::Chunked | Framing::UntilClose, Version::Http11) => {
-            push_field(&mut out, "Transfer-Encoding", b"chunked");
-            Relayed::Chunked
-        }
-        (Framing::Length(length), _) => {
-            push_field(&mut out, "Content-Length", length.to_string().as_bytes());
-            Relayed::Plain
-        }
-        (Framing::Chunked | Framing::UntilClose | Framing::Empty, _) => Relayed::Plain,
+    if headers.first("Date").is_none() {
+        // RFC 9110 section 6.6.1: who has a clock dates what it passes on without a date.
+        let now = date::imf_fixdate(policy.about.facts.unix_seconds);
+        push_field(&mut out, "Date", now.to_string().as_bytes());
+    }
+    let (writing, afterwards) = client.of_body(framing);
+    let length = match framing {
+        Framing::Length(length) => Some(*length),
+        Framing::Empty => Framing::announced(answer),
+        Framing::Chunked | Framing::UntilClose => None,
     };
-    let connection: &[u8] = if keeps_upgrade {
-        b"close, Upgrade"
-    } else {
-        b"close"
-    };
-    push_field(&mut out, "Connection", connection);
+    if let Some(length) = length {
+        push_field(&mut out, "Content-Length", length.to_string().as_bytes());
+    }
+    if writing == Writing::Chunked {
+        push_field(&mut out, "Transfer-Encoding", b"chunked");
+    }
+    afterwards.push_fields(keeps_upgrade, &mut out);
     out.extend_from_slice(b"\r\n");
-    (out, relayed)
+    (out, writing, afterwards)
+}
+
+/// An answer with 1xx as the client gets it: nothing is changed in it but what ends at this hop.
+pub fn interim_head(answer: &ResponseHead) -> Vec<u8> {
+    let mut out = Vec::with_capacity(USUAL_HEAD);
+    push_status_line(&mut out, answer);
+    let hop = Hop::of(&answer.headers);
+    for (name, value) in answer.headers.iter().filter(|(name, _)| hop.passes(name)) {
+        push_field(&mut out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// The trailer fields that may go on: none that frames a message, says who may do what, or holds for one hop (RFC 9110
+/// section 6.5.1).
+pub fn passing_trailers(mut trailers: Headers) -> Headers {
+    const NEVER: [&str; 9] = [
+        "Host",
+        "Content-Length",
+        "Content-Encoding",
+        "Content-Type",
+        "Content-Range",
+        "Set-Cookie",
+        "Location",
+        "Cache-Control",
+        "WWW-Authenticate",
+    ];
+    trailers.retain(|name, _| {
+        let is_never = NEVER.iter().any(|never| never.eq_ignore_ascii_case(name));
+        !is_never && !is_hop_by_hop(name) && !is_protected(name)
+    });
+    trailers
 }
 
 impl AnswerPolicy<'_> {
@@ -271,19 +479,6 @@ fn via_entry(via: Via, version: Version, name: &str, port: Option<u16>) -> Optio
         false => format!("{version} {name}{port}{comment}"),
     })
 }
-
-/// Appends a piece of a body as one chunk (RFC 9112 section 7.1). Nothing for an empty piece: that would be the last chunk.
-pub fn chunk(payload: &[u8], out: &mut Vec<u8>) {
-    if payload.is_empty() {
-        return;
-    }
-    push_all(out, &[&format!("{:x}", payload.len()), "\r\n"]);
-    out.extend_from_slice(payload);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// What ends a body of chunks.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Room for a browser's head, so that writing one is one allocation.
 const USUAL_HEAD: usize = 1024;
@@ -380,7 +575,6 @@ fn push_all(out: &mut Vec<u8>, parts: &[&str]) {
 mod tests {
     use super::*;
     use crate::handshake::{self, Upgrade};
-    use crate::http::body::BodyReader;
     use crate::http::head::Limits;
     use crate::route::edit::Target;
     use crate::route::environment::Environment;
@@ -418,7 +612,7 @@ mod tests {
             backend: &backend,
         };
         change(&mut policy);
-        let bytes = request_head(&head, "/y?z", &asked, &policy);
+        let bytes = upgrade_head(&head, "/y?z", &asked, &policy);
         let (used, _) = RequestHead::parse(&bytes, &Limits::default())
             .unwrap()
             .unwrap();
@@ -474,9 +668,20 @@ mod tests {
         framing: &Framing,
         client: Version,
         set: &Set<'_>,
-    ) -> (String, Relayed) {
-        let (bytes, how) = set.policy(|policy| relayed_head(head, framing, client, policy));
-        (String::from_utf8(bytes).unwrap(), how)
+    ) -> (String, Writing) {
+        let client = Delivery {
+            version: client,
+            afterwards: Afterwards::Ends,
+            takes_trailers: false,
+        };
+        let (bytes, how, afterwards) =
+            set.policy(|policy| answer_head(head, framing, &client, policy));
+        assert_eq!(afterwards, Afterwards::Ends);
+        let text = String::from_utf8(bytes).unwrap();
+        // None of them has a date of its own.
+        let undated = text.replace("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", "");
+        assert_ne!(text, undated);
+        (undated, how)
     }
 
     #[test]
@@ -645,7 +850,7 @@ mod tests {
             "HTTP/1.1 403 Forbidden\r\nX-First: 1\r\nSet-Cookie: a=1; Secure\r\nX-Hop: ours\r\nVia: 2\r\n\
              Content-Length: 2\r\nConnection: close\r\n\r\n"
         );
-        assert_eq!(how, Relayed::Plain);
+        assert_eq!(how, Writing::Plain);
     }
 
     #[test]
@@ -717,36 +922,36 @@ mod tests {
                 "Content-Length: 007\r\n",
                 Version::Http11,
                 "Content-Length: 7\r\n",
-                Relayed::Plain,
+                Writing::Plain,
             ),
             (
                 "200 OK",
                 "Transfer-Encoding: chunked\r\nTrailer: X\r\n",
                 Version::Http11,
                 "Transfer-Encoding: chunked\r\n",
-                Relayed::Chunked,
+                Writing::Chunked,
             ),
             (
                 "200 OK",
                 "Transfer-Encoding: chunked\r\n",
                 Version::Http10,
                 "",
-                Relayed::Plain,
+                Writing::Plain,
             ),
             (
                 "200 OK",
                 "",
                 Version::Http11,
                 "Transfer-Encoding: chunked\r\n",
-                Relayed::Chunked,
+                Writing::Chunked,
             ),
-            ("200 OK", "", Version::Http10, "", Relayed::Plain),
+            ("200 OK", "", Version::Http10, "", Writing::Plain),
             (
                 "304 Not Modified",
                 "Content-Length: 7\r\nContent-Length: 8\r\n",
                 Version::Http11,
                 "",
-                Relayed::Plain,
+                Writing::Plain,
             ),
         ] {
             let head = answer(&format!("HTTP/1.0 {status}\r\n{fields}\r\n"));
@@ -779,24 +984,5 @@ mod tests {
             "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Content-Length: 0\r\nConnection: close, Upgrade\r\n\r\n"
         );
-    }
-
-    #[test]
-    fn chunks_are_what_our_own_reader_reads() {
-        let mut bytes = Vec::new();
-        for piece in ["hello", "", " ", &"x".repeat(300)] {
-            chunk(piece.as_bytes(), &mut bytes);
-        }
-        bytes.extend_from_slice(LAST_CHUNK);
-        let mut reader = BodyReader::new(Framing::Chunked);
-        let mut payload = Vec::new();
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let (used, data) = reader.read(rest).unwrap();
-            payload.extend_from_slice(data);
-            rest = rest.split_at(used).1;
-        }
-        assert!(reader.is_complete());
-        assert_eq!(payload, ("hello ".to_owned() + &"x".repeat(300)).as_bytes());
     }
 }

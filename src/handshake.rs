@@ -5,7 +5,7 @@
 //! frames behind it are nobody's business here.
 
 use crate::http::answer::Refusal;
-use crate::http::body;
+use crate::http::body::Framing;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{Headers, is_token};
 use crate::ids::Id;
@@ -120,7 +120,7 @@ pub fn requested(head: &RequestHead, upgrade: &Upgrade) -> Result<Asked, Refusal
     }
     // Not in that list: a body. httpd 2.4.46 passed it on as the first bytes of the tunnel; to a backend that does not
     // switch they were the next request.
-    if body::request_body(head)? {
+    if Framing::of_request(head)?.has_body() {
         return Err(bad("a request for an upgrade must not have a body"));
     }
     let mut asked = Asked {
@@ -344,6 +344,7 @@ mod tests {
     use super::*;
     use crate::http::head::Limits;
     use crate::http::noise::Noise;
+    use crate::http::persistence::Afterwards;
 
     const FIELDS: [&str; 4] = [
         "Upgrade: websocket",
@@ -446,7 +447,12 @@ mod tests {
         ] {
             let refusal = ask(&fields, &websocket()).unwrap_err();
             assert_eq!(refusal.status, 426, "{fields:?}");
-            let text = String::from_utf8(refusal.encode(false, 0, &Headers::default()).0).unwrap();
+            let text = String::from_utf8(
+                refusal
+                    .encode(false, 0, &Headers::default(), None, Afterwards::Ends)
+                    .0,
+            )
+            .unwrap();
             assert!(text.contains("\r\nUpgrade: WebSocket\r\n"));
             assert!(text.contains("\r\nConnection: close, Upgrade\r\n"));
         }
@@ -522,7 +528,12 @@ mod tests {
     fn another_version_is_told_which_is_spoken() {
         for fields in [&FIELDS[..3], &with(&["Sec-WebSocket-Version: 8"])] {
             let refusal = ask(fields, &websocket()).unwrap_err();
-            let text = String::from_utf8(refusal.encode(false, 0, &Headers::default()).0).unwrap();
+            let text = String::from_utf8(
+                refusal
+                    .encode(false, 0, &Headers::default(), None, Afterwards::Ends)
+                    .0,
+            )
+            .unwrap();
             assert!(text.starts_with("HTTP/1.1 426 "));
             assert!(text.contains("\r\nSec-WebSocket-Version: 13\r\n"));
             assert!(text.contains("\r\nUpgrade: WebSocket\r\n"));

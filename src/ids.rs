@@ -23,6 +23,20 @@ pub enum Id {
     HeadCut,
     /// No header of the PROXY protocol where one has to be.
     BadProxyHeader,
+    /// A body whose framing is broken.
+    BadBody,
+    /// A body larger than `LimitRequestBody`, or one where there must be none.
+    BodyTooLarge,
+    /// The body took longer than `RequestReadTimeout` allows.
+    BodyTimeout,
+    /// An `Expect` that nobody knows.
+    BadExpectation,
+    /// A body of unknown length for a backend that has to know it.
+    LengthRequired,
+    /// `TRACE`, where `TraceEnable` is Off.
+    TraceOff,
+    /// `Max-Forwards` has come to its end.
+    NoHopsLeft,
     // Where it goes.
     /// Nothing is mapped at the path.
     NotMapped,
@@ -78,6 +92,8 @@ pub enum Id {
     OriginRefused,
     /// The backend failed inside the body of an ordinary answer.
     CutShort,
+    /// The backend answered with an error, and ProxyErrorOverride put ours in its place.
+    Overridden,
     // What happens to the server.
     /// The server is stopping.
     Stopping,
@@ -193,6 +209,48 @@ const ENTRIES: &[Entry] = &[
         code: "PW108",
         counterpart: Some("AH03497"),
         remedy: "let the load balancer send one, or name those that send none in RemoteIPProxyProtocolExceptions",
+    },
+    Entry {
+        id: Id::BadBody,
+        code: "PW109",
+        counterpart: Some("AH01590"),
+        remedy: "the client has to frame its body as RFC 9112 says",
+    },
+    Entry {
+        id: Id::BodyTooLarge,
+        code: "PW110",
+        counterpart: Some("AH01588"),
+        remedy: "raise LimitRequestBody if such requests are meant",
+    },
+    Entry {
+        id: Id::BodyTimeout,
+        code: "PW111",
+        counterpart: Some("AH01382"),
+        remedy: "raise RequestReadTimeout body= if clients are that slow",
+    },
+    Entry {
+        id: Id::BadExpectation,
+        code: "PW112",
+        counterpart: Some("AH00570"),
+        remedy: "100-continue is the only expectation there is",
+    },
+    Entry {
+        id: Id::LengthRequired,
+        code: "PW113",
+        counterpart: None,
+        remedy: "take proxy-sendcl and force-proxy-request-1.0 away if the backend can read chunks",
+    },
+    Entry {
+        id: Id::TraceOff,
+        code: "PW114",
+        counterpart: None,
+        remedy: "set TraceEnable On if such requests are meant",
+    },
+    Entry {
+        id: Id::NoHopsLeft,
+        code: "PW115",
+        counterpart: Some("AH01140"),
+        remedy: "see whether proxies lead to each other in a circle",
     },
     Entry {
         id: Id::NotMapped,
@@ -347,6 +405,12 @@ const ENTRIES: &[Entry] = &[
     Entry {
         id: Id::CutShort,
         code: "PW414",
+        counterpart: None,
+        remedy: "see the backend's own log",
+    },
+    Entry {
+        id: Id::Overridden,
+        code: "PW415",
         counterpart: None,
         remedy: "see the backend's own log",
     },

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// One request from its first byte to the end of its connection. Filled in by those who serve it, step by step; what a step
+/// One request from its first byte to its answer's last, or to the end of its tunnel. Filled in by those who serve it, step by step; what a step
 /// did not get to stays empty.
 #[derive(Debug)]
 pub struct Transaction {
@@ -40,6 +40,10 @@ pub struct Transaction {
     pub mapping: Option<Arc<str>>,
     /// The backend that it leads to.
     pub backend: Option<Arc<Backend>>,
+    /// Requests on this connection before this one.
+    pub served: u64,
+    /// Another may follow.
+    pub stays: bool,
     /// Bytes from the client, its head included.
     pub bytes_in: u64,
     /// Bytes to the client, our head included.
@@ -71,6 +75,8 @@ impl Transaction {
             environment: Environment::default(),
             mapping: None,
             backend: None,
+            served: 0,
+            stays: false,
             bytes_in: 0,
             bytes_out: 0,
             body_out: 0,

@@ -174,7 +174,7 @@ enum Field {
     BytesBoth,
     Took(Unit),
     ConnectionStatus,
-    /// `%k`: a connection has one request.
+    /// `%k`: requests on the connection before this one.
     KeptAlive,
     RequestHeader(String),
     AnswerHeader(String),
@@ -447,9 +447,10 @@ impl Field {
             Self::ConnectionStatus => out.push(match t.close {
                 Some(CloseReason::Failed(Side::Client, _)) => b'X',
                 None if t.status == 0 => b'X',
+                None if t.stays => b'+',
                 _ => b'-',
             }),
-            Self::KeptAlive => out.push(b'0'),
+            Self::KeptAlive => print(&t.served),
             Self::RequestHeader(name) => {
                 let values = t.request.iter().flat_map(|head| head.headers.all(name));
                 escape_joined(values, out);

@@ -119,16 +119,15 @@ pub(super) fn proxy_pass_reverse(scope: &mut Scope<'_>, words: &[&str]) -> Resul
 
 /// `ProxySet [url] key=value ...`: inside of `<Proxy>` without the URL. Reports every problem of the line.
 pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    let inside = scope
-        .section
-        .as_ref()
-        .is_some_and(|section| section.takes_parameters());
-    let (url, words) = match words {
-        words if inside => (None, words),
-        [url, words @ ..] if !url.contains('=') && !words.is_empty() => {
-            (Some(BackendUrl::configured(url, scope.server_root)?), words)
+    let section = scope.section.as_ref();
+    let inside = section.and_then(|section| section.backend().cloned());
+    let is_inside = inside.is_some();
+    let (url, words) = match (inside, words) {
+        (Some(url), words) => (url, words),
+        (None, [url, words @ ..]) if !url.contains('=') && !words.is_empty() => {
+            (BackendUrl::configured(url, scope.server_root)?, words)
         }
-        _ => {
+        (None, _) => {
             return Err(
                 "expected the URL of a backend and parameters, such as ProxySet \"ws://localhost:9000/\" timeout=5"
                     .to_owned(),
@@ -137,24 +136,26 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
     };
     let mut parameters = Parameters::default();
     for word in words {
-        match parameters::take(&mut parameters, word) {
+        match parameters::take(&mut parameters, word, url.scheme) {
             Ok(Some(note)) => scope.note(note),
             Ok(None) => {}
             Err(problem) => scope.error(problem),
         }
     }
+    if let Some(problem) = parameters::contradiction(&parameters, &url, "") {
+        scope.error(problem);
+    }
     for text in parameters::doubts(&parameters) {
         scope.warn(text);
     }
-    match (url, &mut scope.section) {
-        (None, Some(section)) => {
+    match &mut scope.section {
+        Some(section) if is_inside => {
             section.parameters = parameters.over(&section.parameters);
         }
-        (Some(url), _) => {
+        _ => {
             let section = ProxySection::of_backend(url, parameters, scope.at);
             scope.host.proxies.push(Arc::new(section));
         }
-        (None, None) => {}
     }
     Ok(())
 }

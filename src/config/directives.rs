@@ -5,8 +5,8 @@
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, apply, exchange, proxy_pass, proxy_protocol, remote_ip, rewrite, set_env,
-    syntax, value,
+    DEFAULT_SERVER_ROOT, apply, documents, exchange, proxy_pass, proxy_protocol, remote_ip,
+    rewrite, set_env, syntax, value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -810,6 +810,31 @@ pub const TABLE: &[Entry] = &[
             Ok(())
         }),
     },
+    // ---- error answers -----------------------------------------------------------------------------------------
+    Entry {
+        name: "ErrorDocument",
+        syntax: "status text|path|url|default",
+        default: None,
+        contexts: ALL,
+        help: "what a client reads of an error: a text in HTML, a file below DocumentRoot, or a page elsewhere",
+        action: Action::UpTo(MANY, documents::error_document),
+    },
+    Entry {
+        name: "DocumentRoot",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "the folder of the files that ErrorDocument names; no other files are served",
+        action: Action::One(documents::document_root),
+    },
+    Entry {
+        name: "ProxyErrorOverride",
+        syntax: "On|Off [status ...]",
+        default: Some("Off"),
+        contexts: ALL,
+        help: "whether the errors that backends answer are replaced by ours of the same status; all, or some",
+        action: Action::UpTo(MANY, documents::error_override),
+    },
     // ---- logs --------------------------------------------------------------------------------------------------
     Entry {
         name: "ErrorLog",
@@ -998,16 +1023,6 @@ pub const TABLE: &[Entry] = &[
         contexts: SERVER,
         help: "accepted, and has no effect: the version is never told",
         action: Action::Noted("it has no effect: the version is never told"),
-    },
-    Entry {
-        name: "DocumentRoot",
-        syntax: "path",
-        default: None,
-        contexts: BOTH,
-        help: "accepted, and has no effect: no files are served",
-        action: Action::Noted(
-            "it has no effect: no files are served, and what is not mapped is answered with 404",
-        ),
     },
     Entry {
         name: "LimitXMLRequestBody",

@@ -4,6 +4,7 @@
 //! main server's settings. So every directive is inherited on its own, and no value has a second place for its default.
 
 use super::directives::{self, Action, Context, Entry, SectionKind};
+use super::documents::{DocumentDraft, DocumentRoot, Library, Pages};
 use super::findings::{Findings, Origin};
 use super::proxy_pass::{MappingDraft, TargetDraft};
 use super::proxy_protocol::{self, ProxyProtocol};
@@ -19,7 +20,7 @@ use crate::http::head::Limits;
 use crate::route::access;
 use crate::route::environment::Condition;
 use crate::route::own_name::CanonicalName;
-use crate::route::settings::{Change, Settings};
+use crate::route::settings::{Change, ErrorOverride, Settings};
 use crate::route::url::{BackendUrl, Slashes};
 use crate::route::{HostName, Router};
 use std::net::IpAddr;
@@ -65,6 +66,10 @@ pub(super) struct HostDraft {
     pub(super) interpolates: bool,
     pub(super) slashes: Slashes,
     pub(super) settings: Settings,
+    pub(super) documents: Vec<DocumentDraft>,
+    pub(super) document_root: Option<DocumentRoot>,
+    /// What the host's own lines of `ProxyErrorOverride` say together; not inherited, since `settings` has it.
+    pub(super) error_override: ErrorOverride,
     pub(super) proxy_protocol: proxy_protocol::Draft,
     pub(super) backend_tls: BackendTls,
     /// Where `SSLProxyEngine Off` stands.
@@ -181,6 +186,7 @@ pub(super) fn resolve(
         findings: reading.findings,
         server_root: reading.server_root,
         files,
+        library: Library::default(),
     };
     let mut main = HostDraft::default();
     walk.defaults(&mut main);
@@ -195,6 +201,7 @@ pub(super) fn resolve(
             set_env_if: main.set_env_if.inherited(),
             logs: Vec::new(),
             rewrite: RewriteDraft::default(),
+            error_override: ErrorOverride::Off,
             ..main.clone()
         };
         walk.items(&section.body, Context::VirtualHost, &mut host, None);
@@ -228,7 +235,8 @@ pub(super) fn resolve(
         .into_iter()
         .map(|(host, addresses, origin)| {
             let same = host.proxies.len() == main_draft.proxies.len()
-                && host.interpolates == main_draft.interpolates;
+                && host.interpolates == main_draft.interpolates
+                && (host.document_root == main_draft.document_root || !main_draft.has_files());
             let inherited = same.then(|| &main.router);
             let own_log = host.error_log();
             let own_log = (own_log != main_draft.error_log()).then_some(own_log);
@@ -283,6 +291,7 @@ struct Walk<'a> {
     findings: Findings,
     server_root: PathBuf,
     files: &'a dyn Files,
+    library: Library,
 }
 
 impl Walk<'_> {
@@ -393,7 +402,7 @@ impl Walk<'_> {
             Err(problem) => return self.findings.error(at, name, problem),
         };
         if let [_, parameters @ ..] = words.as_slice()
-            && draft.takes_parameters()
+            && draft.backend().is_some()
             && !parameters.is_empty()
         {
             let mut scope = self.scope(name, at, host, Some(&mut draft));
@@ -595,7 +604,7 @@ impl Walk<'_> {
 
     fn host(
         &mut self,
-        draft: HostDraft,
+        mut draft: HostDraft,
         main_name: &str,
         addresses: Vec<HostAddress>,
         origin: Origin,
@@ -618,7 +627,16 @@ impl Walk<'_> {
             .map(|name| name.trim_end_matches('.').to_ascii_lowercase())
             .collect();
         let server_name: Arc<str> = draft.server_name.as_deref().unwrap_or(main_name).into();
-        let mut router = draft.router(main);
+        let mut pages = Pages {
+            library: &mut self.library,
+            files: self.files,
+            root: draft.document_root.as_ref(),
+            findings: &mut self.findings,
+        };
+        for change in pages.changes(&draft.documents) {
+            draft.settings.apply(&change);
+        }
+        let mut router = draft.router(main, &mut pages);
         router.remote_ip = draft.remote_ip.clone().resolve(&mut self.findings);
         router.name = HostName {
             server_name: Arc::clone(&server_name),
@@ -667,6 +685,11 @@ impl HostDraft {
         all.filter_map(|mapping| Some((mapping, mapping.target.as_ref()?)))
     }
 
+    /// Whether what its locations mean depends on `DocumentRoot`.
+    fn has_files(&self) -> bool {
+        self.locations.iter().any(|location| location.has_files())
+    }
+
     /// The URL of every backend that a request can be led to.
     fn urls(&self) -> impl Iterator<Item = &BackendUrl> {
         let mapped = self.targets().map(|(_, target)| &target.url);
@@ -675,7 +698,7 @@ impl HostDraft {
 
     /// `main` is that of the main server, whose entries come first, where they mean the same here: many hosts then share
     /// them.
-    fn router(&self, main: Option<&Router>) -> Router {
+    fn router(&self, main: Option<&Router>, pages: &mut Pages<'_>) -> Router {
         let inherited = main
             .map(|main| main.mappings.as_slice())
             .unwrap_or_default();
@@ -692,7 +715,7 @@ impl HostDraft {
             proxied: self
                 .proxies
                 .iter()
-                .filter_map(|section| section.proxied.clone())
+                .filter_map(|section| section.resolve(pages))
                 .collect(),
             locations: locations
                 .iter()
@@ -701,7 +724,7 @@ impl HostDraft {
                     self.locations
                         .iter()
                         .skip(locations.len())
-                        .map(|location| location.resolve(&self.proxies, self.interpolates)),
+                        .map(|location| location.resolve(&self.proxies, self.interpolates, pages)),
                 )
                 .collect(),
             mappings: inherited

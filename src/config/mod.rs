@@ -7,6 +7,7 @@
 
 mod apply;
 pub mod directives;
+mod documents;
 mod draft;
 mod exchange;
 mod findings;
@@ -251,6 +252,12 @@ impl VirtualHost {
             .unwrap_or_else(|| self.backend_timeout(backend))
     }
 
+    /// Bytes that an exchange with `backend` reads at a time: `iobuffersize=`, else `ProxyIOBufferSize`.
+    #[must_use]
+    pub fn backend_io_buffer(&self, backend: &Backend) -> usize {
+        backend.parameters.io_buffer.unwrap_or(self.io_buffer)
+    }
+
     /// Bytes that the kernel may hold of what `backend` has sent: `receivebuffersize=`, else `ProxyReceiveBufferSize`;
     /// unset: it decides for itself.
     #[must_use]
@@ -388,6 +395,14 @@ mod tests {
         fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
             let text = self.files.get(path);
             text.cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+
+        fn read_regular(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+            let content = self.read(path)?;
+            if content.len() > most {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(content)
         }
 
         /// A star at the end is the one wildcard.

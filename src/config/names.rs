@@ -67,8 +67,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "there are no rules of directories in this program; write the whole path in RewriteRule",
     ),
     (
-        "ProxyPassReverseCookieDomain ProxyPassReverseCookiePath ProxyErrorOverride ProxyHTMLEnable \
-         ProxyHTMLURLMap",
+        "ProxyPassReverseCookieDomain ProxyPassReverseCookiePath ProxyHTMLEnable ProxyHTMLURLMap",
         "it changes ordinary answers, and this version tunnels WebSocket only; remove the line, and leave http:// to \
          another server",
     ),
@@ -93,7 +92,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "this program serves no files; remove it, or leave the files to another server",
     ),
     (
-        "Redirect RedirectMatch RedirectPermanent ErrorDocument",
+        "Redirect RedirectMatch RedirectPermanent",
         "this program gives no answers of its own but errors; leave redirects and pages to another server",
     ),
     (

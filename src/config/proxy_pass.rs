@@ -9,7 +9,7 @@ use crate::route::mapping::{Action, Mapping, Proxy, TargetPath};
 use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
 use crate::route::template::{References, Template};
-use crate::route::url::{BackendUrl, has_no_dot_segments};
+use crate::route::url::{BackendUrl, Scheme, has_no_dot_segments};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -193,6 +193,8 @@ fn target(
     } else {
         BackendUrl::configured(url, scope.server_root).map(|url| (url, TargetPath::Appended))
     };
+    // Of a URL that is wrong nobody knows what it means for its parameters; fewest are refused for ordinary requests.
+    let scheme = parsed.as_ref().map_or(Scheme::Http, |(url, _)| url.scheme);
     let mut is_raw = false;
     let mut interpolated = None;
     let mut own = Parameters::default();
@@ -208,7 +210,7 @@ fn target(
                 scope.note("noquery has no effect: it concerns a variable of scripts, and the query goes to the backend");
                 Ok(())
             }
-            _ => parameters::take(&mut own, word).map(|note| {
+            _ => parameters::take(&mut own, word, scheme).map(|note| {
                 if let Some(note) = note {
                     scope.note(note);
                 }
@@ -220,6 +222,13 @@ fn target(
     }
     let (url, path) = parsed?;
     check_tls(&url)?;
+    let behind = match &path {
+        TargetPath::Template(template) => template.to_string(),
+        TargetPath::Appended => String::new(),
+    };
+    if let Some(problem) = parameters::contradiction(&own, &url, &behind) {
+        scope.error(problem);
+    }
     if !has_no_dot_segments(&url.path) {
         return Err(format!(
             "\"{url}\": the path has a segment \".\" or \"..\"; write it without"

@@ -1,6 +1,7 @@
 //! `<Location>`, `<LocationMatch>`, `<Proxy>` and `<ProxyMatch>`: what a section names, and what its lines add up to.
 //! Source: httpd core.c `urlsection`, mod_proxy.c `proxysection`.
 
+use super::documents::{DocumentDraft, Pages};
 use super::findings::Origin;
 use super::proxy_pass::{MappingDraft, check_tls};
 use crate::route::access::{self, Access};
@@ -9,7 +10,7 @@ use crate::route::location::Location;
 use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
 use crate::route::proxied::{Proxied, Wanted, Which};
-use crate::route::settings::Change;
+use crate::route::settings::{Change, ErrorOverride};
 use crate::route::url::BackendUrl;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +37,9 @@ pub(super) struct Section {
     pub(super) parameters: Parameters,
     /// `ProxyPassInterpolateEnv`, where it stands in the section.
     pub(super) interpolates: Option<bool>,
+    pub(super) documents: Vec<DocumentDraft>,
+    /// What the lines of `ProxyErrorOverride` in the section say together.
+    pub(super) error_override: ErrorOverride,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,7 @@ pub(super) struct LocationDraft {
     changes: Vec<Change>,
     pub(super) mapping: Option<MappingDraft>,
     interpolates: Option<bool>,
+    documents: Vec<DocumentDraft>,
     name: String,
     at: Origin,
 }
@@ -74,8 +79,9 @@ pub(super) struct ProxySection {
     pub(super) directive: &'static str,
     pub(super) at: Origin,
     pub(super) parameters: Parameters,
-    /// What it changes for each request, if it changes anything.
-    pub(super) proxied: Option<Arc<Proxied>>,
+    /// What it changes for each request, if it changes anything; without its pages.
+    proxied: Option<Arc<Proxied>>,
+    documents: Vec<DocumentDraft>,
 }
 
 impl Section {
@@ -144,6 +150,8 @@ impl Section {
             mapping: None,
             parameters: Parameters::default(),
             interpolates: None,
+            documents: Vec::new(),
+            error_override: ErrorOverride::Off,
         })
     }
 
@@ -168,9 +176,12 @@ impl Section {
         }
     }
 
-    /// Whether parameters of a backend may stand here.
-    pub(super) fn takes_parameters(&self) -> bool {
-        matches!(self.scope, Applies::Backend(Which::Url(_)))
+    /// The backend whose parameters may stand here.
+    pub(super) fn backend(&self) -> Option<&BackendUrl> {
+        match &self.scope {
+            Applies::Backend(Which::Url(url)) => Some(url),
+            _ => None,
+        }
     }
 
     pub(super) fn finish(mut self) -> Finished {
@@ -184,11 +195,13 @@ impl Section {
                 changes: self.changes,
                 mapping: self.mapping,
                 interpolates: self.interpolates,
+                documents: self.documents,
                 name: self.name,
                 at: self.at,
             })),
             Applies::Backend(which) => {
-                let proxied = (!self.changes.is_empty()).then(|| Proxied {
+                let is_plain = self.changes.is_empty() && self.documents.is_empty();
+                let proxied = (!is_plain).then(|| Proxied {
                     which: which.clone(),
                     changes: self.changes,
                     name: self.name,
@@ -200,6 +213,7 @@ impl Section {
                     at: self.at,
                     parameters: self.parameters,
                     proxied: proxied.map(Arc::new),
+                    documents: self.documents,
                 }))
             }
         }
@@ -239,7 +253,19 @@ impl ProxySection {
             at: at.clone(),
             parameters,
             proxied: None,
+            documents: Vec::new(),
         }
+    }
+
+    /// What it changes for each request of a host, if it changes anything.
+    pub(super) fn resolve(&self, pages: &mut Pages<'_>) -> Option<Arc<Proxied>> {
+        let proxied = self.proxied.as_ref()?;
+        if self.documents.is_empty() {
+            return Some(Arc::clone(proxied));
+        }
+        let mut with_pages = Proxied::clone(proxied);
+        with_pages.changes.extend(pages.changes(&self.documents));
+        Some(Arc::new(with_pages))
     }
 
     /// How exactly this names the backend at `url`, if at all.
@@ -279,16 +305,24 @@ impl ProxySection {
 }
 
 impl LocationDraft {
+    /// Whether what it means depends on `DocumentRoot`.
+    pub(super) fn has_files(&self) -> bool {
+        self.documents.iter().any(DocumentDraft::is_file)
+    }
+
     /// The location, with what the `<Proxy>` sections say about its backend.
     pub(super) fn resolve(
         &self,
         sections: &[Arc<ProxySection>],
         interpolates: bool,
+        pages: &mut Pages<'_>,
     ) -> Arc<Location> {
+        let mut changes = self.changes.clone();
+        changes.extend(pages.changes(&self.documents));
         let interpolates = self.interpolates.unwrap_or(interpolates);
         Arc::new(Location {
             place: self.place.clone(),
-            changes: self.changes.clone(),
+            changes,
             mapping: self
                 .mapping
                 .as_ref()

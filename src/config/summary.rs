@@ -3,10 +3,11 @@
 use super::value::LONGEST;
 use super::{Config, KeepAlive, ReadTimeout, Trace, VirtualHost};
 use crate::handshake::Upgrade;
+use crate::http::document::Document;
 use crate::route::backend::Backend;
 use crate::route::mapping::{Action, Mapping, TargetPath};
 use crate::route::own_name::CanonicalName;
-use crate::route::settings::{Change, Via};
+use crate::route::settings::{Change, ErrorOverride, Settings, Via};
 use crate::route::url::Slashes;
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -118,6 +119,7 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     for edit in &settings.answer_edits {
         writeln!(out, "  header {edit}")?;
     }
+    write_errors(out, settings)?;
     write_logs(out, host)?;
     for rule in &host.router.rules.rules {
         for condition in rule.conditions() {
@@ -213,10 +215,15 @@ fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt
 
 fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt::Result {
     let parameters = &backend.parameters;
+    if backend.url.scheme.is_tunnel() {
+        let upgrade = parameters.upgrade.as_ref().map_or("WebSocket", upgrade);
+        write!(out, " upgrade={upgrade}")?;
+    } else if parameters.reuse == Some(false) {
+        write!(out, " reuse Off")?;
+    }
     write!(
         out,
-        " upgrade={} connect {} step {}{}",
-        parameters.upgrade.as_ref().map_or("WebSocket", upgrade),
+        " connect {} step {}{}",
         limit(Some(host.connect_timeout(backend))),
         limit(Some(host.backend_timeout(backend))),
         if backend.url.scheme.is_tls() {
@@ -236,6 +243,18 @@ fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt
     }
     if let Some(size) = host.backend_receive_buffer(backend) {
         write!(out, " receive buffer {size}")?;
+    }
+    if let Some(limit) = parameters.ping {
+        write!(out, " ping {}", span(limit))?;
+    }
+    if let Some(limit) = parameters.ttl {
+        write!(out, " idle for {}", span(limit))?;
+    }
+    if let Some(most) = parameters.smax {
+        write!(out, " idle at most {most}")?;
+    }
+    if parameters.io_buffer.is_some() {
+        write!(out, " reads {}", host.backend_io_buffer(backend))?;
     }
     if let Some(size) = parameters.answer_field {
         write!(out, " answer field {size}")?;
@@ -258,6 +277,8 @@ impl fmt::Display for Change {
             Self::UnsetEnv(name) => write!(f, "UnsetEnv {name}"),
             Self::RequestHeader(edit) => write!(f, "request header {edit}"),
             Self::Header(edit) => write!(f, "header {edit}"),
+            Self::Document(status, document) => write_document(f, *status, document.as_deref()),
+            Self::ErrorOverride(which) => write_override(f, which),
             Self::IdleTimeout(idle) => write!(f, "tunnel idle {}", limit(*idle)),
             Self::HalfCloseTimeout(bound) => write!(f, "half closed {}", limit(Some(*bound))),
             Self::Asynchronous(on) => write!(f, "asynchronous {}", on_off(*on)),
@@ -291,6 +312,44 @@ impl fmt::Display for KeepAlive {
         match self.max_requests {
             0 => f.write_str(", any number of requests"),
             most => write!(f, ", at most {most} requests"),
+        }
+    }
+}
+
+fn write_errors(out: &mut String, settings: &Settings) -> fmt::Result {
+    for (status, document) in &settings.documents {
+        write!(out, "  ")?;
+        write_document(out, *status, Some(document))?;
+        writeln!(out)?;
+    }
+    if settings.error_override != ErrorOverride::Off {
+        write!(out, "  ")?;
+        write_override(out, &settings.error_override)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn write_document(out: &mut dyn Write, status: u16, document: Option<&Document>) -> fmt::Result {
+    write!(out, "error {status} ")?;
+    match document {
+        None => write!(out, "as usual"),
+        Some(Document::Elsewhere(url)) => write!(out, "leads to {url}"),
+        Some(Document::Page(page)) => {
+            write!(out, "is {} bytes of {}", page.body.len(), page.content_type)
+        }
+    }
+}
+
+fn write_override(out: &mut dyn Write, which: &ErrorOverride) -> fmt::Result {
+    match which {
+        ErrorOverride::Off => write!(out, "errors of backends pass"),
+        ErrorOverride::All => write!(out, "errors of backends are replaced"),
+        ErrorOverride::Only(statuses) => {
+            write!(out, "errors of backends are replaced:")?;
+            statuses
+                .iter()
+                .try_for_each(|status| write!(out, " {status}"))
         }
     }
 }

@@ -22,6 +22,12 @@ pub trait Files {
     /// Those of the file system.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
+    /// The whole of a regular file of at most `most` bytes. Nothing else is opened: a pipe would wait for its writer.
+    ///
+    /// # Errors
+    /// Those of the file system; that it is another kind of file, or longer.
+    fn read_regular(&self, path: &Path, most: usize) -> io::Result<Vec<u8>>;
+
     /// The files that `Include` means by `pattern`, in the order in which they are read: a relative pattern is below
     /// `root`, each component may have wildcards, folders stand for all files below them.
     ///

@@ -1,10 +1,12 @@
-//! Where a body ends (RFC 9112 sections 6 and 7), and taking an answer's body apart as it arrives.
+//! Where a body ends (RFC 9112 sections 6 and 7), taking one apart as it arrives, and writing it anew: what one side sent
+//! as framing never reaches the other.
 
-use super::head::{HeadError, RequestHead, ResponseHead, Version};
+use super::head::{self, HeadError, RequestHead, ResponseHead, Version};
 use super::headers::Headers;
 use std::fmt;
+use std::io::Write;
 
-/// The most bytes that the extensions of one chunk, or all trailer fields together, may have. Nobody reads them.
+/// The most bytes that the extensions of one chunk, or all trailer fields together, may have.
 const MAX_UNREAD: usize = 8192;
 
 /// How the end of a body is known.
@@ -35,15 +37,28 @@ impl Framing {
         // 8. Otherwise it ends with the connection. (7 is about requests.)
         Ok(declared(&head.headers, head.version)?.unwrap_or(Self::UntilClose))
     }
-}
 
-/// Whether the request has a body (RFC 9112 section 6.3).
-///
-/// # Errors
-/// [`HeadError::Body`], where the end of the body is in doubt. A parsed head never gets it: it was asked already.
-pub fn request_body(head: &RequestHead) -> Result<bool, HeadError> {
-    let framing = declared(&head.headers, head.version)?;
-    Ok(!matches!(framing, None | Some(Framing::Length(0))))
+    /// How the body of a request ends (RFC 9112 section 6.3): one that declares nothing has none.
+    ///
+    /// # Errors
+    /// [`HeadError::Body`], where the end of the body is in doubt. A parsed head never gets it: it was asked already.
+    pub fn of_request(head: &RequestHead) -> Result<Self, HeadError> {
+        let declared = declared(&head.headers, head.version)?;
+        Ok(declared.unwrap_or(Self::Empty))
+    }
+
+    /// Whether there is a byte of body to come, or may be.
+    pub fn has_body(self) -> bool {
+        !matches!(self, Self::Empty | Self::Length(0))
+    }
+
+    /// The length that an answer without a body announces: that of the body which GET would have got (RFC 9110 section 8.6).
+    pub fn announced(head: &ResponseHead) -> Option<u64> {
+        match declared(&head.headers, head.version) {
+            Ok(Some(Self::Length(length))) if head.status != 204 => Some(length),
+            _ => None,
+        }
+    }
 }
 
 /// What `Transfer-Encoding` and `Content-Length` say together.
@@ -128,7 +143,8 @@ impl fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
-/// Takes the body of an answer apart as it arrives: payload from framing. Chunk extensions and trailer fields are dropped.
+/// Takes a body apart as it arrives: payload from framing. Chunk extensions are dropped, trailer fields too unless they are
+/// asked for.
 #[derive(Debug)]
 pub struct BodyReader {
     state: State,
@@ -136,6 +152,8 @@ pub struct BodyReader {
     left: u64,
     /// Bytes of extensions or trailers that have been skipped.
     unread: usize,
+    /// The lines of the trailer section, where somebody wants them.
+    trailers: Option<Vec<u8>>,
 }
 
 /// What the next byte belongs to.
@@ -174,6 +192,25 @@ impl BodyReader {
             state,
             left,
             unread: 0,
+            trailers: None,
+        }
+    }
+
+    /// The same, and trailer fields are kept.
+    #[must_use]
+    pub fn keeping_trailers(mut self) -> Self {
+        self.trailers = Some(Vec::new());
+        self
+    }
+
+    /// The trailer fields of a complete body, where they were kept.
+    ///
+    /// # Errors
+    /// A line among them is no field.
+    pub fn trailers(&self) -> Result<Headers, BodyError> {
+        match self.trailers.as_deref() {
+            None | Some([]) => Ok(Headers::default()),
+            Some(lines) => head::fields(lines).map_err(|_| BodyError::Unread),
         }
     }
 
@@ -208,6 +245,12 @@ impl BodyReader {
                 break;
             };
             self.state = self.step(*byte)?;
+            if let (State::Trailer | State::TrailerLf | State::TrailerStart, Some(lines)) =
+                (self.state, &mut self.trailers)
+                && !(*byte == b'\n' && lines.is_empty())
+            {
+                lines.push(*byte);
+            }
             consumed += 1;
             rest = behind;
         }
@@ -275,6 +318,29 @@ impl BodyReader {
         }
         Ok(state)
     }
+}
+
+/// Appends a piece of a body as one chunk (RFC 9112 section 7.1). Nothing for an empty piece: that would be the last chunk.
+pub fn push_chunk(payload: &[u8], out: &mut Vec<u8>) {
+    if payload.is_empty() {
+        return;
+    }
+    // Writing to a vector does not fail.
+    let _ = write!(out, "{:x}\r\n", payload.len());
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends what ends a body of chunks: the last one, and trailer fields.
+pub fn push_end(trailers: &Headers, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.iter() {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 fn count(bytes: &[u8]) -> u64 {
@@ -366,7 +432,8 @@ mod tests {
             ("Content-Length: 1\r\n", true),
             ("Transfer-Encoding: chunked\r\n", true),
         ] {
-            assert_eq!(request_body(&request(fields)), Ok(expected), "{fields:?}");
+            let framing = Framing::of_request(&request(fields)).unwrap();
+            assert_eq!(framing.has_body(), expected, "{fields:?}");
         }
     }
 
@@ -511,5 +578,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn chunks_are_what_our_own_reader_reads() {
+        let mut bytes = Vec::new();
+        for piece in ["hello", "", " ", &"x".repeat(300)] {
+            push_chunk(piece.as_bytes(), &mut bytes);
+        }
+        push_end(&Headers::default(), &mut bytes);
+        let mut reader = BodyReader::new(Framing::Chunked);
+        let mut payload = Vec::new();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let (used, data) = reader.read(rest).unwrap();
+            payload.extend_from_slice(data);
+            rest = rest.split_at(used).1;
+        }
+        assert!(reader.is_complete());
+        assert_eq!(payload, ("hello ".to_owned() + &"x".repeat(300)).as_bytes());
     }
 }

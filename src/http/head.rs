@@ -6,7 +6,7 @@
 //! costs is bounded by [`MAX_HEAD`], and a limit that is broken is known before the line has ended.
 
 use super::authority::{Authority, AuthorityError};
-use super::body::{self, BodyError};
+use super::body::{BodyError, Framing};
 use super::headers::{Headers, is_token};
 use std::borrow::Cow;
 use std::fmt;
@@ -92,7 +92,7 @@ impl RequestHead {
             version: line.version,
             headers,
         };
-        body::request_body(&head)?;
+        Framing::of_request(&head)?;
         Ok(Some((bytes.len() - rest.len() + section.end, head)))
     }
 
@@ -265,6 +265,18 @@ impl std::error::Error for HeadError {
 impl From<BodyError> for HeadError {
     fn from(error: BodyError) -> Self {
         Self::Body(error)
+    }
+}
+
+/// The fields in whole lines without the empty one behind them, as they stand behind the last chunk of a body.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn fields(lines: &[u8]) -> Result<Headers, HeadError> {
+    let text = [b"\r\n", lines, b"\r\n"].concat();
+    match scan(&text, &Limits::default(), |_| Ok(()))? {
+        Some((_, section)) if section.end == text.len() => section.parse(),
+        _ => Err(HeadError::BareLf),
     }
 }
 

@@ -5,9 +5,11 @@ pub mod answer;
 pub mod authority;
 pub mod body;
 pub mod date;
+pub mod document;
 pub mod head;
 pub mod headers;
 pub mod network;
+pub mod persistence;
 pub mod proxy_header;
 
 /// Seeded noise for the `never_panics` tests of the pure rooms.

@@ -1,4 +1,4 @@
-//! Bytes of a head as they come in.
+//! Bytes of a head as they come in, and what is behind it.
 
 use super::stream::Stream;
 use super::wait::{Interrupted, Waiter};
@@ -28,6 +28,18 @@ impl Buffer {
     /// What has come.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Whether nothing has come that was not taken.
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Makes room for so many bytes at a time.
+    pub fn reserve(&mut self, bytes: usize) {
+        if self.bytes.len() < bytes {
+            self.bytes.resize(bytes, 0);
+        }
     }
 
     /// Room for more, where there is none left.
@@ -68,6 +80,18 @@ impl Buffer {
         let used = used.min(self.filled);
         self.bytes.copy_within(used..self.filled, 0);
         self.filled -= used;
+    }
+
+    /// Takes all, and leaves no memory behind.
+    pub fn take(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(self).into_bytes();
+        bytes.shrink_to_fit();
+        bytes
+    }
+
+    fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.filled);
+        self.bytes
     }
 
     /// Takes what is behind the first `used` bytes.

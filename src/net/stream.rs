@@ -127,6 +127,11 @@ impl Stream {
         (self.as_fd(), self.blocked_on(Want::Read))
     }
 
+    /// What to wait for before the next write.
+    pub fn waits_to_write(&self) -> (BorrowedFd<'_>, Want) {
+        (self.as_fd(), self.blocked_on(Want::Write))
+    }
+
     /// Whether the stream has ended without the peer having said so in TLS: anybody on the way may have ended it.
     pub fn was_cut(&self) -> bool {
         match self {
@@ -159,10 +164,7 @@ impl Stream {
                 Ok(0) => return Err(Interrupted::Failed(io::ErrorKind::WriteZero.into())),
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    waiter.wait(
-                        [(self.as_fd(), self.blocked_on(Want::Write))],
-                        Some(deadline),
-                    )?;
+                    waiter.wait([self.waits_to_write()], Some(deadline))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Interrupted::Failed(error)),

@@ -17,6 +17,8 @@ pub enum Want {
     Read,
     /// Room for bytes, or the outcome of a connect.
     Write,
+    /// One of both.
+    Either,
 }
 
 /// Why a wait, or what waited, came to nothing.
@@ -128,6 +130,10 @@ impl Waiter {
                         PollFd::from_borrowed_fd(*fd, PollFlags::IN | PollFlags::RDHUP)
                     }
                     Some((fd, Want::Write)) => PollFd::from_borrowed_fd(*fd, PollFlags::OUT),
+                    Some((fd, Want::Either)) => PollFd::from_borrowed_fd(
+                        *fd,
+                        PollFlags::IN | PollFlags::RDHUP | PollFlags::OUT,
+                    ),
                     None if i == N => PollFd::new(&self.cancel.flag, PollFlags::IN),
                     None => PollFd::new(&self.alarm, PollFlags::IN),
                 });

@@ -25,6 +25,17 @@ pub struct Parameters {
     pub upgrade: Option<Upgrade>,
     /// `keepalive=`: whether the kernel probes a silent backend; unset means that it does.
     pub keepalive: Option<bool>,
+    /// `disablereuse=`, `enablereuse=`: whether a connection is kept for the next request; unset means that it is. For
+    /// ordinary requests only, as all that follow down to [`Self::io_buffer`].
+    pub reuse: Option<bool>,
+    /// `ttl=`: how long a connection is kept that nobody uses, at least 1 s.
+    pub ttl: Option<Duration>,
+    /// `smax=`: the most connections that are kept while nobody uses them.
+    pub smax: Option<usize>,
+    /// `ping=`: how long the backend may take to say that it wants a request's body; unset: it is not asked.
+    pub ping: Option<Duration>,
+    /// `iobuffersize=`, bytes, 512 to 1 MiB; unset means as `ProxyIOBufferSize`.
+    pub io_buffer: Option<usize>,
     /// `receivebuffersize=`, bytes; 0 leaves it to the kernel, unset to `ProxyReceiveBufferSize`.
     pub receive_buffer: Option<usize>,
     /// `responsefieldsize=`, bytes of the longest header field of an answer.
@@ -52,6 +63,11 @@ impl Parameters {
             timeout: self.timeout.or(base.timeout),
             upgrade: self.upgrade.or_else(|| base.upgrade.clone()),
             keepalive: self.keepalive.or(base.keepalive),
+            reuse: self.reuse.or(base.reuse),
+            ttl: self.ttl.or(base.ttl),
+            smax: self.smax.or(base.smax),
+            ping: self.ping.or(base.ping),
+            io_buffer: self.io_buffer.or(base.io_buffer),
             receive_buffer: self.receive_buffer.or(base.receive_buffer),
             answer_field: self.answer_field.or(base.answer_field),
             max: self.max.or(base.max),
@@ -70,17 +86,22 @@ mod tests {
         let base = Parameters {
             timeout: Some(Duration::from_secs(5)),
             max: Some(1),
+            reuse: Some(true),
+            smax: Some(7),
             ..Parameters::default()
         };
         let own = Parameters {
             max: Some(2),
             keepalive: Some(false),
+            reuse: Some(false),
             ..Parameters::default()
         };
         let both = own.over(&base);
         assert_eq!(both.timeout, base.timeout);
         assert_eq!(both.max, Some(2));
+        assert_eq!(both.smax, Some(7));
         assert_eq!(both.keepalive, Some(false));
+        assert_eq!(both.reuse, Some(false));
         assert_eq!(both.acquire, None);
     }
 }

@@ -4,6 +4,7 @@
 use super::access::Access;
 use super::edit::HeaderEdit;
 use super::set_env::{SetEnvIf, Variable};
+use crate::http::document::Document;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ pub struct Settings {
     pub request_edits: Vec<Arc<HeaderEdit>>,
     /// `Header`, in the order of the lines.
     pub answer_edits: Vec<Arc<HeaderEdit>>,
+    /// `ErrorDocument`, each status once.
+    pub documents: Vec<(u16, Arc<Document>)>,
+    /// `ProxyErrorOverride`
+    pub error_override: ErrorOverride,
     /// `ProxyWebsocketIdleTimeout`; none: a tunnel may be silent for ever.
     pub idle_timeout: Option<Duration>,
     /// `ProxyWebsocketHalfCloseTimeout`, more than zero.
@@ -59,6 +64,30 @@ pub enum Via {
     Block,
 }
 
+/// Which answers of backends the client does not get, but ours of the same status. httpd: `ProxyErrorOverride`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ErrorOverride {
+    /// None.
+    #[default]
+    Off,
+    /// All errors: 400 to 599.
+    All,
+    /// Those with one of these statuses.
+    Only(Arc<[u16]>),
+}
+
+impl ErrorOverride {
+    /// Whether an answer of this status is one of them.
+    #[must_use]
+    pub fn replaces(&self, status: u16) -> bool {
+        match self {
+            Self::Off => false,
+            Self::All => (400..=599).contains(&status),
+            Self::Only(statuses) => statuses.contains(&status),
+        }
+    }
+}
+
 /// One directive that stands in a section, or in the host itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -80,6 +109,10 @@ pub enum Change {
     RequestHeader(Arc<HeaderEdit>),
     /// One more of [`Settings::answer_edits`].
     Header(Arc<HeaderEdit>),
+    /// What [`Settings::documents`] has for this status; none: our own sentence.
+    Document(u16, Option<Arc<Document>>),
+    /// [`Settings::error_override`]
+    ErrorOverride(ErrorOverride),
     /// [`Settings::idle_timeout`]
     IdleTimeout(Option<Duration>),
     /// [`Settings::half_close_timeout`]
@@ -110,6 +143,12 @@ impl Settings {
             Change::UnsetEnv(name) => self.unset(name),
             Change::RequestHeader(edit) => self.request_edits.push(Arc::clone(edit)),
             Change::Header(edit) => self.answer_edits.push(Arc::clone(edit)),
+            Change::Document(status, document) => {
+                self.documents.retain(|(own, _)| own != status);
+                let document = document.iter().map(|page| (*status, Arc::clone(page)));
+                self.documents.extend(document);
+            }
+            Change::ErrorOverride(which) => self.error_override = which.clone(),
             Change::IdleTimeout(limit) => self.idle_timeout = *limit,
             Change::HalfCloseTimeout(limit) => self.half_close_timeout = *limit,
             Change::Asynchronous(on) => self.asynchronous = *on,
@@ -122,5 +161,49 @@ impl Settings {
     fn unset(&mut self, name: &str) {
         let variables = &mut self.variables;
         variables.retain(|variable| !variable.name.eq_ignore_ascii_case(name));
+    }
+
+    /// What stands in place of our sentence in an error of this status.
+    #[must_use]
+    pub fn document(&self, status: u16) -> Option<&Document> {
+        let found = self.documents.iter().find(|(own, _)| *own == status);
+        found.map(|(_, document)| document.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_override_is_for_errors_or_for_some_of_them() {
+        let some = ErrorOverride::Only([404, 500].into());
+        for (status, by_all, by_some) in [
+            (101, false, false),
+            (399, false, false),
+            (400, true, false),
+            (404, true, true),
+            (500, true, true),
+            (599, true, false),
+            (600, false, false),
+        ] {
+            assert!(!ErrorOverride::Off.replaces(status));
+            assert_eq!(ErrorOverride::All.replaces(status), by_all, "{status}");
+            assert_eq!(some.replaces(status), by_some, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_last_document_of_a_status_counts_and_default_takes_it_away() {
+        let text = |text| Some(Arc::new(Document::text(text).unwrap()));
+        let mut settings = Settings::default();
+        settings.apply(&Change::Document(404, text("one")));
+        settings.apply(&Change::Document(403, text("other")));
+        settings.apply(&Change::Document(404, text("two")));
+        assert_eq!(settings.document(404), text("two").as_deref());
+        assert_eq!(settings.documents.len(), 2);
+        settings.apply(&Change::Document(404, None));
+        assert_eq!(settings.document(404), None);
+        assert_eq!(settings.document(403), text("other").as_deref());
     }
 }

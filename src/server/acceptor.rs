@@ -117,7 +117,7 @@ struct Accepting {
     poll: Poll,
     listeners: Vec<Port>,
     pool: Pool,
-    /// Rings when a worker may have been free for too long.
+    /// Rings when something may have been idle for too long.
     alarm: Alarm,
     stop: Receiver<()>,
     next_id: u64,
@@ -161,7 +161,7 @@ impl Accepting {
             let next_look = match self.pool.patience() {
                 Some(patience) => Some(Instant::now() + patience),
                 None if self.alarm.rings_at().is_some() => None,
-                None => self.pool.send_idle_home(),
+                None => self.pool.tidy(),
             };
             if let Some(at) = next_look
                 && let Err(error) = self.alarm.ring_by(at)

@@ -1,22 +1,29 @@
-//! One connection from bytes to tunnel: a script that only calls the rooms.
+//! One connection, request by request, until it ends or becomes a tunnel: a script that only calls the rooms.
 
 mod backend;
+mod deliver;
 mod ending;
+mod exchange;
 mod failure;
 mod relay;
 mod request;
+mod upload;
 
 use self::backend::Final;
 use self::failure::Step;
 use super::acceptor::Accepted;
+use super::clients::Bell;
 use super::turns::Turn;
 use super::{Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward;
 use crate::handshake::{self, Asked};
 use crate::http::answer::Refusal;
+use crate::http::body::Framing;
 use crate::http::head::{Limits, RequestHead};
+use crate::http::persistence::Afterwards;
 use crate::ids::Id;
+use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::wait::Waiter;
 use crate::route::edit::Circumstances;
@@ -31,6 +38,7 @@ use log::{Level, log};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -40,6 +48,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub(super) struct Worker {
     waiter: Waiter,
     event_loop: EventLoop,
+    /// Calls it away from a client that has nothing to ask; made for the first one.
+    bell: Option<Arc<Bell>>,
 }
 
 impl Worker {
@@ -47,7 +57,11 @@ impl Worker {
     pub(super) fn new(shared: &Shared) -> io::Result<Self> {
         let waiter = Waiter::new(Arc::clone(&shared.cancel))?;
         let event_loop = EventLoop::new(Arc::clone(&shared.scratch), &waiter.alarm, Size::ONE)?;
-        Ok(Self { waiter, event_loop })
+        Ok(Self {
+            waiter,
+            event_loop,
+            bell: None,
+        })
     }
 
     /// Where its tunnels are told to end.
@@ -75,41 +89,24 @@ fn receive(
     worker: &mut Worker,
     shared: &Shared,
 ) -> Option<(Box<Tunnel>, Option<Duration>)> {
-    let Accepted { id, connection, at } = accepted;
-    // Until the request names a host, the first of the address sets the limits.
-    let site = shared.site_for(connection.local, None);
-    let mut visit = Visit {
-        shared,
-        waiter: &mut worker.waiter,
-        site,
-        settings: Cow::Borrowed(&site.host.router.settings),
-        environment: Environment::default(),
-        client: connection.stream.into(),
-        turn: None,
-        transaction: Transaction::new(
-            id,
-            connection.client,
-            connection.local,
-            SystemTime::now() - at.elapsed(),
-        ),
-        began: at,
-    };
-    visit.transaction.server_name = Arc::clone(&visit.site.host.server_name);
-    let handshake = Counted::new(&shared.handshakes);
-    let outcome = visit.shake_hands();
-    drop(handshake);
-    if outcome.is_err() {
-        // There is no connection to the backend any more, and a client may take its time to close its own.
-        visit.turn = None;
+    let mut visit = Visit::new(accepted, worker, shared);
+    loop {
+        match visit.serve_request() {
+            Ok((backend, leftovers)) => return Some(visit.into_tunnel(backend, leftovers)),
+            Err(end) => match visit.conclude(end) {
+                Next::Request => {}
+                Next::Farewell => {
+                    visit.client.close_lingering(visit.waiter);
+                    return None;
+                }
+                Next::Nothing => return None,
+            },
+        }
+        if !visit.await_request() {
+            return None;
+        }
+        visit.begin_anew();
     }
-    match outcome {
-        Ok((backend, leftovers)) => return Some(visit.into_tunnel(backend, leftovers)),
-        Err(End::Refused(refusal)) => visit.refuse(&refusal),
-        Err(End::Failed(refusal)) => visit.answer(&refusal),
-        Err(End::Relayed) => visit.finish_answer(),
-        Err(End::Gone(why)) => visit.give_up(&why),
-    }
-    None
 }
 
 /// One of those that are counted, for as long as this lives, however it ends.
@@ -135,7 +132,7 @@ enum End {
     /// We answer in place of a backend that failed, which has been logged where it happened.
     Failed(Refusal),
     /// The backend's own answer has been passed on, as far as it went.
-    Relayed,
+    Answered(Afterwards),
     /// There is nobody left to answer.
     Gone(String),
 }
@@ -146,34 +143,109 @@ impl From<Refusal> for End {
     }
 }
 
-/// A connection on its way through the server.
+/// What follows when a request has come to its end.
+enum Next {
+    /// Perhaps another one.
+    Request,
+    /// We say that nothing more comes, and let the client have its answer.
+    Farewell,
+    /// The connection is of no use any more.
+    Nothing,
+}
+
+/// A connection on its way through the server, with the request that is being served.
 struct Visit<'a> {
     shared: &'a Shared,
     waiter: &'a mut Waiter,
+    bell: &'a mut Option<Arc<Bell>>,
     site: &'a Arc<Site>,
     /// What holds for this request: that of its host, until its path is known.
     settings: Cow<'a, Settings>,
     /// What rules said about it.
     environment: Environment,
     client: Stream,
-    /// Given back when the visit or its tunnel ends.
+    /// What the client has sent, and nobody has read.
+    input: Buffer,
+    /// Requests that were served before this one.
+    served: u64,
+    /// What becomes of the connection if we answer now.
+    afterwards: Afterwards,
+    /// Given back when the request or its tunnel ends.
     turn: Option<Turn>,
+    /// It is one of those that others wait for a moment for, since they will soon be done.
+    handshake: Option<Counted<'a>>,
+    /// The client, as the header of the PROXY protocol named it.
+    forwarded_for: Option<SocketAddr>,
     transaction: Transaction,
     began: Instant,
 }
 
 impl<'a> Visit<'a> {
-    /// Everything up to the verified 101, which the client then has.
+    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Self {
+        let Accepted { id, connection, at } = accepted;
+        // Until the request names a host, the first of the address sets the limits.
+        let site = shared.site_for(connection.local, None);
+        let mut transaction = Transaction::new(
+            id,
+            connection.client,
+            connection.local,
+            SystemTime::now() - at.elapsed(),
+        );
+        transaction.server_name = Arc::clone(&site.host.server_name);
+        Self {
+            shared,
+            waiter: &mut worker.waiter,
+            bell: &mut worker.bell,
+            site,
+            settings: Cow::Borrowed(&site.host.router.settings),
+            environment: Environment::default(),
+            client: connection.stream.into(),
+            input: Buffer::default(),
+            served: 0,
+            afterwards: Afterwards::Ends,
+            turn: None,
+            handshake: Some(Counted::new(&shared.handshakes)),
+            forwarded_for: None,
+            transaction,
+            began: at,
+        }
+    }
+
+    /// Makes ready for the next request of the client, of which a part may be here.
     #[inline(never)]
-    fn shake_hands(&mut self) -> Result<(Stream, Leftovers), End> {
-        let (mut head, from_client) = self.read_request()?;
+    fn begin_anew(&mut self) {
+        let Transaction {
+            id, peer, local, ..
+        } = self.transaction;
+        self.served += 1;
+        self.site = self.shared.site_for(local, None);
+        self.settings = Cow::Borrowed(&self.site.host.router.settings);
+        self.environment = Environment::default();
+        self.afterwards = Afterwards::Ends;
+        self.handshake = Some(Counted::new(&self.shared.handshakes));
+        let client = self.forwarded_for.unwrap_or(peer);
+        self.transaction = Transaction::new(id, peer, local, SystemTime::now());
+        self.transaction.client = client;
+        self.transaction.server_name = Arc::clone(&self.site.host.server_name);
+        self.transaction.served = self.served;
+        self.began = Instant::now();
+    }
+
+    /// Serves one request: up to the verified 101, which the client then has, or to its end.
+    #[inline(never)]
+    fn serve_request(&mut self) -> Result<(Stream, Leftovers), End> {
+        let mut head = self.read_request()?;
         self.site = self
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
-        let route = self.find_route(&mut head);
-        let outcome = match route {
-            Ok(route) => self.ask_backend(&head, &route, from_client),
+        self.afterwards = self.afterwards_of_refusal(&head);
+        let outcome = match self.find_route(&mut head) {
+            Ok(route) if route.backend.url.scheme.is_tunnel() => self.ask_backend(&head, &route),
+            Ok(route) => match self.exchange(&head, &route) {
+                Ok(afterwards) => Err(End::Answered(afterwards)),
+                Err(end) => Err(end),
+            },
             Err(refusal) => Err(End::Refused(refusal)),
         };
         if self.site.access_logs.iter().any(AccessLog::needs_request) {
@@ -182,30 +254,50 @@ impl<'a> Visit<'a> {
         outcome
     }
 
+    /// What becomes of the connection behind an answer to this request.
+    fn afterwards_of(&self, head: &RequestHead) -> Afterwards {
+        let keep_alive = &self.site.host.keep_alive;
+        if !keep_alive.is_on || self.shared.clients.is_crowded() {
+            return Afterwards::Ends;
+        }
+        let left = match keep_alive.max_requests {
+            0 => None,
+            most => Some(most.saturating_sub(self.served + 1)),
+        };
+        Afterwards::of_request(&head.headers, head.version, keep_alive.timeout, left)
+    }
+
+    /// The same where we refuse it, and read no more of it than its head.
+    fn afterwards_of_refusal(&self, head: &RequestHead) -> Afterwards {
+        // Who asks for a tunnel may have begun to send what belongs into it.
+        let is_whole = Framing::of_request(head).is_ok_and(|framing| !framing.has_body())
+            && head.headers.first("Upgrade").is_none();
+        if is_whole {
+            self.afterwards_of(head)
+        } else {
+            Afterwards::Ends
+        }
+    }
+
     /// Has the backend agree.
     fn ask_backend(
         &mut self,
         head: &RequestHead,
         route: &Route,
-        mut from_client: Vec<u8>,
     ) -> Result<(Stream, Leftovers), End> {
-        let (mut backend, asked, deadline) = self.ask(head, route, &mut from_client)?;
-        let leftovers = self.hear(head, route, &asked, &mut backend, from_client, deadline)?;
-        Ok((backend, leftovers))
+        let (backend, asked, deadline) = self.ask(head, route)?;
+        self.hear_switch(head, route, &asked, backend, deadline)
     }
 
     /// Connects, and sends the request. Also: until when the answer has to be there. What the client sends early is kept.
     #[inline(never)]
-    fn ask(
-        &mut self,
-        head: &RequestHead,
-        route: &Route,
-        early: &mut Vec<u8>,
-    ) -> Result<(Stream, Asked, Instant), End> {
+    fn ask(&mut self, head: &RequestHead, route: &Route) -> Result<(Stream, Asked, Instant), End> {
+        // Whatever comes of it, this connection has no further request.
+        self.afterwards = Afterwards::Ends;
         let asked = handshake::requested(head, route.backend.parameters.upgrade())?;
-        self.turn = self.take_turn(&route.backend, early)?;
+        self.turn = self.take_turn(&route.backend)?;
         let mut backend = self.connect(&route.backend, head)?;
-        let request = forward::request_head(head, &route.target, &asked, &self.policy(route));
+        let request = forward::upgrade_head(head, &route.target, &asked, &self.policy(route));
         let deadline = Instant::now() + self.site.host.backend_timeout(&route.backend);
         backend
             .send_all(&request, deadline, self.waiter)
@@ -216,29 +308,27 @@ impl<'a> Visit<'a> {
 
     /// Reads the answer, and passes it on.
     #[inline(never)]
-    fn hear(
+    fn hear_switch(
         &mut self,
         head: &RequestHead,
         route: &Route,
         asked: &Asked,
-        backend: &mut Stream,
-        from_client: Vec<u8>,
+        mut backend: Stream,
         deadline: Instant,
-    ) -> Result<Leftovers, End> {
+    ) -> Result<(Stream, Leftovers), End> {
         let mut limits = Limits::default();
         limits.field = route
             .backend
             .parameters
             .answer_field
             .unwrap_or(limits.field);
-        let (answer, outcome, leftovers) =
-            self.read_answer(backend, from_client, asked, &limits, deadline)?;
+        let (answer, outcome, from_backend) =
+            self.read_answer(&mut backend, asked, &limits, deadline)?;
         if matches!(outcome, Final::Relay) {
             if answer.status == 403 && self.policy(route).origin_is_foreign(head) {
                 self.hint_at_origin(&route.name);
             }
-            let timeout = self.site.host.backend_timeout(&route.backend);
-            return Err(self.relay(head, &answer, backend, &leftovers, timeout));
+            return Err(self.relay(head, &answer, backend, &route.backend, from_backend));
         }
         let switched = forward::switched_head(&answer, &self.answer_policy());
         self.send(&switched)?;
@@ -246,7 +336,12 @@ impl<'a> Visit<'a> {
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
             self.transaction.answer = answer.headers;
         }
-        Ok(leftovers)
+        let leftovers = Leftovers {
+            is_websocket: asked.is_websocket(),
+            from_client: self.input.take(),
+            from_backend,
+        };
+        Ok((backend, leftovers))
     }
 
     fn policy<'p>(&'p self, route: &'p Route) -> forward::Policy<'p> {
@@ -265,6 +360,7 @@ impl<'a> Visit<'a> {
         let is_logged = |name: &str| logs.iter().any(|log| log.needs_variable(name));
         self.transaction.environment = self.environment.only(is_logged);
         let route = decision.outcome?;
+        forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
         self.transaction.mapping = Some(Arc::clone(&route.name));
         self.transaction.backend = Some(Arc::clone(&route.backend));
         Ok(route)

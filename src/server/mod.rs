@@ -1,7 +1,9 @@
 //! Policy meets devices: starting, serving, stopping. This file alone knows every thread.
 
 mod acceptor;
+mod clients;
 mod connection;
+mod kept;
 mod pool;
 mod signals;
 mod turns;
@@ -20,6 +22,8 @@ use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
+use clients::IdleClients;
+use kept::Kept;
 use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -50,6 +54,8 @@ struct Shared {
     scratch: Arc<ScratchPool>,
     reactors: Reactors,
     turns: Turns,
+    kept: Kept,
+    clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
     handshakes: AtomicUsize,
@@ -168,6 +174,8 @@ impl Server {
             scratch,
             reactors,
             turns: Turns::new(&config),
+            kept: Kept::new(config.max_request_workers),
+            clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),

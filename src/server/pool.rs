@@ -6,6 +6,7 @@
 
 use super::Shared;
 use super::acceptor::Accepted;
+use super::clients::IdleClients;
 use super::connection::{self, Worker};
 use crate::ids::Id;
 use crate::transaction::CloseReason;
@@ -174,7 +175,7 @@ impl Workers {
     }
 
     /// The next connection for the worker of `seat`, or nothing when it is to end.
-    fn next(&self, seat: &Arc<Seat>) -> Option<Accepted> {
+    fn next(&self, seat: &Arc<Seat>, clients: &IdleClients) -> Option<Accepted> {
         let is_surplus = {
             let mut state = self.state();
             if state.is_stopping {
@@ -182,6 +183,9 @@ impl Workers {
             }
             if let Ok(accepted) = self.waiting.try_recv() {
                 state.taken = state.taken.wrapping_add(1);
+                if self.waiting.is_empty() {
+                    clients.relax();
+                }
                 return Some(accepted);
             }
             let is_surplus = state.free.len() >= SPARE;
@@ -269,13 +273,9 @@ impl Pool {
             if self.shared.handshakes.load(Ordering::Relaxed) + starting < HANDSHAKES {
                 self.add_worker();
             }
-        } else if !std::mem::replace(&mut self.is_short, true) {
-            let id = Id::WorkersBusy;
-            warn!(
-                "{id} all {} workers are busy; new connections wait: {}",
-                self.shared.config.max_request_workers,
-                id.remedy()
-            );
+        } else {
+            self.shared.clients.crowd();
+            self.say_all_are_busy();
         }
         match refused {
             Ok(()) => Ok(()),
@@ -285,6 +285,17 @@ impl Pool {
                 self.serve_who_waits();
                 Ok(())
             }
+        }
+    }
+
+    fn say_all_are_busy(&mut self) {
+        if !std::mem::replace(&mut self.is_short, true) {
+            let id = Id::WorkersBusy;
+            warn!(
+                "{id} all {} workers are busy; new connections wait: {}",
+                self.shared.config.max_request_workers,
+                id.remedy()
+            );
         }
     }
 
@@ -324,8 +335,14 @@ impl Pool {
         }
     }
 
+    /// Puts an end to what has been idle for too long: workers, and connections to backends. Says when to look again.
+    pub(super) fn tidy(&self) -> Option<Instant> {
+        let of_workers = self.send_idle_home();
+        of_workers.into_iter().chain(self.shared.kept.sweep()).min()
+    }
+
     /// Sends home who has been free for [`IDLE_WORKER`]. Says when the next will have been.
-    pub(super) fn send_idle_home(&self) -> Option<Instant> {
+    fn send_idle_home(&self) -> Option<Instant> {
         let mut state = self.workers.state();
         let now = Instant::now();
         while let Some((seat, since)) = state.free.front() {
@@ -377,13 +394,15 @@ impl Pool {
     fn add_worker(&mut self) {
         if self.lacks_a_worker()
             && let Err(error) = self.start_worker()
-            && !std::mem::replace(&mut self.is_short, true)
         {
-            let id = Id::NoWorker;
-            warn!(
-                "{id} cannot start a worker: {error}; new connections wait for the workers there are; {}",
-                id.remedy()
-            );
+            self.shared.clients.crowd();
+            if !std::mem::replace(&mut self.is_short, true) {
+                let id = Id::NoWorker;
+                warn!(
+                    "{id} cannot start a worker: {error}; new connections wait for the workers there are; {}",
+                    id.remedy()
+                );
+            }
         }
     }
 
@@ -458,7 +477,7 @@ impl Membership {
             worker: thread::current(),
             told: Mutex::default(),
         });
-        while let Some(accepted) = self.workers.next(&seat) {
+        while let Some(accepted) = self.workers.next(&seat, &shared.clients) {
             let (id, client) = (accepted.id, accepted.connection.client);
             // What a worker has is used again only when the connection has come to its end.
             let served = catch_unwind(AssertUnwindSafe(|| {

@@ -264,6 +264,22 @@ each_mode! {
     }
 }
 
+#[test]
+fn a_request_has_no_variables_of_the_one_before_on_its_connection() {
+    let proxy = Proxy::start(
+        "SetEnvIf Request_URI ^/health dontlog\nCustomLog rest.log %U env=!dontlog\n\
+         CustomLog all.log \"%U %{dontlog}e\"",
+    );
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let bytes = ask("/health") + &ask("/other") + "nonsense /health\r\n\r\n";
+    let _client = Client::sending(&proxy, bytes);
+    assert_eq!(
+        proxy.wait_for_lines("all.log", 3),
+        ["/health 1", "/other -", "- -"]
+    );
+    assert_eq!(proxy.wait_for_lines("rest.log", 2), ["/other", "-"]);
+}
+
 /// As logrotate does it: the file is renamed, then the signal, then the rest goes into a new file.
 #[test]
 fn a_signal_reopens_all_log_files() {

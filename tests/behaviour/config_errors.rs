@@ -126,7 +126,11 @@ fn what_is_not_done_is_refused_by_name_with_a_way_out() {
             "in the path only",
         ),
         ("ProxyRequests On", "ProxyRequests", "forward proxy"),
-        ("ProxyPass /a/ http://h/", "ProxyPass", "ws://"),
+        (
+            "ProxyPass /a/ http://h/ upgrade=websocket",
+            "ProxyPass",
+            "\"ws://h/\"",
+        ),
         ("User www-data", "User", ""),
     ] {
         let config = format!("Listen 127.0.0.1:0\n{line}\n");

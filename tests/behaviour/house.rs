@@ -12,7 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &["ids"]),
     ("route", &["http", "handshake", "ids"]),
     ("handshake", &["http", "ids"]),
-    ("forward", &["http", "handshake", "route"]),
+    ("forward", &["http", "handshake", "route", "ids"]),
     ("frame", &[]),
     ("transaction", &["http", "route"]),
     ("access_log::format", &["http", "route", "transaction"]),

@@ -164,7 +164,8 @@ fn a_client_that_sent_more_still_reads_the_whole_answer() {
 #[test]
 fn the_linger_behind_an_answer_is_bounded() {
     let proxy = Proxy::start("ProxyPass /ws/ ws://127.0.0.1:9/");
-    let mut client = Client::sending(&proxy, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let mut client = Client::sending(&proxy, request);
     let begun = Instant::now();
     client.answer().expect_status(404);
     assert!(

@@ -415,10 +415,7 @@ fn expressions_and_tests_of_files_are_refused_at_start() {
             "RewriteRule ^/(.*) ws://%{HTTP_HOST}/$1 [P]",
             "nothing of a request",
         ),
-        (
-            "RewriteRule ^/(.*) http://b/$1 [P]",
-            "is written \"ws://b/\"",
-        ),
+        ("RewriteRule ^/(.*) h2c://b/$1 [P]", "write http://"),
         ("RewriteRule ^/(?!a) ws://b/ [P]", "look-ahead"),
         (
             "<Location /a>\nRewriteRule ^/ ws://b/ [P]\n</Location>",

@@ -5,7 +5,7 @@
 )]
 
 use divan::{AllocProfiler, Bencher, black_box};
-use proxy_wstunnel::forward::{AnswerPolicy, Policy, request_head, switched_head};
+use proxy_wstunnel::forward::{AnswerPolicy, Policy, switched_head, upgrade_head};
 use proxy_wstunnel::handshake::{Upgrade, accept_for, requested, verdict};
 use proxy_wstunnel::http::head::{Limits, RequestHead, ResponseHead};
 use proxy_wstunnel::route::edit::{Circumstances, HeaderEdit, Target};
@@ -109,7 +109,7 @@ fn forward_request(bencher: Bencher<'_, '_>) {
         client: "192.0.2.7".parse().unwrap(),
         backend: &backend,
     };
-    bencher.bench(|| request_head(black_box(&request), "/room?name=x", &asked, &policy));
+    bencher.bench(|| upgrade_head(black_box(&request), "/room?name=x", &asked, &policy));
 }
 
 #[divan::bench]

@@ -140,6 +140,10 @@ impl Files for NoFiles {
         Err(io::ErrorKind::NotFound.into())
     }
 
+    fn read_regular(&self, _: &Path, _: usize) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
     fn find(&self, _: &Path, _: &str) -> io::Result<Vec<PathBuf>> {
         Err(io::ErrorKind::NotFound.into())
     }

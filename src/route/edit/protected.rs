@@ -70,8 +70,9 @@ const ANSWERS: Rules = &[
     (&["Host"], "it belongs to requests; write RequestHeader"),
 ];
 
-/// With text of the client in it, our own answers must stay what they say they are.
+/// With text of the client in it, our own answers must stay what they say they are; and a page has its type from its file.
 const OUR_OWN: Rules = &[(
     &["Content-Type"],
-    "answers of this program are plain text; for those of a backend write Header without always",
+    "answers of this program are plain text, or what ErrorDocument gives; for those of a backend write Header without \
+     always",
 )];

@@ -15,15 +15,12 @@ use crate::net::wait::Want;
 use crate::route::backend::Backend;
 use crate::server::Site;
 use crate::server::turns::{Entry, Turn};
-use crate::tunnel::Leftovers;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 /// Bytes that a client may send before it has the 101; then no more is read from it.
 const EARLY: usize = 16 * 1024;
-/// The most that is taken of them at a time.
-const EARLY_PART: usize = 2048;
 /// Answers with 1xx other than 101 before the final one, as many as httpd takes.
 const MOST_INTERIM: usize = 10;
 
@@ -38,11 +35,7 @@ pub(super) enum Final {
 impl Visit<'_> {
     /// Waits until the backend may have one more request, where it may not have any number.
     #[inline(never)]
-    pub(super) fn take_turn(
-        &mut self,
-        backend: &Backend,
-        early: &mut Vec<u8>,
-    ) -> Result<Option<Turn>, End> {
+    pub(super) fn take_turn(&mut self, backend: &Backend) -> Result<Option<Turn>, End> {
         if backend.parameters.is_disabled == Some(true) {
             let why = "the backend is disabled (status=+D)";
             return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
@@ -58,7 +51,15 @@ impl Visit<'_> {
         let deadline = Instant::now() + patience;
         loop {
             let bell = (place.bell(), Want::Read);
-            let waited = self.wait_beside_client(bell, early, deadline, Step::Acquire);
+            let waited = if backend.url.scheme.is_tunnel() {
+                self.wait_beside_client(bell, deadline, Step::Acquire)
+            } else {
+                // A client may have ended its direction and wait for its answer.
+                let woken = self.waiter.wait([bell], Some(deadline));
+                woken
+                    .map(drop)
+                    .map_err(|why| self.step_failed(Step::Acquire, &why))
+            };
             // One that has come in the last moment is taken as well.
             match place.turn() {
                 Some(turn) => return Ok(Some(turn)),
@@ -92,11 +93,8 @@ impl Visit<'_> {
         let Some(connector) = tls else {
             return Err(self.backend_failed(Step::Tls, Id::TlsFailed, &"this host has no TLS"));
         };
-        // httpd: with ProxyPreserveHost the backend is asked for, and held to, the name that the client knows.
-        let preserved = self.settings.preserve_host;
-        let client_host = head.headers.first("Host").filter(|_| preserved);
-        let authority = client_host.and_then(|host| Authority::parse(host).ok());
-        let name = authority.map_or(url.host.as_str(), |authority| authority.host);
+        let name = self.client_name(backend, head);
+        let name = name.as_deref().unwrap_or(&url.host);
         let deadline = Instant::now() + host.backend_timeout(backend);
         connector
             .connect(name, socket, deadline, self.waiter)
@@ -104,6 +102,17 @@ impl Visit<'_> {
                 TlsError::Interrupted(why) => self.step_failed(Step::Tls, &why),
                 TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
             })
+    }
+
+    /// The name that a backend is asked for in TLS and held to, where it is one that the client chose.
+    // httpd: with ProxyPreserveHost it is the one that the client knows.
+    pub(super) fn client_name(&self, backend: &Backend, head: &RequestHead) -> Option<String> {
+        if !backend.url.scheme.is_tls() || !self.settings.preserve_host {
+            return None;
+        }
+        let host = head.headers.first("Host")?;
+        let authority = Authority::parse(host).ok()?;
+        Some(authority.host.to_owned())
     }
 
     fn resolve(&self, name: &str, deadline: Instant) -> Result<Addresses, End> {
@@ -120,11 +129,10 @@ impl Visit<'_> {
     pub(super) fn read_answer(
         &mut self,
         backend: &mut Stream,
-        mut from_client: Vec<u8>,
         asked: &Asked,
         limits: &Limits,
         deadline: Instant,
-    ) -> Result<(ResponseHead, Final, Leftovers), End> {
+    ) -> Result<(ResponseHead, Final, Vec<u8>), End> {
         let mut buffer = Buffer::default();
         let mut interim = 0;
         loop {
@@ -142,12 +150,7 @@ impl Visit<'_> {
                         }
                     };
                     if let Some(outcome) = outcome {
-                        let leftovers = Leftovers {
-                            is_websocket: asked.is_websocket(),
-                            from_client,
-                            from_backend,
-                        };
-                        return Ok((answer, outcome, leftovers));
+                        return Ok((answer, outcome, from_backend));
                     }
                     interim += 1;
                     if interim > MOST_INTERIM {
@@ -156,7 +159,7 @@ impl Visit<'_> {
                     }
                     buffer = Buffer::from(from_backend);
                 }
-                None => self.read_more_answer(backend, &mut buffer, &mut from_client, deadline)?,
+                None => self.read_more_answer(backend, &mut buffer, deadline)?,
             }
         }
     }
@@ -166,7 +169,6 @@ impl Visit<'_> {
         &mut self,
         backend: &mut Stream,
         answer: &mut Buffer,
-        early: &mut Vec<u8>,
         deadline: Instant,
     ) -> Result<(), End> {
         let mut is_ready = !backend.is_plain();
@@ -185,7 +187,7 @@ impl Visit<'_> {
                 }
             }
             let backend = backend.waits_to_read();
-            self.wait_beside_client(backend, early, deadline, Step::Handshake)?;
+            self.wait_beside_client(backend, deadline, Step::Handshake)?;
             is_ready = true;
         }
     }
@@ -195,14 +197,13 @@ impl Visit<'_> {
     fn wait_beside_client(
         &mut self,
         awaited: (BorrowedFd<'_>, Want),
-        early: &mut Vec<u8>,
         deadline: Instant,
         step: Step,
     ) -> Result<(), End> {
         loop {
             let woken = match [awaited, self.client.waits_to_read()] {
                 // What is not read waits in the kernel, and slows its sender.
-                [awaited, _] if early.len() >= EARLY => self
+                [awaited, _] if self.input.bytes().len() >= EARLY => self
                     .waiter
                     .wait([awaited], Some(deadline))
                     .map(|[ready]| [ready, false]),
@@ -210,7 +211,7 @@ impl Visit<'_> {
             };
             let [is_ready, client_is_ready] = woken.map_err(|why| self.step_failed(step, &why))?;
             if client_is_ready {
-                self.take_early(early)?;
+                self.take_early()?;
             }
             if is_ready {
                 return Ok(());
@@ -218,12 +219,8 @@ impl Visit<'_> {
         }
     }
 
-    fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), End> {
-        let held = early.len();
-        early.resize(held + EARLY_PART, 0);
-        let outcome = self.client.read(early.get_mut(held..).unwrap_or_default());
-        early.truncate(held + outcome.as_ref().copied().unwrap_or(0));
-        match outcome {
+    fn take_early(&mut self) -> Result<(), End> {
+        match self.input.fill(&mut self.client) {
             Ok(0) => Err(End::Gone(
                 "closed before the backend had answered".to_owned(),
             )),

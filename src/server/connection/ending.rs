@@ -1,12 +1,16 @@
 //! How a connection goes on when its handshake is over: as a tunnel, with an answer of ours, or without a word. Each way
 //! ends with its line in the access log.
 
-use super::{Visit, Worker};
+use super::{End, Next, Visit, Worker};
 use crate::http::answer::Refusal;
+use crate::http::persistence::Afterwards;
 use crate::ids::Id;
+use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
+use crate::net::wait::Want;
 use crate::route::edit;
 use crate::route::settings::Settings;
+use crate::server::clients::Bell;
 use crate::server::turns::Turn;
 use crate::server::{Shared, Site};
 use crate::transaction::Transaction;
@@ -14,7 +18,7 @@ use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
 use log::{Level, error, warn};
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 impl Visit<'_> {
     /// What becomes of the visit when both sides have agreed: a tunnel, and when a reactor is to take it.
@@ -52,8 +56,26 @@ impl Visit<'_> {
         (Box::new(tunnel), asynchronous.then_some(async_delay))
     }
 
-    /// Says why, and answers.
-    pub(super) fn refuse(self, refusal: &Refusal) {
+    /// Ends a request that has become no tunnel.
+    #[inline(never)]
+    pub(super) fn conclude(&mut self, end: End) -> Next {
+        // There is no exchange with the backend any more, and a client may take its time.
+        self.turn = None;
+        match end {
+            End::Refused(refusal) => {
+                self.log_refusal(&refusal);
+                self.answer(&refusal)
+            }
+            End::Failed(refusal) => self.answer(&refusal),
+            End::Answered(afterwards) => self.answered(afterwards),
+            End::Gone(why) => {
+                self.give_up(&why);
+                Next::Nothing
+            }
+        }
+    }
+
+    fn log_refusal(&self, refusal: &Refusal) {
         let Refusal {
             id, status, why, ..
         } = refusal;
@@ -62,39 +84,78 @@ impl Visit<'_> {
             Level::Info,
             format_args!("{id} \"{line}\" refused: {why} ({status}); {}", id.remedy()),
         );
-        self.answer(refusal);
     }
 
     /// Answers in place of a backend.
     #[inline(never)]
-    pub(super) fn answer(mut self, refusal: &Refusal) {
-        self.transaction.status = refusal.status;
+    fn answer(&mut self, refusal: &Refusal) -> Next {
+        let document = self.settings.document(refusal.status);
+        self.transaction.status =
+            document.map_or(refusal.status, |document| document.status(refusal.status));
         let is_head = self.transaction.request_line.starts_with(b"HEAD ");
+        // httpd: `ap_status_drops_connection`.
+        let afterwards = match refusal.status {
+            400 | 408 | 411 | 413 | 414 | 500 | 501 | 503 => Afterwards::Ends,
+            _ => self.afterwards,
+        };
         let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
-        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra);
+        let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra, document, afterwards);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {
-            Ok(()) => self.finish_answer(),
-            Err(_) => self
-                .site
-                .log_access(&self.transaction, self.began.elapsed()),
+            Ok(()) => self.answered(afterwards),
+            Err(_) => {
+                self.log_access();
+                Next::Nothing
+            }
         }
     }
 
-    /// An answer is out after which the connection ends.
-    pub(super) fn finish_answer(self) {
-        self.site
-            .log_access(&self.transaction, self.began.elapsed());
-        self.client.close_lingering(self.waiter);
+    /// The answer is out.
+    fn answered(&mut self, afterwards: Afterwards) -> Next {
+        self.transaction.stays = afterwards.stays();
+        self.log_access();
+        if afterwards.stays() {
+            Next::Request
+        } else {
+            Next::Farewell
+        }
     }
 
     /// Nobody is left to answer.
-    pub(super) fn give_up(self, why: &str) {
+    fn give_up(&self, why: &str) {
         self.debug(format_args!("gone: {why}"));
         if !self.transaction.request_line.is_empty() {
-            self.site
-                .log_access(&self.transaction, self.began.elapsed());
+            self.log_access();
         }
+    }
+
+    fn log_access(&self) {
+        let took = self.began.elapsed();
+        self.site.log_access(&self.transaction, took);
+    }
+
+    /// Waits for the next request of the client: whether there is one.
+    #[inline(never)]
+    pub(super) fn await_request(&mut self) -> bool {
+        if !self.input.is_empty() {
+            return true;
+        }
+        // Nothing is held for a client that may ask nothing more.
+        self.input = Buffer::default();
+        if self.bell.is_none() {
+            *self.bell = Bell::new().ok().map(Arc::new);
+        }
+        let Some(bell) = self.bell.as_ref() else {
+            // Out of descriptors: others need this one.
+            return false;
+        };
+        let Some(waiting) = self.shared.clients.wait(bell) else {
+            return false;
+        };
+        let deadline = Instant::now() + self.site.host.keep_alive.timeout;
+        let sockets = [self.client.waits_to_read(), (waiting.bell(), Want::Read)];
+        // Who has asked in the last moment is served.
+        matches!(self.waiter.wait(sockets, Some(deadline)), Ok([true, _]))
     }
 }
 
@@ -105,7 +166,9 @@ pub(super) fn run(
     worker: &mut Worker,
     shared: &Shared,
 ) {
-    let Worker { waiter, event_loop } = worker;
+    let Worker {
+        waiter, event_loop, ..
+    } = worker;
     if let Some(delay) = until_reactor {
         if !delay.is_zero() {
             match event_loop.run_one(tunnel, &mut waiter.alarm, Some(delay)) {

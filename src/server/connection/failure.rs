@@ -16,6 +16,10 @@ pub(super) enum Step {
     Connect,
     Tls,
     Handshake,
+    /// The backend takes an ordinary request with its body.
+    Request,
+    /// It answers that.
+    Answer,
     /// An answer that is no 101 is passed on.
     Relay,
 }
@@ -27,7 +31,7 @@ impl Step {
             Self::Acquire => Id::Busy,
             Self::Resolve | Self::Connect => Id::ConnectTimeout,
             Self::Tls => Id::TlsTimeout,
-            Self::Handshake => Id::AnswerTimeout,
+            Self::Handshake | Self::Request | Self::Answer => Id::AnswerTimeout,
             Self::Relay => Id::CutShort,
         }
     }
@@ -39,7 +43,7 @@ impl Step {
             Self::Resolve => Id::Unresolved,
             Self::Connect => Id::Unreachable,
             Self::Tls => Id::TlsFailed,
-            Self::Handshake => Id::Closed,
+            Self::Handshake | Self::Request | Self::Answer => Id::Closed,
             Self::Relay => Id::CutShort,
         }
     }
@@ -53,6 +57,8 @@ impl fmt::Display for Step {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Handshake => "handshake",
+            Self::Request => "request",
+            Self::Answer => "answer",
             Self::Relay => "relay",
         })
     }

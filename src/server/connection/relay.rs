@@ -1,20 +1,19 @@
 //! A backend's answer that is no 101, passed on.
 
+use super::deliver::Answer;
+use super::exchange::Lease;
 use super::failure::Step;
 use super::{End, Visit};
-use crate::forward::{self, Relayed};
-use crate::http::body::{BodyReader, Framing};
+use crate::forward::Delivery;
+use crate::http::answer::Refusal;
+use crate::http::body::Framing;
 use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::persistence::Afterwards;
 use crate::ids::Id;
 use crate::net::stream::Stream;
-use crate::net::wait::Interrupted;
-use crate::tunnel::Leftovers;
+use crate::route::backend::Backend;
 use log::Level;
-use std::fmt;
-use std::time::{Duration, Instant};
-
-/// The part of a body that is held at a time.
-const BODY_PART: usize = 16 * 1024;
+use std::sync::Arc;
 
 impl Visit<'_> {
     /// Passes an ordinary answer on, as one framed response after which both connections end. What the client
@@ -23,21 +22,18 @@ impl Visit<'_> {
         &mut self,
         request: &RequestHead,
         answer: &ResponseHead,
-        backend: &mut Stream,
-        leftovers: &Leftovers,
-        timeout: Duration,
+        stream: Stream,
+        backend: &Arc<Backend>,
+        first: Vec<u8>,
     ) -> End {
-        self.transaction.bytes_in += leftovers.from_client.len() as u64;
+        self.transaction.bytes_in += self.input.take().len() as u64;
+        if let Some(ours) = self.in_place_of(answer) {
+            return End::Failed(ours);
+        }
         let framing = match Framing::of_answer(request.method(), answer) {
             Ok(framing) => framing,
             Err(why) => return self.backend_failed(Step::Handshake, Id::Garbage, &why),
         };
-        let policy = self.answer_policy();
-        let (head, relayed) = forward::relayed_head(answer, &framing, request.version, &policy);
-        if let Err(end) = self.send(&head) {
-            return end;
-        }
-        self.transaction.status = answer.status;
         self.transaction.answer = answer.headers.clone();
         let id = Id::NoSwitch;
         self.log(
@@ -48,71 +44,38 @@ impl Visit<'_> {
                 id.remedy()
             ),
         );
-        match self.relay_body(
-            BodyReader::new(framing),
-            relayed,
-            backend,
-            &leftovers.from_backend,
-            timeout,
-        ) {
-            Ok(()) => End::Relayed,
+        let client = Delivery {
+            version: request.version,
+            afterwards: Afterwards::Ends,
+            takes_trailers: false,
+        };
+        let timeout = self.site.host.backend_timeout(backend);
+        let answer = Answer {
+            head: answer,
+            framing,
+            first,
+        };
+        match self.deliver(answer, Lease::once(stream, backend), &client, timeout) {
+            Ok(afterwards) => End::Answered(afterwards),
             Err(end) => end,
         }
     }
 
-    /// A body that the backend cuts short is cut short for the client too, who can tell by its framing; but for a client
-    /// of HTTP/1.0 without a length, which knows no such framing.
-    fn relay_body(
-        &mut self,
-        mut body: BodyReader,
-        relayed: Relayed,
-        backend: &mut Stream,
-        first: &[u8],
-        timeout: Duration,
-    ) -> Result<(), End> {
-        let (mut part, mut chunked) = (first.to_vec(), Vec::new());
-        let end = match relayed {
-            Relayed::Plain => &[],
-            Relayed::Chunked => forward::LAST_CHUNK,
-        };
-        loop {
-            let mut input = part.as_slice();
-            while !input.is_empty() && !body.is_complete() {
-                let (used, payload) = body.read(input).map_err(|why| self.broken_off(&why))?;
-                input = input.get(used..).unwrap_or_default();
-                self.transaction.body_out += payload.len() as u64;
-                match relayed {
-                    Relayed::Plain => self.send(payload)?,
-                    Relayed::Chunked => {
-                        chunked.clear();
-                        forward::chunk(payload, &mut chunked);
-                        self.send(&chunked)?;
-                    }
-                }
-            }
-            if body.is_complete() {
-                return self.send(end);
-            }
-            part.resize(BODY_PART, 0);
-            match backend.receive(&mut part, Some(Instant::now() + timeout), self.waiter) {
-                Ok(0) if body.ended() && !backend.was_cut() => return self.send(end),
-                Ok(0) => {
-                    return Err(self.broken_off(&"closed inside the body of its answer"));
-                }
-                Ok(received) => part.truncate(received),
-                Err(Interrupted::Cancelled) => return Err(End::Relayed),
-                Err(why) => return Err(self.broken_off(&why)),
-            }
+    /// The answer that the client gets in place of one of the backend's, whose body nobody then reads. It has been logged.
+    /// httpd: `ProxyErrorOverride`.
+    pub(super) fn in_place_of(&self, answer: &ResponseHead) -> Option<Refusal> {
+        let status = answer.status;
+        if !self.settings.error_override.replaces(status) {
+            return None;
         }
-    }
-
-    /// The backend failed when the client already had a part of its answer.
-    fn broken_off(&self, why: &dyn fmt::Display) -> End {
-        self.log_failure(
-            Step::Relay,
-            Id::CutShort,
-            &format_args!("{why}; the client's answer is cut short, too"),
+        let id = Id::Overridden;
+        self.log(
+            Level::Info,
+            format_args!(
+                "{id} the backend answered {status}, and the client gets ours in its place; {}",
+                id.remedy()
+            ),
         );
-        End::Relayed
+        Some(Refusal::in_place_of(answer))
     }
 }

@@ -11,9 +11,9 @@ use crate::transaction::Transaction;
 use std::time::Instant;
 
 impl Visit<'_> {
-    /// Reads the request head; what is behind it belongs to the tunnel.
-    pub(super) fn read_request(&mut self) -> Result<(RequestHead, Vec<u8>), End> {
-        let mut buffer = Buffer::default();
+    /// Reads the request head; what is behind it stays where it is.
+    pub(super) fn read_request(&mut self) -> Result<RequestHead, End> {
+        let mut buffer = std::mem::take(&mut self.input);
         // What it has waited for a worker is not the client's fault.
         let began = Instant::now();
         let outcome = self
@@ -25,18 +25,20 @@ impl Visit<'_> {
         let (used, head) =
             outcome.inspect_err(|_| self.transaction.bytes_in = buffer.bytes().len() as u64)?;
         self.transaction.bytes_in = used as u64;
-        Ok((head, buffer.split_off(used)))
+        buffer.discard(used);
+        self.input = buffer;
+        Ok(head)
     }
 
     /// Reads the PROXY header, where the connection has to begin with one, and takes what it says of the client.
     fn read_proxy_header(&mut self, buffer: &mut Buffer, began: Instant) -> Result<(), End> {
         let Transaction { peer, local, .. } = self.transaction;
-        if !self
+        let is_expected = self
             .shared
             .config
             .proxy_protocol
-            .is_expected(local, peer.ip())
-        {
+            .is_expected(local, peer.ip());
+        if !is_expected || self.served > 0 {
             return Ok(());
         }
         let (used, header) = loop {
@@ -48,6 +50,7 @@ impl Visit<'_> {
         self.debug(format_args!("PROXY header: {header}"));
         if let Header::Proxied { source, .. } = header {
             self.transaction.client = source;
+            self.forwarded_for = Some(source);
         }
         buffer.discard(used);
         Ok(())

@@ -1,0 +1,219 @@
+//! A backend's answer on its way to the client: read as the backend has framed it, written in framing of our own. While
+//! the client takes its time, what the backend sends is held up to a bound, so that a backend with a short answer is free
+//! again.
+
+use super::exchange::Lease;
+use super::failure::Step;
+use super::{End, Visit};
+use crate::forward::{self, Delivery, Writing};
+use crate::http::body::{self, BodyReader, Framing};
+use crate::http::head::ResponseHead;
+use crate::http::persistence::Afterwards;
+use crate::ids::Id;
+use crate::net::wait::Interrupted;
+use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+/// How many bytes are gathered before they are written, if the backend has more to read at once.
+const GATHERED: usize = 16 * 1024;
+/// How many bytes that a client has not taken are held while the backend goes on; then it waits, too.
+const HELD: usize = 64 * 1024;
+
+/// What is to be delivered.
+pub(super) struct Answer<'a> {
+    pub(super) head: &'a ResponseHead,
+    pub(super) framing: Framing,
+    /// What came behind the head.
+    pub(super) first: Vec<u8>,
+}
+
+/// What the client has not got yet.
+struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+    writing: Writing,
+    /// When the client last took something.
+    moved: Instant,
+}
+
+impl Visit<'_> {
+    /// Delivers an answer, and gives the connection back that it came over. What becomes of the client's.
+    ///
+    /// An answer that the backend cuts short is cut short for the client too, who can tell by its framing; but for a client
+    /// of HTTP/1.0 without a length, which knows no such framing.
+    #[inline(never)]
+    pub(super) fn deliver(
+        &mut self,
+        answer: Answer<'_>,
+        mut lease: Lease<'_>,
+        client: &Delivery,
+        timeout: Duration,
+    ) -> Result<Afterwards, End> {
+        let Answer {
+            head,
+            framing,
+            first: mut part,
+        } = answer;
+        let policy = self.answer_policy();
+        let (bytes, writing, afterwards) = forward::answer_head(head, &framing, client, &policy);
+        self.transaction.status = head.status;
+        let head_length = bytes.len();
+        let mut out = Outgoing {
+            bytes,
+            sent: 0,
+            writing,
+            moved: Instant::now(),
+        };
+        let mut body = BodyReader::new(framing);
+        if client.takes_trailers {
+            body = body.keeping_trailers();
+        }
+        let size = self.piece_size(&lease);
+        let mut heard = Instant::now();
+        loop {
+            let rest = match self.frame(&mut body, &part, &mut out) {
+                Ok(rest) => rest,
+                // Nothing of the answer has gone out, so there can be another.
+                Err(why) if out.sent == 0 && out.bytes.len() == head_length => {
+                    self.transaction.status = 0;
+                    return Err(self.backend_failed(Step::Answer, Id::Garbage, &why));
+                }
+                Err(why) => return Err(self.broken_off(&mut out, &why)),
+            };
+            if body.is_complete() {
+                lease.stays &= rest == 0;
+                break;
+            }
+            if out.bytes.len() - out.sent >= GATHERED {
+                self.write_out(&mut out)?;
+            }
+            part.resize(size, 0);
+            let read = if out.bytes.len() - out.sent < HELD {
+                lease.stream.read(&mut part)
+            } else {
+                heard = Instant::now();
+                Err(ErrorKind::WouldBlock.into())
+            };
+            match read {
+                Ok(0) if body.ended() && !lease.stream.was_cut() => {
+                    lease.stays = false;
+                    break;
+                }
+                Ok(0) => {
+                    let why = "closed inside the body of its answer";
+                    return Err(self.broken_off(&mut out, &why));
+                }
+                Ok(received) => {
+                    part.truncate(received);
+                    heard = Instant::now();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => part.clear(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    part.clear();
+                    self.write_out(&mut out)?;
+                    self.await_either(&lease, &mut out, heard + timeout)?;
+                }
+                Err(error) => return Err(self.broken_off(&mut out, &error)),
+            }
+        }
+        let trailers = body.trailers().unwrap_or_default();
+        if out.writing == Writing::Chunked {
+            body::push_end(&forward::passing_trailers(trailers), &mut out.bytes);
+        }
+        self.give_back(lease);
+        self.write_all_out(&out)?;
+        Ok(afterwards)
+    }
+
+    /// Frames what has come of a body for the client. Says how much of it does not belong to the body.
+    fn frame(
+        &mut self,
+        body: &mut BodyReader,
+        part: &[u8],
+        out: &mut Outgoing,
+    ) -> Result<usize, body::BodyError> {
+        let mut input = part;
+        while !input.is_empty() && !body.is_complete() {
+            let (used, payload) = body.read(input)?;
+            input = input.get(used..).unwrap_or_default();
+            self.transaction.body_out += payload.len() as u64;
+            match out.writing {
+                Writing::Plain => out.bytes.extend_from_slice(payload),
+                Writing::Chunked => body::push_chunk(payload, &mut out.bytes),
+            }
+        }
+        Ok(input.len())
+    }
+
+    /// Writes what the client takes at once.
+    fn write_out(&mut self, out: &mut Outgoing) -> Result<(), End> {
+        while let Some(rest @ [_, ..]) = out.bytes.get(out.sent..) {
+            match self.client.write(rest) {
+                Ok(written) => {
+                    out.sent += written;
+                    out.moved = Instant::now();
+                    self.transaction.bytes_out += written as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(End::Gone(error.to_string())),
+            }
+        }
+        out.bytes.clear();
+        out.sent = 0;
+        Ok(())
+    }
+
+    fn write_all_out(&mut self, out: &Outgoing) -> Result<(), End> {
+        let rest = out.bytes.get(out.sent..).unwrap_or_default();
+        self.send(rest)
+    }
+
+    /// Waits until the backend has sent more, or the client takes more of what waits for it.
+    fn await_either(
+        &mut self,
+        lease: &Lease<'_>,
+        out: &mut Outgoing,
+        backend_deadline: Instant,
+    ) -> Result<(), End> {
+        let waiting = out.bytes.len() - out.sent;
+        let client_deadline = out.moved + self.site.host.timeout;
+        let backend = lease.stream.waits_to_read();
+        let client = self.client.waits_to_write();
+        let woken = match waiting {
+            0 => self
+                .waiter
+                .wait([backend], Some(backend_deadline))
+                .map(drop),
+            1..HELD => {
+                let deadline = backend_deadline.min(client_deadline);
+                self.waiter
+                    .wait([backend, client], Some(deadline))
+                    .map(drop)
+            }
+            _ => self.waiter.wait([client], Some(client_deadline)).map(drop),
+        };
+        match woken {
+            Ok(()) => Ok(()),
+            Err(Interrupted::Deadline) if waiting > 0 && client_deadline <= Instant::now() => {
+                let why = "it took nothing of its answer for as long as Timeout allows";
+                Err(End::Gone(why.to_owned()))
+            }
+            Err(Interrupted::Cancelled) => Err(End::Answered(Afterwards::Ends)),
+            Err(why) => Err(self.broken_off(out, &why)),
+        }
+    }
+
+    /// The backend failed when the client already had a part of its answer: what there is of it still goes out.
+    fn broken_off(&mut self, out: &mut Outgoing, why: &dyn std::fmt::Display) -> End {
+        self.log_failure(
+            Step::Relay,
+            Id::CutShort,
+            &format_args!("{why}; the client's answer is cut short, too"),
+        );
+        match self.write_all_out(out) {
+            Ok(()) => End::Answered(Afterwards::Ends),
+            Err(end) => end,
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! One request and its answer on an `http://` or `https://` route. No `ws://` or `wss://` route ever leads here, and no
+//! `Upgrade` passes.
+
+use super::deliver::Answer;
+use super::failure::{Step, stopping};
+use super::upload::{Blocked, Upload, Way, body_timeout};
+use super::{End, Visit};
+use crate::access_log::AccessLog;
+use crate::config::Trace;
+use crate::forward::{self, Delivery, Manner};
+use crate::http::answer::Refusal;
+use crate::http::body::{BodyReader, Framing};
+use crate::http::head::{Limits, RequestHead, ResponseHead, Version};
+use crate::http::persistence::{self, Afterwards};
+use crate::ids::Id;
+use crate::net::buffer::Buffer;
+use crate::net::stream::Stream;
+use crate::net::wait::{Interrupted, Want};
+use crate::route::Route;
+use crate::route::backend::Backend;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Answers with 1xx before the final one, as many as httpd takes.
+const MOST_INTERIM: usize = 10;
+
+/// A connection to a backend, for one exchange.
+pub(super) struct Lease<'a> {
+    pub(super) stream: Stream,
+    backend: &'a Arc<Backend>,
+    /// The name that it was asked for in TLS, where the client chose it.
+    name: Option<String>,
+    /// It has carried an exchange before.
+    is_reused: bool,
+    /// Nothing speaks against using it again.
+    pub(super) stays: bool,
+}
+
+impl<'a> Lease<'a> {
+    /// A connection that nobody uses again.
+    pub(super) fn once(stream: Stream, backend: &'a Arc<Backend>) -> Self {
+        Self {
+            stream,
+            backend,
+            name: None,
+            is_reused: false,
+            stays: false,
+        }
+    }
+}
+
+/// Why there is no answer.
+enum Lost {
+    /// The connection had been kept, and had ended before anything came back over it: perhaps the backend never saw the
+    /// request.
+    Stale,
+    End(End),
+}
+
+impl From<End> for Lost {
+    fn from(end: End) -> Self {
+        Self::End(end)
+    }
+}
+
+impl Visit<'_> {
+    /// Asks the backend, and delivers its answer.
+    #[inline(never)]
+    pub(super) fn exchange(
+        &mut self,
+        head: &RequestHead,
+        route: &Route,
+    ) -> Result<Afterwards, End> {
+        // Others need not wait for a backend that takes its time.
+        self.handshake = None;
+        let afterwards = self.afterwards_of(head);
+        self.afterwards = Afterwards::Ends;
+        self.check_trace(head)?;
+        let mut upload = self.begin_upload(head)?;
+        let backend = &route.backend;
+        self.turn = self.take_turn(backend)?;
+        let (mut lease, answer, first) = self.ask_for_answer(head, route, &mut upload)?;
+        let framing = Framing::of_answer(head.method(), &answer)
+            .map_err(|why| self.backend_failed(Step::Answer, Id::Garbage, &why))?;
+        lease.stays &= upload.is_sent() && persistence::stays(&answer.headers, answer.version);
+        if upload.is_read() {
+            // What is left of a body would be read as a request.
+            self.afterwards = afterwards;
+        }
+        if let Some(ours) = self.in_place_of(&answer) {
+            self.drain(lease, framing, &first);
+            return Err(End::Failed(ours));
+        }
+        let delivery = Delivery {
+            version: head.version,
+            afterwards: self.afterwards,
+            takes_trailers: forward::takes_trailers(head),
+        };
+        self.debug(format_args!("answered {}", answer.status));
+        if self.site.access_logs.iter().any(AccessLog::needs_answer) {
+            self.transaction.answer = answer.headers.clone();
+        }
+        let timeout = self.site.host.backend_timeout(backend);
+        let answer = Answer {
+            head: &answer,
+            framing,
+            first,
+        };
+        self.deliver(answer, lease, &delivery, timeout)
+    }
+
+    fn check_trace(&self, head: &RequestHead) -> Result<(), Refusal> {
+        if head.method() != "TRACE" {
+            return Ok(());
+        }
+        let has_body = Framing::of_request(head)?.has_body();
+        match self.site.host.trace {
+            Trace::Off => Err(Refusal::new(Id::TraceOff, "TraceEnable is Off")),
+            Trace::On if has_body => {
+                let why = "a TRACE request has no body, unless TraceEnable is extended";
+                Err(Refusal::new(Id::BodyTooLarge, why))
+            }
+            Trace::On | Trace::Extended => Ok(()),
+        }
+    }
+
+    /// Sends the request until an answer comes, over another connection where a kept one has ended unseen.
+    fn ask_for_answer<'r>(
+        &mut self,
+        head: &RequestHead,
+        route: &'r Route,
+        upload: &mut Upload,
+    ) -> Result<(Lease<'r>, ResponseHead, Vec<u8>), End> {
+        let manner = Manner::new(
+            head,
+            upload.framing(),
+            upload.way == Way::ClientWaits,
+            &route.backend.parameters,
+            &self.environment,
+        )?;
+        let mut request = forward::exchange_head(head, &route.target, &manner, &self.policy(route));
+        // With ping= nothing of the body goes out before the backend has shown that it is there.
+        if manner.expects && upload.way == Way::Open {
+            upload.way = Way::WeWait;
+        } else {
+            request.extend_from_slice(&upload.take_first());
+        }
+        let reuses = manner.stays
+            && (self.served > 0 || !self.environment.is_set("proxy-initial-not-pooled"));
+        // RFC 9112 section 9.3.1: what may have been done already is not asked for again, unless twice is as once.
+        let may_ask_again = upload.is_empty() && is_idempotent(head.method());
+        let mut lease = self.lease(&route.backend, head, reuses)?;
+        loop {
+            lease.stays = manner.stays;
+            match self.ask_over(&mut lease, &request, head, upload) {
+                Ok((answer, first)) => return Ok((lease, answer, first)),
+                Err(Lost::End(end)) => return Err(end),
+                Err(Lost::Stale) if may_ask_again => {
+                    self.debug(format_args!("a kept connection had ended; asking again"));
+                    lease = self.lease(&route.backend, head, false)?;
+                }
+                Err(Lost::Stale) => {
+                    let why = "the kept connection was closed before its answer had begun";
+                    return Err(self.backend_failed(Step::Answer, Id::Closed, &why));
+                }
+            }
+        }
+    }
+
+    /// A connection to the backend, a kept one if there is one and that will do.
+    fn lease<'r>(
+        &mut self,
+        backend: &'r Arc<Backend>,
+        head: &RequestHead,
+        reuses: bool,
+    ) -> Result<Lease<'r>, End> {
+        let name = self.client_name(backend, head);
+        if reuses {
+            let kept = self.shared.kept.take(self.site, backend, name.as_deref());
+            if let Some(stream) = kept {
+                return Ok(Lease {
+                    stream,
+                    backend,
+                    name,
+                    is_reused: true,
+                    stays: true,
+                });
+            }
+        }
+        let stream = self.connect(backend, head)?;
+        Ok(Lease {
+            stream,
+            backend,
+            name,
+            is_reused: false,
+            stays: true,
+        })
+    }
+
+    /// Keeps a connection for the next request, if nothing speaks against it; and gives the turn to the next.
+    pub(super) fn give_back(&mut self, lease: Lease<'_>) {
+        if lease.stays {
+            let (kept, site) = (&self.shared.kept, self.site);
+            kept.put(site, lease.backend, lease.name, lease.stream);
+        }
+        self.turn = None;
+    }
+
+    /// Keeps a connection whose answer nobody wants, if all of that is here.
+    fn drain(&mut self, mut lease: Lease<'_>, framing: Framing, mut first: &[u8]) {
+        let mut body = BodyReader::new(framing);
+        while !first.is_empty() && !body.is_complete() {
+            let Ok((used, _)) = body.read(first) else {
+                break;
+            };
+            first = first.get(used..).unwrap_or_default();
+        }
+        lease.stays &= body.is_complete() && first.is_empty();
+        self.give_back(lease);
+    }
+
+    /// How much is read at a time.
+    pub(super) fn piece_size(&self, lease: &Lease<'_>) -> usize {
+        self.site.host.backend_io_buffer(lease.backend)
+    }
+
+    /// Sends the request, and reads the head of the final answer. Also: what came behind it.
+    fn ask_over(
+        &mut self,
+        lease: &mut Lease<'_>,
+        request: &[u8],
+        head: &RequestHead,
+        upload: &mut Upload,
+    ) -> Result<(ResponseHead, Vec<u8>), Lost> {
+        let parameters = &lease.backend.parameters;
+        let timeout = self.site.host.backend_timeout(lease.backend);
+        let deadline = Instant::now() + timeout;
+        match lease.stream.send_all(request, deadline, self.waiter) {
+            Ok(()) => {}
+            // It may have said why before it closed.
+            Err(Interrupted::Failed(_)) => upload.abandon(),
+            Err(why) => return Err(self.step_failed(Step::Request, &why).into()),
+        }
+        let mut limits = Limits::default();
+        limits.field = parameters.answer_field.unwrap_or(limits.field);
+        let size = self.piece_size(lease);
+        let mut hearing = Hearing {
+            answer: Buffer::default(),
+            interim: 0,
+            deadline: Instant::now() + timeout,
+            timeout,
+        };
+        if let Some(ping) = parameters.ping.filter(|_| upload.way == Way::WeWait) {
+            hearing.deadline = Instant::now() + ping;
+        }
+        loop {
+            let parsed = ResponseHead::parse(hearing.answer.bytes(), &limits);
+            let parsed =
+                parsed.map_err(|why| self.backend_failed(Step::Answer, Id::Garbage, &why))?;
+            let Some((used, answer)) = parsed else {
+                self.hear(lease, upload, &mut hearing, size)?;
+                continue;
+            };
+            self.trace_head("backend", hearing.answer.bytes());
+            match answer.status {
+                101 => {
+                    let why = "it answered 101 to a request that asked for no upgrade";
+                    return Err(self
+                        .backend_failed(Step::Answer, Id::BadSwitch, &why)
+                        .into());
+                }
+                100..=199 => {
+                    hearing.answer.discard(used);
+                    hearing.interim += 1;
+                    if hearing.interim > MOST_INTERIM {
+                        let why = "more than 10 interim answers";
+                        return Err(self.backend_failed(Step::Answer, Id::Garbage, &why).into());
+                    }
+                    hearing.deadline = Instant::now() + timeout;
+                    self.pass_interim(&answer, head, upload)?;
+                }
+                _ => return Ok((answer, hearing.answer.split_off(used))),
+            }
+        }
+    }
+
+    /// An answer with 1xx is for a client that knows what to make of it.
+    fn pass_interim(
+        &mut self,
+        answer: &ResponseHead,
+        head: &RequestHead,
+        upload: &mut Upload,
+    ) -> Result<(), End> {
+        let is_awaited = answer.status != 100 || upload.way == Way::ClientWaits;
+        if answer.status == 100 && matches!(upload.way, Way::ClientWaits | Way::WeWait) {
+            upload.way = Way::Open;
+        }
+        let policy = self.environment.get("proxy-interim-response");
+        let is_suppressed = policy.is_some_and(|policy| policy.eq_ignore_ascii_case(b"suppress"));
+        // Without the 100 a client would wait on.
+        if head.version == Version::Http11 && is_awaited && (!is_suppressed || answer.status == 100)
+        {
+            self.send(&forward::interim_head(answer))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for more of the answer, and meanwhile sends what the client sends of its body.
+    fn hear(
+        &mut self,
+        lease: &mut Lease<'_>,
+        upload: &mut Upload,
+        hearing: &mut Hearing,
+        size: usize,
+    ) -> Result<(), Lost> {
+        let mut is_ready = !lease.stream.is_plain();
+        loop {
+            if is_ready {
+                match hearing.answer.fill(&mut lease.stream) {
+                    Ok(0) => {
+                        return Err(self.no_answer(
+                            lease,
+                            hearing,
+                            &"closed before its answer was complete",
+                        ));
+                    }
+                    Ok(_) => return Ok(()),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(self.no_answer(lease, hearing, &error)),
+                }
+            }
+            let was_going = upload.goes_on();
+            let blocked =
+                upload.push(&mut self.client, &mut self.input, &mut lease.stream, size)?;
+            let now = Instant::now();
+            if was_going && !upload.goes_on() {
+                hearing.deadline = now + hearing.timeout;
+            }
+            is_ready = match blocked {
+                Blocked::No if upload.goes_on() && upload.way != Way::WeWait => true,
+                Blocked::No => self.wait_for_answer(lease, upload, Want::Read, hearing.deadline)?,
+                Blocked::OnBackend => {
+                    self.wait_for_answer(lease, upload, Want::Either, now + hearing.timeout)?
+                }
+                Blocked::OnClient => self.wait_for_body(lease, upload, hearing)?,
+            };
+        }
+    }
+
+    fn wait_for_answer(
+        &mut self,
+        lease: &Lease<'_>,
+        upload: &Upload,
+        want: Want,
+        deadline: Instant,
+    ) -> Result<bool, End> {
+        let (fd, own) = lease.stream.waits_to_read();
+        let want = if want == Want::Either { want } else { own };
+        let step = if want == Want::Either {
+            Step::Request
+        } else {
+            Step::Answer
+        };
+        match self.waiter.wait([(fd, want)], Some(deadline)) {
+            Ok(_) => Ok(true),
+            Err(Interrupted::Deadline) if upload.way == Way::WeWait => {
+                let why = "no sign of it within ping=";
+                Err(self.backend_failed(Step::Request, Id::Unreachable, &why))
+            }
+            Err(why) => Err(self.step_failed(step, &why)),
+        }
+    }
+
+    /// Waits for more of the client's body, and for an answer that may come all the same.
+    fn wait_for_body(
+        &mut self,
+        lease: &Lease<'_>,
+        upload: &Upload,
+        hearing: &Hearing,
+    ) -> Result<bool, End> {
+        // Who waits for a 100 is not slow, but the backend is.
+        let deadline = if upload.way == Way::ClientWaits {
+            Some(hearing.deadline)
+        } else {
+            self.body_deadline(upload)
+        };
+        let sockets = [lease.stream.waits_to_read(), self.client.waits_to_read()];
+        match self.waiter.wait(sockets, deadline) {
+            Ok([is_ready, _]) => Ok(is_ready),
+            Err(Interrupted::Cancelled) => Err(stopping()),
+            Err(Interrupted::Deadline) if upload.way != Way::ClientWaits => Err(body_timeout()),
+            Err(why) => Err(self.step_failed(Step::Answer, &why)),
+        }
+    }
+
+    /// The backend has ended the connection, or has broken it off.
+    fn no_answer(&self, lease: &Lease<'_>, hearing: &Hearing, why: &dyn std::fmt::Display) -> Lost {
+        if lease.is_reused && hearing.answer.is_empty() && hearing.interim == 0 {
+            return Lost::Stale;
+        }
+        Lost::End(self.backend_failed(Step::Answer, Id::Closed, why))
+    }
+}
+
+/// An answer as far as it has come.
+struct Hearing {
+    answer: Buffer,
+    interim: usize,
+    deadline: Instant,
+    timeout: Duration,
+}
+
+/// Whether asking twice is as asking once (RFC 9110 section 9.2.2).
+fn is_idempotent(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].contains(&method)
+}

@@ -1,0 +1,148 @@
+//! Connections to backends that wait for their next request. httpd: the connection pool of a worker of mod_proxy.
+
+use super::Site;
+use crate::net::stream::Stream;
+use crate::route::backend::Backend;
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a connection is kept where `ttl=` says nothing. httpd: as long as the backend likes.
+const TTL: Duration = Duration::from_secs(60);
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Kept {
+    state: Mutex<State>,
+    most: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: HashMap<Key, Vec<Idle>>,
+    count: usize,
+}
+
+/// Whose they are: the addresses of a host and of a backend of the configuration, which live as long as the server.
+/// A host has its own way to verify a backend, and a mapping its own parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    site: usize,
+    backend: usize,
+}
+
+impl Key {
+    fn new(site: &Arc<Site>, backend: &Arc<Backend>) -> Self {
+        Self {
+            site: Arc::as_ptr(site).addr(),
+            backend: Arc::as_ptr(backend).addr(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: Stream,
+    /// The name that the backend was asked for in TLS, where a client chose it.
+    name: Option<String>,
+    until: Instant,
+    /// Keeps the address of the key in use.
+    _backend: Arc<Backend>,
+}
+
+impl Kept {
+    /// Room for so many, of all backends together: one for each worker is what can be of use at once.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            most,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is done under the lock cannot leave it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one that was used last, if it still lives.
+    pub(super) fn take(
+        &self,
+        site: &Arc<Site>,
+        backend: &Arc<Backend>,
+        name: Option<&str>,
+    ) -> Option<Stream> {
+        loop {
+            let mut idle = self.pop(Key::new(site, backend), name)?;
+            if idle.until > Instant::now() && is_silent(&mut idle.stream) {
+                return Some(idle.stream);
+            }
+        }
+    }
+
+    fn pop(&self, key: Key, name: Option<&str>) -> Option<Idle> {
+        let mut state = self.state();
+        let of_backend = state.idle.get_mut(&key)?;
+        let is_it = |idle: &Idle| idle.name.as_deref() == name;
+        let place = of_backend.iter().rposition(is_it)?;
+        let idle = of_backend.remove(place);
+        state.count -= 1;
+        Some(idle)
+    }
+
+    /// Keeps a connection over which an exchange has come to its end.
+    pub(super) fn put(
+        &self,
+        site: &Arc<Site>,
+        backend: &Arc<Backend>,
+        name: Option<String>,
+        stream: Stream,
+    ) {
+        let parameters = &backend.parameters;
+        let idle = Idle {
+            stream,
+            name,
+            until: Instant::now() + parameters.ttl.unwrap_or(TTL),
+            _backend: Arc::clone(backend),
+        };
+        let most = parameters.smax.unwrap_or(self.most);
+        // Closed when the lock is free again.
+        let _too_many = {
+            let mut state = self.state();
+            let is_full = state.count >= self.most;
+            let of_backend = state.idle.entry(Key::new(site, backend)).or_default();
+            if most == 0 || is_full && of_backend.is_empty() {
+                Some(idle)
+            } else {
+                let is_full = is_full || of_backend.len() >= most;
+                let oldest = is_full.then(|| of_backend.remove(0));
+                of_backend.push(idle);
+                state.count += usize::from(oldest.is_none());
+                oldest
+            }
+        };
+    }
+
+    /// Closes those that have been kept for too long, and those whose backend has closed. Says when the next will have
+    /// been.
+    pub(super) fn sweep(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let mut next = None;
+        let mut count = 0;
+        for of_backend in state.idle.values_mut() {
+            of_backend.retain_mut(|idle| idle.until > now && is_silent(&mut idle.stream));
+            count += of_backend.len();
+            let soonest = of_backend.iter().map(|idle| idle.until).min();
+            next = next.into_iter().chain(soonest).min();
+        }
+        state.count = count;
+        next
+    }
+}
+
+/// Whether nothing came from a backend that was not asked for anything: neither its end nor an answer.
+fn is_silent(stream: &mut Stream) -> bool {
+    // In TLS this also takes what is no data, such as tickets.
+    matches!(stream.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
