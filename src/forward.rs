@@ -30,6 +30,7 @@ use crate::route::Arrival;
 use crate::route::backend::Parameters;
 use crate::route::edit::{self, Circumstances, HeaderEdit};
 use crate::route::environment::Environment;
+use crate::route::reverse::{self, Reverse};
 use crate::route::settings::{Settings, Via};
 use crate::route::url::BackendUrl;
 use std::borrow::Cow;
@@ -105,6 +106,8 @@ pub struct AnswerPolicy<'a> {
     pub port: Option<u16>,
     /// Whether we name ourselves.
     pub via: Via,
+    /// The lines of `ProxyPassReverse` and its kin.
+    pub reverse: &'a [Arc<Reverse>],
     /// The lines of `Header`.
     pub edits: &'a [Arc<HeaderEdit>],
     /// What they need to know.
@@ -446,7 +449,7 @@ impl AnswerPolicy<'_> {
     fn prepared<'a>(&self, answer: &'a ResponseHead) -> (Cow<'a, Headers>, Hop<'a>) {
         let mut hop = Hop::of(&answer.headers);
         let via = via_entry(self.via, answer.version, self.server_name, self.port);
-        if via.is_none() && self.edits.is_empty() {
+        if via.is_none() && self.reverse.is_empty() && self.edits.is_empty() {
             return (Cow::Borrowed(&answer.headers), hop);
         }
         let mut headers = answer.headers.clone();
@@ -456,6 +459,7 @@ impl AnswerPolicy<'_> {
         if let Some(entry) = via {
             headers.push(VIA, entry.as_bytes());
         }
+        reverse::apply(self.reverse, &mut headers, &self.about.facts);
         edit::apply(self.edits, &mut headers, &self.about);
         (Cow::Owned(headers), hop)
     }
@@ -636,6 +640,7 @@ mod tests {
                 server_name: "www.example",
                 port: self.port,
                 via: self.via,
+                reverse: &[],
                 edits: self.edits,
                 about: Circumstances {
                     facts: Facts {
@@ -894,7 +899,7 @@ mod tests {
             let set = Set {
                 via,
                 port,
-                edits: &[],
+                ..Set::default()
             };
             let (bytes, _) = relayed_as(&head, &Framing::Empty, Version::Http10, &set);
             assert_eq!(

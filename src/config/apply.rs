@@ -98,25 +98,6 @@ pub(super) fn proxy_requests(_: &mut Scope<'_>, on: bool) -> Result<(), String> 
     Ok(())
 }
 
-/// People write it behind every `ProxyPass`. What mod_proxy_wstunnel passes on it never changes.
-pub(super) fn proxy_pass_reverse(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    let is_ws = |word: &&&str| {
-        let scheme = word
-            .split_once("://")
-            .map(|(scheme, _)| scheme.to_ascii_lowercase());
-        scheme.is_some_and(|scheme| scheme == "ws" || scheme == "wss")
-    };
-    if words.iter().find(is_ws).is_none() {
-        return Err(
-            "it changes ordinary answers, and this version tunnels WebSocket only; remove the line, and leave http:// to \
-             another server"
-                .to_owned(),
-        );
-    }
-    scope.note("it has no effect on ws:// and wss://, as in httpd: their answers pass as they are");
-    Ok(())
-}
-
 /// `ProxySet [url] key=value ...`: inside of `<Proxy>` without the URL. Reports every problem of the line.
 pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
     let section = scope.section.as_ref();

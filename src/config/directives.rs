@@ -6,7 +6,7 @@ use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
     DEFAULT_SERVER_ROOT, apply, documents, exchange, proxy_pass, proxy_protocol, remote_ip,
-    rewrite, set_env, syntax, value,
+    reverse, rewrite, set_env, syntax, value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -164,7 +164,7 @@ pub const TABLE: &[Entry] = &[
         syntax: "[path] !|url [nocanon] [noquery] [interpolate] [key=value ...]",
         default: None,
         contexts: MAPPED,
-        help: "tunnels what is below a path to a ws:// or wss:// backend; the first match counts; !: nothing is mapped there",
+        help: "leads what is below a path to a ws://, wss://, http:// or https:// backend; the first match counts; !: to none",
         action: Action::UpTo(MANY, proxy_pass::proxy_pass),
     },
     Entry {
@@ -290,6 +290,30 @@ pub const TABLE: &[Entry] = &[
         contexts: ALL,
         help: "changes a header field of the answer, the 101 included; always: also of our own error answers",
         action: Action::UpTo(MANY, apply::header),
+    },
+    Entry {
+        name: "ProxyPassReverse",
+        syntax: "[path] url [interpolate]",
+        default: None,
+        contexts: MAPPED,
+        help: "addresses in answers (Location and its kin) that begin with the URL begin with the path, for the client",
+        action: Action::UpTo(3, reverse::proxy_pass_reverse),
+    },
+    Entry {
+        name: "ProxyPassReverseCookieDomain",
+        syntax: "internal public [interpolate]",
+        default: None,
+        contexts: MAPPED,
+        help: "cookies of the backend whose domain begins so have this one, for the client",
+        action: Action::UpTo(3, reverse::cookie_domain),
+    },
+    Entry {
+        name: "ProxyPassReverseCookiePath",
+        syntax: "internal public [interpolate]",
+        default: None,
+        contexts: MAPPED,
+        help: "cookies of the backend whose path begins so have this one, for the client",
+        action: Action::UpTo(3, reverse::cookie_path),
     },
     Entry {
         name: "ProxyVia",
@@ -992,14 +1016,6 @@ pub const TABLE: &[Entry] = &[
         }),
     },
     // ---- lines of every httpd configuration that have no meaning here ------------------------------------------
-    Entry {
-        name: "ProxyPassReverse",
-        syntax: "[path] url",
-        default: None,
-        contexts: MAPPED,
-        help: "accepted for ws:// and wss://, where it has no effect in httpd either; http:// is refused",
-        action: Action::UpTo(MANY, apply::proxy_pass_reverse),
-    },
     Entry {
         name: "ServerAdmin",
         syntax: "address",

@@ -16,6 +16,7 @@ mod parameters;
 mod proxy_pass;
 mod proxy_protocol;
 mod remote_ip;
+mod reverse;
 mod rewrite;
 mod sections;
 mod set_env;

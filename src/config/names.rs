@@ -67,9 +67,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "there are no rules of directories in this program; write the whole path in RewriteRule",
     ),
     (
-        "ProxyPassReverseCookieDomain ProxyPassReverseCookiePath ProxyHTMLEnable ProxyHTMLURLMap",
-        "it changes ordinary answers, and this version tunnels WebSocket only; remove the line, and leave http:// to \
-         another server",
+        "ProxyHTMLEnable ProxyHTMLURLMap",
+        "bodies of answers pass as they are; let the application write the addresses that clients see",
     ),
     (
         "ProxyRemote ProxyRemoteMatch NoProxy ProxyDomain AllowCONNECT",

@@ -176,6 +176,21 @@ impl Section {
         }
     }
 
+    /// The path that an address of a backend becomes, for a `ProxyPassReverse` that stands in this section.
+    pub(super) fn own_path(&self) -> Result<&str, String> {
+        match &self.scope {
+            Applies::Path {
+                place: Place::Prefix(path),
+                ..
+            } => Ok(path),
+            // httpd: makes the address of the pattern as it is written.
+            _ => Err(format!(
+                "{} stands for many paths, and an address begins with one; write the line with its path outside of it",
+                self.name
+            )),
+        }
+    }
+
     /// The backend whose parameters may stand here.
     pub(super) fn backend(&self) -> Option<&BackendUrl> {
         match &self.scope {

@@ -116,6 +116,9 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     for edit in &settings.request_edits {
         writeln!(out, "  request header {edit}")?;
     }
+    for line in &settings.reverse {
+        writeln!(out, "  reverse {line}")?;
+    }
     for edit in &settings.answer_edits {
         writeln!(out, "  header {edit}")?;
     }
@@ -276,6 +279,7 @@ impl fmt::Display for Change {
             Self::SetEnv(variable) => write!(f, "{variable}"),
             Self::UnsetEnv(name) => write!(f, "UnsetEnv {name}"),
             Self::RequestHeader(edit) => write!(f, "request header {edit}"),
+            Self::Reverse(line) => write!(f, "reverse {line}"),
             Self::Header(edit) => write!(f, "header {edit}"),
             Self::Document(status, document) => write_document(f, *status, document.as_deref()),
             Self::ErrorOverride(which) => write_override(f, which),

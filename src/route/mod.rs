@@ -13,6 +13,7 @@ pub mod pattern;
 pub mod place;
 pub mod proxied;
 pub mod remote_ip;
+pub mod reverse;
 pub mod rewrite;
 pub mod set_env;
 pub mod settings;
@@ -135,6 +136,8 @@ pub struct Decision<'a> {
     pub settings: Cow<'a, Settings>,
     /// What rules said about it.
     pub environment: Environment,
+    /// What its `Host` said before `RequestHeader` changed the fields, empty if there was none; none: nothing was changed.
+    pub host: Option<Vec<u8>>,
     /// Where it goes.
     pub outcome: Result<Route, Refusal>,
 }
@@ -188,6 +191,7 @@ impl Router {
             client: arrival.client,
             settings: Cow::Borrowed(&self.settings),
             environment: Environment::default(),
+            host: None,
             outcome: Err(Refusal::new(Id::NotMapped, "")),
         };
         self.edit(head, &arrival, &decision, edit::apply_early);
@@ -203,7 +207,7 @@ impl Router {
         decision.outcome = found.and_then(|route| outgoing(&route.target).map(|()| route));
         decision.set_variables(tell);
         if decision.outcome.is_ok() {
-            self.edit(head, &arrival, &decision, edit::apply);
+            decision.host = self.edit(head, &arrival, &decision, edit::apply);
         }
         decision
     }
@@ -222,7 +226,7 @@ impl Router {
         canonical.of(configured, host, arrival.local.port(), arrival.is_secure)
     }
 
-    /// Changes the fields of a request.
+    /// Changes the fields of a request. What its `Host` said until then, if anything may be changed.
     #[inline(never)]
     fn edit(
         &self,
@@ -230,14 +234,14 @@ impl Router {
         arrival: &Arrival,
         decision: &Decision<'_>,
         apply: impl FnOnce(&[Arc<HeaderEdit>], &mut Headers, &Circumstances<'_>),
-    ) {
+    ) -> Option<Vec<u8>> {
         let edits = decision.settings.request_edits.as_slice();
         if edits.is_empty() {
-            return;
+            return None;
         }
         // The name may be that in Host, which may be changed.
-        let host = head.headers.first("Host").map(<[u8]>::to_vec);
-        let own_name = self.own_name(host.as_deref(), arrival);
+        let host = head.headers.first("Host").unwrap_or_default().to_vec();
+        let own_name = self.own_name(Some(&host), arrival);
         let about = Circumstances {
             facts: arrival.facts(&self.name.server_name, own_name),
             environment: &decision.environment,
@@ -245,6 +249,7 @@ impl Router {
             took: arrival.took,
         };
         apply(edits, &mut head.headers, &about);
+        Some(host)
     }
 
     /// Every backend that a request can be led to.

@@ -3,6 +3,7 @@
 
 use super::access::Access;
 use super::edit::HeaderEdit;
+use super::reverse::Reverse;
 use super::set_env::{SetEnvIf, Variable};
 use crate::http::document::Document;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub variables: Vec<Arc<Variable>>,
     /// `RequestHeader`, in the order of the lines.
     pub request_edits: Vec<Arc<HeaderEdit>>,
+    /// `ProxyPassReverse`, `ProxyPassReverseCookieDomain`, `ProxyPassReverseCookiePath`, in the order of the lines.
+    pub reverse: Vec<Arc<Reverse>>,
     /// `Header`, in the order of the lines.
     pub answer_edits: Vec<Arc<HeaderEdit>>,
     /// `ErrorDocument`, each status once.
@@ -107,6 +110,8 @@ pub enum Change {
     UnsetEnv(Arc<str>),
     /// One more of [`Settings::request_edits`].
     RequestHeader(Arc<HeaderEdit>),
+    /// One more of [`Settings::reverse`].
+    Reverse(Arc<Reverse>),
     /// One more of [`Settings::answer_edits`].
     Header(Arc<HeaderEdit>),
     /// What [`Settings::documents`] has for this status; none: our own sentence.
@@ -142,6 +147,7 @@ impl Settings {
             }
             Change::UnsetEnv(name) => self.unset(name),
             Change::RequestHeader(edit) => self.request_edits.push(Arc::clone(edit)),
+            Change::Reverse(line) => self.reverse.push(Arc::clone(line)),
             Change::Header(edit) => self.answer_edits.push(Arc::clone(edit)),
             Change::Document(status, document) => {
                 self.documents.retain(|(own, _)| own != status);

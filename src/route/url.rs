@@ -30,7 +30,7 @@ pub enum Scheme {
 
 impl Scheme {
     /// The scheme of this name, in any case.
-    fn named(name: &str) -> Option<Self> {
+    pub(super) fn named(name: &str) -> Option<Self> {
         let all = [Self::Ws, Self::Wss, Self::Http, Self::Https];
         all.into_iter()
             .find(|scheme| scheme.name().eq_ignore_ascii_case(name))
@@ -70,7 +70,7 @@ impl Scheme {
         }
     }
 
-    fn default_port(self) -> u16 {
+    pub(super) fn default_port(self) -> u16 {
         if self.is_tls() { 443 } else { 80 }
     }
 }
@@ -283,7 +283,7 @@ fn unsupported(scheme: &str, text: &str) -> String {
 
 /// A configured path for the wire: what is percent-encoded stays so, what has to be becomes so.
 // httpd: takes the configured path for a decoded one and writes its "%" as "%25".
-fn wire_path(path: &str) -> Result<String, PathError> {
+pub(super) fn wire_path(path: &str) -> Result<String, PathError> {
     let mut wire = String::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((byte, behind)) = rest.split_first() {

@@ -163,6 +163,8 @@ struct Visit<'a> {
     settings: Cow<'a, Settings>,
     /// What rules said about it.
     environment: Environment,
+    /// What its `Host` said, where that may have been changed since.
+    host: Option<Vec<u8>>,
     client: Stream,
     /// What the client has sent, and nobody has read.
     input: Buffer,
@@ -199,6 +201,7 @@ impl<'a> Visit<'a> {
             site,
             settings: Cow::Borrowed(&site.host.router.settings),
             environment: Environment::default(),
+            host: None,
             client: connection.stream.into(),
             input: Buffer::default(),
             served: 0,
@@ -221,6 +224,7 @@ impl<'a> Visit<'a> {
         self.site = self.shared.site_for(local, None);
         self.settings = Cow::Borrowed(&self.site.host.router.settings);
         self.environment = Environment::default();
+        self.host = None;
         self.afterwards = Afterwards::Ends;
         self.handshake = Some(Counted::new(&self.shared.handshakes));
         let client = self.forwarded_for.unwrap_or(peer);
@@ -330,7 +334,7 @@ impl<'a> Visit<'a> {
             }
             return Err(self.relay(head, &answer, backend, &route.backend, from_backend));
         }
-        let switched = forward::switched_head(&answer, &self.answer_policy());
+        let switched = forward::switched_head(&answer, &self.answer_policy(head));
         self.send(&switched)?;
         self.transaction.status = answer.status;
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
@@ -356,6 +360,7 @@ impl<'a> Visit<'a> {
         self.transaction.client = decision.client;
         self.settings = decision.settings;
         self.environment = decision.environment;
+        self.host = decision.host;
         let logs = &self.site.access_logs;
         let is_logged = |name: &str| logs.iter().any(|log| log.needs_variable(name));
         self.transaction.environment = self.environment.only(is_logged);
@@ -399,11 +404,12 @@ impl<'a> Visit<'a> {
         }
     }
 
-    fn circumstances(&self) -> Circumstances<'_> {
+    /// `host`: what the client's `Host` said, where that is known.
+    fn circumstances<'c>(&'c self, host: Option<&'c [u8]>) -> Circumstances<'c> {
         let router = &self.site.host.router;
         let arrival = self.arrival();
         Circumstances {
-            facts: arrival.facts(&router.name.server_name, router.own_name(None, &arrival)),
+            facts: arrival.facts(&router.name.server_name, router.own_name(host, &arrival)),
             environment: &self.environment,
             received: arrival.received,
             took: arrival.took,
@@ -419,13 +425,16 @@ impl<'a> Visit<'a> {
         Ok(())
     }
 
-    fn answer_policy(&self) -> forward::AnswerPolicy<'_> {
+    fn answer_policy<'p>(&'p self, head: &'p RequestHead) -> forward::AnswerPolicy<'p> {
+        let host = self.host.as_deref();
+        let host = host.or_else(|| head.headers.first("Host"));
         forward::AnswerPolicy {
             server_name: &self.site.host.server_name,
             port: self.arrival().unusual_port(),
             via: self.settings.via,
+            reverse: &self.settings.reverse,
             edits: &self.settings.answer_edits,
-            about: self.circumstances(),
+            about: self.circumstances(host),
         }
     }
 

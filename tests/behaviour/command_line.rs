@@ -29,7 +29,8 @@ fn s_prints_listeners_hosts_and_mappings() {
                   AllowEncodedSlashes NoDecode\nUseCanonicalName On\nRemoteIPHeader X-Client\n\
                   RemoteIPInternalProxy 10.0.0.0/8\nRemoteIPTrustedProxy 192.0.2.1\n\
                   <VirtualHost *:8765>\nServerName two.example\nProxyPass /two/ ws://two.example/\nProxyWebsocketAsync On\n\
-                  <Proxy *>\nProxyPreserveHost On\n</Proxy>\n</VirtualHost>\n";
+                  <Proxy *>\nProxyPreserveHost On\n</Proxy>\n</VirtualHost>\n\
+                  ProxyPassReverse /ws/ http://backend.example:81/x/\n";
     for option in ["-S", "-tS"] {
         let finished = with_file(config, &[option]).expect_status(0);
         for part in [
@@ -45,6 +46,7 @@ fn s_prints_listeners_hosts_and_mappings() {
             "  encoded slashes kept\n",
             "  client by X-Client, believed from 10.0.0.0/8, 192.0.2.1 (not for private addresses)\n",
             "  calls itself by its name\n",
+            "  reverse http://backend.example:81/x/ -> /ws/\n",
             "  <Proxy \"*\">  [",
             "    preserve host On\n",
         ] {

@@ -12,6 +12,7 @@
 //! | `backend_parameters` | what is set for single backends |
 //! | `access` | who may connect, and who it is that connects |
 //! | `headers` | the heads as the other side sees them, to the byte |
+//! | `reverse` | `ProxyPassReverse` and its kin, also through Apache's httpd |
 //! | `unix_backends` | backends at Unix sockets |
 //! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls` | `wss://`: names, trust, stalls |
@@ -64,6 +65,7 @@ mod limits;
 mod man_pages;
 mod proxy_protocol;
 mod refusals;
+mod reverse;
 mod rewrite;
 mod routes;
 mod routing;

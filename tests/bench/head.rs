@@ -135,6 +135,7 @@ fn forward_edited(bencher: Bencher<'_, '_>, edits: &[Arc<HeaderEdit>]) {
         server_name: "front.example",
         port: None,
         via: Via::Off,
+        reverse: &[],
         edits,
         about: Circumstances {
             facts: Facts {

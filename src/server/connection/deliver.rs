@@ -7,7 +7,7 @@ use super::failure::Step;
 use super::{End, Visit};
 use crate::forward::{self, Delivery, Writing};
 use crate::http::body::{self, BodyReader, Framing};
-use crate::http::head::ResponseHead;
+use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
 use crate::net::wait::Interrupted;
@@ -23,6 +23,8 @@ const HELD: usize = 64 * 1024;
 pub(super) struct Answer<'a> {
     pub(super) head: &'a ResponseHead,
     pub(super) framing: Framing,
+    /// What it answers.
+    pub(super) request: &'a RequestHead,
     /// What came behind the head.
     pub(super) first: Vec<u8>,
 }
@@ -52,9 +54,10 @@ impl Visit<'_> {
         let Answer {
             head,
             framing,
+            request,
             first: mut part,
         } = answer;
-        let policy = self.answer_policy();
+        let policy = self.answer_policy(request);
         let (bytes, writing, afterwards) = forward::answer_head(head, &framing, client, &policy);
         self.transaction.status = head.status;
         let head_length = bytes.len();

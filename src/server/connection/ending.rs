@@ -98,7 +98,7 @@ impl Visit<'_> {
             400 | 408 | 411 | 413 | 414 | 500 | 501 | 503 => Afterwards::Ends,
             _ => self.afterwards,
         };
-        let extra = edit::always(&self.settings.answer_edits, &self.circumstances());
+        let extra = edit::always(&self.settings.answer_edits, &self.circumstances(None));
         let (answer, body) = refusal.encode(is_head, unix_seconds(), &extra, document, afterwards);
         self.transaction.body_out = body as u64;
         match self.send(&answer) {

@@ -53,6 +53,7 @@ impl Visit<'_> {
         let answer = Answer {
             head: answer,
             framing,
+            request,
             first,
         };
         match self.deliver(answer, Lease::once(stream, backend), &client, timeout) {
