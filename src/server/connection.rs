@@ -183,7 +183,9 @@ struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Self {
+    // In a box: the stack below it is as deep as the deepest handshake, and stays so while a tunnel is open.
+    #[inline(never)]
+    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Box<Self> {
         let Accepted { id, connection, at } = accepted;
         // Until the request names a host, the first of the address sets the limits.
         let site = shared.site_for(connection.local, None);
@@ -194,7 +196,7 @@ impl<'a> Visit<'a> {
             SystemTime::now() - at.elapsed(),
         );
         transaction.server_name = Arc::clone(&site.host.server_name);
-        Self {
+        Box::new(Self {
             shared,
             waiter: &mut worker.waiter,
             bell: &mut worker.bell,
@@ -211,7 +213,7 @@ impl<'a> Visit<'a> {
             forwarded_for: None,
             transaction,
             began: at,
-        }
+        })
     }
 
     /// Makes ready for the next request of the client, of which a part may be here.
