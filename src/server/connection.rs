@@ -363,6 +363,9 @@ impl<'a> Visit<'a> {
         self.settings = decision.settings;
         self.environment = decision.environment;
         self.host = decision.host;
+        let logs = &self.site.access_logs;
+        let is_logged = |name: &str| logs.iter().any(|log| log.needs_variable(name));
+        self.transaction.environment = self.environment.only(is_logged);
         let route = decision.outcome?;
         forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
         self.transaction.mapping = Some(Arc::clone(&route.name));
