@@ -183,7 +183,9 @@ struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Self {
+    // In a box: the stack below it is as deep as the deepest handshake, and stays so while a tunnel is open.
+    #[inline(never)]
+    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Box<Self> {
         let Accepted { id, connection, at } = accepted;
         // Until the request names a host, the first of the address sets the limits.
         let site = shared.site_for(connection.local, None);
@@ -194,7 +196,7 @@ impl<'a> Visit<'a> {
             SystemTime::now() - at.elapsed(),
         );
         transaction.server_name = Arc::clone(&site.host.server_name);
-        Self {
+        Box::new(Self {
             shared,
             waiter: &mut worker.waiter,
             bell: &mut worker.bell,
@@ -211,7 +213,7 @@ impl<'a> Visit<'a> {
             forwarded_for: None,
             transaction,
             began: at,
-        }
+        })
     }
 
     /// Makes ready for the next request of the client, of which a part may be here.
@@ -361,6 +363,9 @@ impl<'a> Visit<'a> {
         self.settings = decision.settings;
         self.environment = decision.environment;
         self.host = decision.host;
+        let logs = &self.site.access_logs;
+        let is_logged = |name: &str| logs.iter().any(|log| log.needs_variable(name));
+        self.transaction.environment = self.environment.only(is_logged);
         let route = decision.outcome?;
         forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
         self.transaction.mapping = Some(Arc::clone(&route.name));
