@@ -75,9 +75,12 @@ impl Visit<'_> {
         // Others need not wait for a backend that takes its time.
         self.handshake = None;
         let afterwards = self.afterwards_of(head);
-        self.afterwards = Afterwards::Ends;
         self.check_trace(head)?;
         let mut upload = self.begin_upload(head)?;
+        if upload.is_read() {
+            // Nothing that the backend does is the client's fault.
+            self.afterwards = afterwards;
+        }
         let asked = self.ask_for_answer(head, route, &mut upload);
         self.transaction.bytes_in += upload.consumed();
         let (mut lease, answer, first) = asked?;
@@ -133,6 +136,7 @@ impl Visit<'_> {
         route: &'r Route,
         upload: &mut Upload,
     ) -> Result<(Lease<'r>, ResponseHead, Vec<u8>), End> {
+        let began = Instant::now();
         self.turn = self.take_turn(&route.backend)?;
         let manner = Manner::new(
             head,
@@ -153,6 +157,7 @@ impl Visit<'_> {
         // RFC 9112 section 9.3.1: what may have been done already is not asked for again, unless twice is as once.
         let may_ask_again = upload.is_empty() && is_idempotent(head.method());
         let mut lease = self.lease(&route.backend, head, reuses)?;
+        upload.pause(began.elapsed());
         loop {
             lease.stays = manner.stays;
             match self.ask_over(&mut lease, &request, head, upload) {
@@ -337,6 +342,7 @@ impl Visit<'_> {
             let blocked =
                 upload.push(&mut self.client, &mut self.input, &mut lease.stream, size)?;
             let now = Instant::now();
+            let is_asking = matches!(upload.way, Way::ClientWaits | Way::WeWait);
             if was_going && !upload.goes_on() {
                 hearing.deadline = now + hearing.timeout;
             }
@@ -351,6 +357,9 @@ impl Visit<'_> {
                 }
                 Blocked::OnClient => self.wait_for_body(lease, upload, hearing)?,
             };
+            if is_asking {
+                upload.pause(now.elapsed());
+            }
         }
     }
 

@@ -241,9 +241,12 @@ impl Visit<'_> {
         }
         let mut upload = Upload::new(framing, limit);
         let sends_chunks = self.environment.is_set("proxy-sendchunked");
-        if expects && self.input.is_empty() && self.settings.passes_expect {
+        // httpd: refuses it with 417 where the backend is spoken to in HTTP/1.0, which knows nothing of it.
+        let passes_expect =
+            self.settings.passes_expect && !self.environment.is_set("force-proxy-request-1.0");
+        if expects && self.input.is_empty() && passes_expect {
             upload.way = Way::ClientWaits;
-            upload.settle(false);
+            upload.settle(sends_chunks);
             return Ok(upload);
         }
         if expects && self.input.is_empty() {
