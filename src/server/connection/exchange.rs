@@ -93,7 +93,11 @@ impl Visit<'_> {
             return Err(End::Failed(ours));
         }
         let delivery = Delivery {
-            version: head.version,
+            version: if self.environment.is_set("downgrade-1.0") {
+                Version::Http10
+            } else {
+                head.version
+            },
             afterwards: self.afterwards,
             takes_trailers: forward::takes_trailers(head),
         };
