@@ -8,7 +8,7 @@ use super::{End, Visit};
 use crate::access_log::AccessLog;
 use crate::config::Trace;
 use crate::forward::{self, Delivery, Manner};
-use crate::http::answer::Refusal;
+use crate::http::answer::{METHODS, Refusal};
 use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{Limits, RequestHead, ResponseHead, Version};
 use crate::http::persistence::{self, Afterwards};
@@ -96,7 +96,11 @@ impl Visit<'_> {
             return Err(End::Failed(ours));
         }
         let delivery = Delivery {
-            version: head.version,
+            version: if self.environment.is_set("downgrade-1.0") {
+                Version::Http10
+            } else {
+                head.version
+            },
             afterwards: self.afterwards,
             takes_trailers: forward::takes_trailers(head),
         };
@@ -120,7 +124,10 @@ impl Visit<'_> {
         }
         let has_body = Framing::of_request(head)?.has_body();
         match self.site.host.trace {
-            Trace::Off => Err(Refusal::new(Id::TraceOff, "TraceEnable is Off")),
+            Trace::Off => {
+                let refusal = Refusal::new(Id::TraceOff, "TraceEnable is Off");
+                Err(refusal.with_header("Allow", METHODS))
+            }
             Trace::On if has_body => {
                 let why = "a TRACE request has no body, unless TraceEnable is extended";
                 Err(Refusal::new(Id::BodyTooLarge, why))
