@@ -95,14 +95,11 @@ impl Visit<'_> {
             self.drain(lease, framing, &first);
             return Err(End::Failed(ours));
         }
+        let version = self.version_for_client(head);
         let delivery = Delivery {
-            version: if self.environment.is_set("downgrade-1.0") {
-                Version::Http10
-            } else {
-                head.version
-            },
+            version,
             afterwards: self.afterwards,
-            takes_trailers: forward::takes_trailers(head),
+            takes_trailers: version == Version::Http11 && forward::takes_trailers(head),
         };
         self.debug(format_args!("answered {}", answer.status));
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
@@ -116,6 +113,15 @@ impl Visit<'_> {
             first,
         };
         self.deliver(answer, lease, &delivery, timeout)
+    }
+
+    /// The version whose means the client is answered with.
+    fn version_for_client(&self, head: &RequestHead) -> Version {
+        if self.environment.is_set("downgrade-1.0") {
+            Version::Http10
+        } else {
+            head.version
+        }
     }
 
     fn check_trace(&self, head: &RequestHead) -> Result<(), Refusal> {
@@ -312,9 +318,9 @@ impl Visit<'_> {
         }
         let policy = self.environment.get("proxy-interim-response");
         let is_suppressed = policy.is_some_and(|policy| policy.eq_ignore_ascii_case(b"suppress"));
+        let is_welcome = !is_suppressed && self.version_for_client(head) == Version::Http11;
         // Without the 100 a client would wait on.
-        if head.version == Version::Http11 && is_awaited && (!is_suppressed || answer.status == 100)
-        {
+        if is_awaited && (is_welcome || answer.status == 100) {
             self.send(&forward::interim_head(answer))?;
         }
         Ok(())

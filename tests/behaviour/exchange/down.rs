@@ -437,3 +437,48 @@ fn a_client_gets_as_many_answers_as_keep_alive_allows() {
         client.expect_end();
     }
 }
+
+#[test]
+fn variables_say_how_a_client_is_answered() {
+    let origin = Origin::new(|request| match request.target() {
+        "/chunks" => Reply::staying(
+            "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTrailer: X\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nok\r\n0\r\nX: 1\r\n\r\n",
+        ),
+        "/none" => Reply::last(""),
+        _ => Reply::ok("ok"),
+    });
+    for (variable, path, status, framing, stays) in [
+        ("other", "/chunks", 103, "none", true),
+        ("downgrade-1.0", "/chunks", 200, "none", false),
+        ("downgrade-1.0", "/length", 200, "length 2", true),
+        ("nokeepalive", "/length", 200, "length 2", false),
+        ("other", "/none", 502, "", true),
+        ("nokeepalive", "/none", 502, "", false),
+    ] {
+        let proxy = origin.behind(&format!(
+            "RewriteEngine On\nRewriteRule .* - [E={variable}:1]"
+        ));
+        let mut client = Client::sending(
+            &proxy,
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n"),
+        );
+        let mut answer = client.answer_to("GET").expect_status(status);
+        if status == 502 {
+            assert!(answer.framing().starts_with("length "));
+        } else {
+            assert_eq!(answer.framing(), framing, "{variable} {path}");
+        }
+        if status == 103 {
+            answer = client.answer_to("GET").expect_status(200);
+            assert_eq!(answer.trailers, "X: 1\r\n");
+        } else {
+            assert_eq!(answer.field("Trailer"), None);
+        }
+        let closes = answer.field("Connection").as_deref() == Some("close");
+        assert_eq!(closes, !stays, "{variable} {path}: {answer:?}");
+        if closes {
+            client.expect_end();
+        }
+    }
+}
