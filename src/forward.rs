@@ -1071,111 +1071,70 @@ mod tests {
     #[test]
     fn variables_and_parameters_say_how_a_backend_is_asked() {
         let head = request("PUT / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n");
-        let usual = Manner {
+        let usual = |body| Manner {
+            body,
             takes_trailers: true,
             ..PLAIN
         };
-        let old = Manner {
+        let old = |body| Manner {
             version: Version::Http10,
+            body,
             stays: false,
             ..PLAIN
         };
-        let (length, chunked) = (Framing::Length(5), Framing::Chunked);
+        let asking = |body| Manner {
+            expects: true,
+            ..usual(body)
+        };
+        let once = |body| Manner {
+            stays: false,
+            ..usual(body)
+        };
+        let (none, length, chunked) = (Framing::Empty, Framing::Length(5), Framing::Chunked);
+        let nothing = Framing::Length(0);
         let parameters = Parameters::default();
         let ping = Parameters {
             ping: Some(Duration::from_secs(1)),
             ..Parameters::default()
         };
-        let once = Parameters {
+        let unkept = Parameters {
             reuse: Some(false),
             ..Parameters::default()
         };
+        let force = "force-proxy-request-1.0";
         for (variable, parameters, body, expects, expected) in [
-            ("", &parameters, Framing::Empty, false, Some(usual)),
-            (
-                "",
-                &parameters,
-                chunked,
-                true,
-                Some(Manner {
-                    body: chunked,
-                    expects: true,
-                    ..usual
-                }),
-            ),
-            (
-                "",
-                &ping,
-                length,
-                false,
-                Some(Manner {
-                    body: length,
-                    expects: true,
-                    ..usual
-                }),
-            ),
-            (
-                "",
-                &ping,
-                Framing::Length(0),
-                true,
-                Some(Manner {
-                    body: Framing::Length(0),
-                    ..usual
-                }),
-            ),
-            (
-                "",
-                &once,
-                Framing::Empty,
-                false,
-                Some(Manner {
-                    stays: false,
-                    ..usual
-                }),
-            ),
+            ("", &parameters, none, false, Some(usual(none))),
+            ("", &parameters, chunked, true, Some(asking(chunked))),
+            ("", &ping, length, false, Some(asking(length))),
+            ("", &ping, nothing, true, Some(usual(nothing))),
+            ("", &unkept, none, false, Some(once(none))),
             (
                 "proxy-nokeepalive",
                 &parameters,
-                Framing::Empty,
+                none,
                 false,
-                Some(Manner {
-                    stays: false,
-                    ..usual
-                }),
+                Some(once(none)),
             ),
             (
                 "proxy-sendcl",
                 &parameters,
                 length,
                 false,
-                Some(Manner {
-                    body: length,
-                    ..usual
-                }),
+                Some(usual(length)),
             ),
             ("proxy-sendcl", &parameters, chunked, false, None),
-            (
-                "force-proxy-request-1.0",
-                &ping,
-                length,
-                true,
-                Some(Manner {
-                    body: length,
-                    ..old
-                }),
-            ),
-            ("force-proxy-request-1.0", &parameters, chunked, false, None),
+            (force, &ping, length, true, Some(old(length))),
+            (force, &parameters, chunked, false, None),
         ] {
             let mut environment = Environment::default();
             environment.set(variable, b"1");
             let found = Manner::new(&head, body, expects, parameters, &environment);
             match (found, expected) {
                 (Ok(found), Some(expected)) => {
-                    assert_eq!(format!("{found:?}"), format!("{expected:?}"))
+                    assert_eq!(format!("{found:?}"), format!("{expected:?}"));
                 }
                 (Err(refusal), None) => {
-                    assert_eq!((refusal.id, refusal.status), (Id::LengthRequired, 411))
+                    assert_eq!((refusal.id, refusal.status), (Id::LengthRequired, 411));
                 }
                 (found, expected) => {
                     panic!("{variable} {body:?}: {found:?} instead of {expected:?}")
