@@ -65,7 +65,35 @@ pub(super) fn unset_env(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
     Ok(())
 }
 
+/// Variables to which httpd gives a meaning that they do not have here.
+const WITHOUT_MEANING: [&str; 12] = [
+    "ap_trust_cgilike_cl",
+    "force-gzip",
+    "force-no-vary",
+    "force-response-1.0",
+    "gzip-only-text/html",
+    "no-cache",
+    "no-gzip",
+    "proxy-chain-auth",
+    "proxy-nohalfclose",
+    "redirect-carefully",
+    "ssl-unclean-shutdown",
+    "suppress-error-charset",
+];
+
+fn note_meaning(scope: &mut Scope<'_>, name: &str) {
+    if WITHOUT_MEANING
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
+    {
+        scope.note(format!(
+            "\"{name}\" has no meaning of its own: it is a variable like any other"
+        ));
+    }
+}
+
 fn set(scope: &mut Scope<'_>, name: &str, value: String, is_passed: bool) {
+    note_meaning(scope, name);
     let variable = Variable {
         name: name.to_owned(),
         value,
@@ -91,6 +119,9 @@ pub(super) fn set_env_if(
     let line = SetEnvIf::parse(looks, case, words)?;
     if let Some(doubt) = line.doubt() {
         scope.warn(doubt);
+    }
+    for name in line.variables() {
+        note_meaning(scope, name);
     }
     // Fields with "_" are rare, and attributes all have one.
     let near = line.other_name().filter(|name| name.contains('_'));

@@ -149,6 +149,12 @@ impl SetEnvIf {
         ))
     }
 
+    /// The variables that it sets or unsets.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        let assignments = self.assignments.iter();
+        assignments.map(|assignment| assignment.variable.as_str())
+    }
+
     /// A name that is that of no attribute, and so of a field or of a variable.
     pub fn other_name(&self) -> Option<&str> {
         match &self.attribute {

@@ -245,8 +245,9 @@ impl<'a> Visit<'a> {
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
+        let route = self.find_route(&mut head);
         self.afterwards = self.afterwards_of_refusal(&head);
-        let outcome = match self.find_route(&mut head) {
+        let outcome = match route {
             Ok(route) if route.backend.url.scheme.is_tunnel() => self.ask_backend(&head, &route),
             Ok(route) => match self.exchange(&head, &route) {
                 Ok(afterwards) => Err(End::Answered(afterwards)),
@@ -263,7 +264,8 @@ impl<'a> Visit<'a> {
     /// What becomes of the connection behind an answer to this request.
     fn afterwards_of(&self, head: &RequestHead) -> Afterwards {
         let keep_alive = &self.site.host.keep_alive;
-        if !keep_alive.is_on || self.shared.clients.is_crowded() {
+        let is_refused = self.environment.is_set("nokeepalive");
+        if !keep_alive.is_on || is_refused || self.shared.clients.is_crowded() {
             return Afterwards::Ends;
         }
         let left = match keep_alive.max_requests {
