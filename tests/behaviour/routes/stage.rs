@@ -3,6 +3,7 @@
 use super::outcome::{Outcome, Seen, fields};
 use super::table::{Case, Table};
 use crate::support::client::{KEY, frame};
+use crate::support::http::Message;
 use crate::support::{BOUND, Backend, Port, TempDir, Wire};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use std::io::Read;
@@ -88,12 +89,10 @@ fn answer(wire: Wire, origin: &'static str, heads: &Mutex<Vec<Seen>>) {
     let Some((mut wire, in_tls)) = open(wire) else {
         return;
     };
-    let Ok(head) = wire.try_head() else {
+    let Ok(Some(request)) = Message::request(&mut wire) else {
         return;
     };
-    let Ok(content) = wire.try_content(&head) else {
-        return;
-    };
+    let Message { head, body, .. } = request;
     let asked = fields(&head);
     let is_head = head.starts_with("HEAD ");
     if head != PROBE {
@@ -101,7 +100,7 @@ fn answer(wire: Wire, origin: &'static str, heads: &Mutex<Vec<Seen>>) {
             origin,
             in_tls,
             head,
-            content,
+            content: body,
         });
     }
     let field = |name: &str| {

@@ -229,47 +229,6 @@ impl Wire {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The content behind the head of a request: of its length, or in chunks, which are taken apart.
-    pub fn try_content(&mut self, head: &str) -> Result<Vec<u8>, String> {
-        let mut content = Vec::new();
-        if field(head, "Transfer-Encoding").is_none() {
-            let length = field(head, "Content-Length").unwrap_or_else(|| "0".to_owned());
-            self.append(&mut content, length.parse().map_err(|_| length)?)?;
-            return Ok(content);
-        }
-        loop {
-            let line = self.try_line()?;
-            let size = usize::from_str_radix(&line, 16).map_err(|_| line)?;
-            self.append(&mut content, size)?;
-            if size > 0 {
-                self.try_line()?;
-            } else {
-                while !self.try_line()?.is_empty() {}
-                return Ok(content);
-            }
-        }
-    }
-
-    fn append(&mut self, content: &mut Vec<u8>, count: usize) -> Result<(), String> {
-        let begun = content.len();
-        content.resize(begun + count, 0);
-        let read = self.read_exact(&mut content[begun..]);
-        read.map_err(|error| format!("{error} instead of {count} bytes of content"))
-    }
-
-    /// A line without its end.
-    fn try_line(&mut self) -> Result<String, String> {
-        let mut bytes = Vec::new();
-        while !bytes.ends_with(b"\r\n") {
-            let mut byte = [0];
-            let read = self.read_exact(&mut byte);
-            read.map_err(|error| format!("{error} in a line"))?;
-            bytes.push(byte[0]);
-        }
-        bytes.truncate(bytes.len() - 2);
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
     /// An answer's head.
     #[track_caller]
     pub fn answer_head(&mut self) -> Answer {
