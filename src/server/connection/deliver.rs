@@ -6,16 +6,20 @@ use super::exchange::Lease;
 use super::failure::Step;
 use super::{End, Visit};
 use crate::forward::{self, Delivery, Writing};
-use crate::http::body::{self, BodyReader, Framing};
+use crate::http::body::{self, BodyError, BodyReader, Framing};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
+use crate::net::stream::Stream;
 use crate::net::wait::Interrupted;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 /// How many bytes are gathered before they are written, if the backend has more to read at once.
 const GATHERED: usize = 16 * 1024;
+/// How many are read at a time while the backend has more to read than ProxyIOBufferSize, though no more than four times
+/// that.
+const BULK: usize = 64 * 1024;
 /// How many bytes that a client has not taken are held while the backend goes on; then it waits, too.
 const HELD: usize = 64 * 1024;
 
@@ -38,6 +42,68 @@ struct Outgoing {
     moved: Instant,
 }
 
+impl Outgoing {
+    fn waiting(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+}
+
+/// What was read last.
+struct Piece {
+    buffer: Vec<u8>,
+    filled: usize,
+    /// How much is read at first.
+    least: usize,
+    /// How much is read next.
+    size: usize,
+}
+
+impl Piece {
+    fn new(first: Vec<u8>, least: usize) -> Self {
+        Self {
+            filled: first.len(),
+            buffer: first,
+            least,
+            size: least,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Reads anew, and more the next time if this takes all there is room for; but not for a client that is behind. After
+    /// an error there is nothing.
+    fn fill(&mut self, stream: &mut Stream, is_behind: bool) -> io::Result<usize> {
+        self.filled = 0;
+        if is_behind {
+            self.size = self.least;
+        }
+        if self.buffer.len() < self.size {
+            self.buffer.resize(self.size, 0);
+        }
+        let room = self.buffer.get_mut(..self.size).unwrap_or_default();
+        self.filled = stream.read(room)?;
+        if self.filled == self.size {
+            self.size = self.least.max(BULK.min(4 * self.least));
+        }
+        Ok(self.filled)
+    }
+
+    /// Holds nothing while nothing is read.
+    fn shrink(&mut self) {
+        self.buffer = Vec::new();
+        self.filled = 0;
+        self.size = self.least;
+    }
+}
+
+/// Why an answer does not go on.
+enum Broken {
+    Backend(BodyError),
+    Client(End),
+}
+
 impl Visit<'_> {
     /// Delivers an answer, and gives the connection back that it came over. What becomes of the client's.
     ///
@@ -55,7 +121,7 @@ impl Visit<'_> {
             head,
             framing,
             request,
-            first: mut part,
+            first,
         } = answer;
         let policy = self.answer_policy(request);
         let (bytes, writing, afterwards) = forward::answer_head(head, &framing, client, &policy);
@@ -71,30 +137,31 @@ impl Visit<'_> {
         if client.takes_trailers {
             body = body.keeping_trailers();
         }
-        let size = self.piece_size(&lease);
+        let mut piece = Piece::new(first, self.piece_size(&lease));
         let mut heard = Instant::now();
         loop {
-            let rest = match self.frame(&mut body, &part, &mut out) {
+            let rest = match self.frame(&mut body, piece.bytes(), &mut out) {
                 Ok(rest) => rest,
+                Err(Broken::Client(end)) => return Err(end),
                 // Nothing of the answer has gone out, so there can be another.
-                Err(why) if out.sent == 0 && out.bytes.len() == head_length => {
+                Err(Broken::Backend(why)) if out.sent == 0 && out.bytes.len() == head_length => {
                     self.transaction.status = 0;
                     return Err(self.backend_failed(Step::Answer, Id::Garbage, &why));
                 }
-                Err(why) => return Err(self.broken_off(&mut out, &why)),
+                Err(Broken::Backend(why)) => return Err(self.broken_off(&mut out, &why)),
             };
             if body.is_complete() {
                 lease.stays &= rest == 0;
                 break;
             }
-            if out.bytes.len() - out.sent >= GATHERED {
+            if out.waiting() >= GATHERED {
                 self.write_out(&mut out)?;
             }
-            part.resize(size, 0);
-            let read = if out.bytes.len() - out.sent < HELD {
-                lease.stream.read(&mut part)
+            let read = if out.waiting() < HELD {
+                piece.fill(&mut lease.stream, out.waiting() > 0)
             } else {
                 heard = Instant::now();
+                piece.shrink();
                 Err(ErrorKind::WouldBlock.into())
             };
             match read {
@@ -106,13 +173,9 @@ impl Visit<'_> {
                     let why = "closed inside the body of its answer";
                     return Err(self.broken_off(&mut out, &why));
                 }
-                Ok(received) => {
-                    part.truncate(received);
-                    heard = Instant::now();
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => part.clear(),
+                Ok(_) => heard = Instant::now(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    part.clear();
                     self.write_out(&mut out)?;
                     self.await_either(&lease, &mut out, heard + timeout)?;
                 }
@@ -128,19 +191,23 @@ impl Visit<'_> {
         Ok(afterwards)
     }
 
-    /// Frames what has come of a body for the client. Says how much of it does not belong to the body.
+    /// Frames what has come of a body for the client, and writes what is worth a write of its own. Says how much of it does
+    /// not belong to the body.
     fn frame(
         &mut self,
         body: &mut BodyReader,
         part: &[u8],
         out: &mut Outgoing,
-    ) -> Result<usize, body::BodyError> {
+    ) -> Result<usize, Broken> {
         let mut input = part;
         while !input.is_empty() && !body.is_complete() {
-            let (used, payload) = body.read(input)?;
+            let (used, payload) = body.read(input).map_err(Broken::Backend)?;
             input = input.get(used..).unwrap_or_default();
             self.transaction.body_out += payload.len() as u64;
             match out.writing {
+                Writing::Plain if payload.len() >= GATHERED => {
+                    self.write_through(payload, out).map_err(Broken::Client)?;
+                }
                 Writing::Plain => out.bytes.extend_from_slice(payload),
                 Writing::Chunked => body::push_chunk(payload, &mut out.bytes),
             }
@@ -148,23 +215,45 @@ impl Visit<'_> {
         Ok(input.len())
     }
 
-    /// Writes what the client takes at once.
+    /// Writes what the client takes at once of that which waits for it.
     fn write_out(&mut self, out: &mut Outgoing) -> Result<(), End> {
-        while let Some(rest @ [_, ..]) = out.bytes.get(out.sent..) {
+        let rest = out.bytes.get(out.sent..).unwrap_or_default();
+        out.sent += self.write(rest, &mut out.moved)?;
+        if out.waiting() == 0 {
+            out.bytes.clear();
+            out.sent = 0;
+        }
+        Ok(())
+    }
+
+    /// Writes `payload` behind what waits, and copies only what the client does not take.
+    fn write_through(&mut self, payload: &[u8], out: &mut Outgoing) -> Result<(), End> {
+        self.write_out(out)?;
+        let written = match out.waiting() {
+            0 => self.write(payload, &mut out.moved)?,
+            _ => 0,
+        };
+        let rest = payload.get(written..).unwrap_or_default();
+        out.bytes.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Writes what the client takes at once: how much that was.
+    fn write(&mut self, bytes: &[u8], moved: &mut Instant) -> Result<usize, End> {
+        let mut sent = 0;
+        while let Some(rest @ [_, ..]) = bytes.get(sent..) {
             match self.client.write(rest) {
                 Ok(written) => {
-                    out.sent += written;
-                    out.moved = Instant::now();
+                    sent += written;
+                    *moved = Instant::now();
                     self.transaction.bytes_out += written as u64;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(End::Gone(error.to_string())),
             }
         }
-        out.bytes.clear();
-        out.sent = 0;
-        Ok(())
+        Ok(sent)
     }
 
     fn write_all_out(&mut self, out: &Outgoing) -> Result<(), End> {
@@ -179,7 +268,7 @@ impl Visit<'_> {
         out: &mut Outgoing,
         backend_deadline: Instant,
     ) -> Result<(), End> {
-        let waiting = out.bytes.len() - out.sent;
+        let waiting = out.waiting();
         let client_deadline = out.moved + self.site.host.timeout;
         let backend = lease.stream.waits_to_read();
         let client = self.client.waits_to_write();
