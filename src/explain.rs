@@ -27,9 +27,9 @@ pub struct Question {
     pub at: SystemTime,
 }
 
-/// What a client sends that opens a WebSocket. Assumed where the question does not say otherwise.
-const USUAL: [(&str, &str); 5] = [
-    ("Host", ""),
+/// What a client sends that opens a WebSocket, beside `Host`. Assumed of a GET unless the question has another word for it,
+/// or says that there is no `Upgrade`.
+const HANDSHAKE: [(&str, &str); 4] = [
     ("Upgrade", "websocket"),
     ("Connection", "Upgrade"),
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
@@ -77,11 +77,14 @@ fn request_text(config: &Config, question: &Question) -> Result<String, String> 
         text.push_str(" HTTP/1.1");
     }
     text.push_str("\r\n");
-    let usual = USUAL.iter().filter(|(name, _)| !given(name));
-    let usual = usual.map(|(name, value)| match *name {
-        "Host" => (*name, server_name.as_ref()),
-        _ => (*name, *value),
-    });
+    let asks_for_page = fields
+        .iter()
+        .any(|(name, value)| name.eq_ignore_ascii_case("Upgrade") && value.is_empty());
+    let opens = text.starts_with("GET ") && !asks_for_page;
+    let host = [("Host", server_name.as_ref())];
+    let handshake = HANDSHAKE.into_iter().filter(|_| opens);
+    let usual = host.into_iter().chain(handshake);
+    let usual = usual.filter(|(name, _)| !given(name));
     let given = fields
         .iter()
         .filter(|(_, value)| !value.is_empty())
@@ -205,7 +208,7 @@ fn write_route(
     writeln!(out, "the backend is asked")?;
     write_head(out, &asked)?;
     if !backend.url.scheme.is_tunnel() {
-        return Ok(());
+        return writeln!(out, "exchange\n  the answer is passed on");
     }
     writeln!(out, "tunnel")?;
     writeln!(

@@ -1,4 +1,4 @@
-//! A WebSocket tunnelling reverse proxy with the directives of Apache's `mod_proxy_wstunnel`.
+//! A WebSocket tunnelling reverse proxy with the directives of Apache's `mod_proxy_wstunnel`, and an ordinary one beside it.
 //!
 //! # The map
 //!
@@ -6,7 +6,7 @@
 //!
 //! | room | what it decides |
 //! |---|---|
-//! | [`http`] | heads, header fields, body framing, our own answers; what stands before a head, and networks |
+//! | [`http`] | heads, header fields, body framing, whether a connection stays, our own answers; what stands before a head, and networks |
 //! | [`route`] | which mapping a request meets, and the URL the backend is asked for |
 //! | [`handshake`] | what a client must ask, what a backend must answer |
 //! | [`forward`] | the heads as the other side shall see them |

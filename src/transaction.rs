@@ -3,6 +3,7 @@
 use crate::http::head::RequestHead;
 use crate::http::headers::Headers;
 use crate::route::backend::Backend;
+use crate::route::environment::Environment;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Transaction {
     /// The header fields of the backend's answer, as they came, where the log format needs them
     /// (`LogFormat::needs_answer`); none for an answer of our own.
     pub answer: Headers,
+    /// The variables of the request that an access log looks at; no others.
+    pub environment: Environment,
     /// The line of the configuration that the request met, as logs name it: `ProxyPass "/ws2/"`.
     pub mapping: Option<Arc<str>>,
     /// The backend that it leads to.
@@ -69,6 +72,7 @@ impl Transaction {
             request: None,
             status: 0,
             answer: Headers::default(),
+            environment: Environment::default(),
             mapping: None,
             backend: None,
             served: 0,

@@ -101,6 +101,13 @@ impl LogFormat {
             .any(|field| matches!(field, Field::AnswerHeader(_)))
     }
 
+    /// As [`needs_request`](Self::needs_request), for a variable of [`Transaction::environment`], in any case.
+    pub fn needs_variable(&self, name: &str) -> bool {
+        let is =
+            |field: &Field| matches!(field, Field::Variable(own) if own.eq_ignore_ascii_case(name));
+        self.fields().any(is)
+    }
+
     fn fields(&self) -> impl Iterator<Item = &Field> {
         self.parts.iter().filter_map(|part| match part {
             Part::Field { field, .. } => Some(field),
@@ -172,6 +179,7 @@ enum Field {
     RequestHeader(String),
     AnswerHeader(String),
     Cookie(String),
+    Variable(String),
     Note(Note),
     ServerName,
     HostName,
@@ -312,12 +320,13 @@ fn meaning(letter: char, argument: Option<&str>, behind: &str) -> Result<Field, 
         ('i', _) => Field::RequestHeader(name()?),
         ('o', _) => Field::AnswerHeader(name()?),
         ('C', _) => Field::Cookie(name()?),
+        ('e', Some(name)) if !name.is_empty() => Field::Variable(name.to_owned()),
+        ('e', _) => return Err("a name is missing, as in \"%{NAME}e\"".to_owned()),
         ('n', _) => Field::Note(parse_note(&name()?)?),
         ('v', None) => Field::ServerName,
         ('V', None) => Field::HostName,
         ('P', None | Some("pid")) => Field::ProcessId,
         ('L', None) => Field::ConnectionId,
-        ('e', _) => return Err("a request has no environment variables here".to_owned()),
         ('f', _) => return Err("requests are not served from files here".to_owned()),
         ('R', _) => return Err("there are no handlers here".to_owned()),
         ('P', Some("tid" | "hextid")) => {
@@ -448,6 +457,7 @@ impl Field {
             }
             Self::AnswerHeader(name) => escape_joined(t.answer.all(name), out),
             Self::Cookie(name) => escape_or_dash(cookie(t, name), out),
+            Self::Variable(name) => escape_or_dash(t.environment.get(name), out),
             Self::Note(note) => note.render(t, out),
             Self::ServerName => escape(t.server_name.as_bytes(), out),
             Self::HostName => {
@@ -666,6 +676,7 @@ mod tests {
             .unwrap();
         t.request = Some(head);
         t.server_name = Arc::from("www.example");
+        t.environment.set("Robot", b"\"y\xe4\n");
         t.status = 101;
         t.answer.push("Upgrade", b"websocket");
         t.mapping = Some(Arc::from("ProxyPass \"/ws\""));
@@ -723,6 +734,7 @@ mod tests {
             ),
             ("%{upgrade}o %{Missing}o", "websocket -"),
             ("%{a}C %{b}C %{c}C", "1 two -"),
+            ("%{robot}e %{none}e", r#"\"y\xe4\n -"#),
             ("%{backend}n %{close-reason}n", "ws://b/ client closed"),
             ("%{mapping}n", r#"ProxyPass \"/ws\""#),
             ("%{bytes-to-backend}n %{bytes-from-backend}n", "900 1850"),
@@ -850,12 +862,17 @@ mod tests {
     }
 
     #[test]
+    fn a_format_needs_the_variables_that_it_names() {
+        let format = LogFormat::parse("%h %404{Robot}e %{robots}i").unwrap();
+        assert!(format.needs_variable("ROBOT"));
+        assert!(!format.needs_variable("robots"));
+    }
+
+    #[test]
     fn what_has_no_meaning_is_refused_by_name() {
         for (format, part) in [
-            (
-                "%h %{PATH}e",
-                "\"%{PATH}e\": a request has no environment variables",
-            ),
+            ("%h %e", "\"%e\": a name is missing, as in \"%{NAME}e\""),
+            ("%{}e", "a name is missing"),
             ("%f", "\"%f\": requests are not served from files"),
             ("%R", "handlers"),
             (

@@ -3,6 +3,7 @@
 pub mod format;
 
 use crate::log_writer::LineSink;
+use crate::route::environment::Condition;
 use crate::transaction::Transaction;
 use format::LogFormat;
 use std::sync::Arc;
@@ -13,12 +14,23 @@ use std::time::Duration;
 pub struct AccessLog {
     sink: LineSink,
     format: Arc<LogFormat>,
+    condition: Option<Condition>,
 }
 
 impl AccessLog {
-    /// A log of `format` into `sink`.
-    pub fn new(sink: LineSink, format: Arc<LogFormat>) -> Self {
-        Self { sink, format }
+    /// A log of `format` into `sink`, of the requests for which `condition` holds.
+    pub fn new(sink: LineSink, format: Arc<LogFormat>, condition: Option<Condition>) -> Self {
+        Self {
+            sink,
+            format,
+            condition,
+        }
+    }
+
+    /// Whether it looks at this variable of a request.
+    pub fn needs_variable(&self, name: &str) -> bool {
+        let is_named = |condition: &Condition| condition.variable().eq_ignore_ascii_case(name);
+        self.condition.as_ref().is_some_and(is_named) || self.format.needs_variable(name)
     }
 
     /// Whether its lines tell of the request's header fields.
@@ -31,8 +43,12 @@ impl AccessLog {
         self.format.needs_answer()
     }
 
-    /// Writes the line of a transaction that has taken `took`.
+    /// Writes the line of a transaction that has taken `took`, if it is one that is logged here.
     pub fn write(&self, transaction: &Transaction, took: Duration) {
+        let holds = |condition: &Condition| condition.holds(&transaction.environment);
+        if !self.condition.as_ref().is_none_or(holds) {
+            return;
+        }
         let mut line = Vec::with_capacity(160);
         self.format.render(transaction, took, &mut line);
         self.sink.write_line(line);

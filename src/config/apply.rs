@@ -7,6 +7,7 @@ use super::{Listen, LogTarget, Origin, parameters, syntax};
 use crate::access_log::format::LogFormat;
 use crate::route::backend::Parameters;
 use crate::route::edit::{HeaderEdit, Target};
+use crate::route::environment::Condition;
 use crate::route::settings::{Change, Via};
 use crate::route::url::BackendUrl;
 use std::net::IpAddr;
@@ -301,13 +302,9 @@ pub(super) fn log_format(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), St
 }
 
 pub(super) fn custom_log(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    let (path, format) = match words {
-        [path, format] => (*path, *format),
-        [_, _, condition] => {
-            return Err(format!(
-                "\"{condition}\": conditions are not supported; every request is logged"
-            ));
-        }
+    let (path, format, condition) = match words {
+        [path, format] => (*path, *format, None),
+        [path, format, condition] => (*path, *format, Some(log_condition(condition)?)),
         _ => {
             return Err(
                 "expected a path and a format or nickname; TransferLog takes a path alone"
@@ -321,13 +318,33 @@ pub(super) fn custom_log(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), St
     } else {
         FormatDraft::Nickname(format.to_owned())
     };
-    access_log(scope, path, format)
+    access_log(scope, path, format, condition)
+}
+
+/// What stands behind a format.
+fn log_condition(word: &str) -> Result<Condition, String> {
+    if let Some(condition) = Condition::parse(word) {
+        return condition;
+    }
+    let start = word.split_at_checked("expr=".len());
+    Err(
+        match start.is_some_and(|(start, _)| start.eq_ignore_ascii_case("expr=")) {
+            true => format!(
+                "\"{word}\": expressions are not supported; set a variable with SetEnvIf, and write env=NAME"
+            ),
+            false => format!(
+                "expected env=NAME or env=!NAME behind the format, found \"{word}\"; a format of several words stands in \
+                 quotes"
+            ),
+        },
+    )
 }
 
 pub(super) fn access_log(
     scope: &mut Scope<'_>,
     path: &str,
     format: FormatDraft,
+    condition: Option<Condition>,
 ) -> Result<(), String> {
     if path.starts_with('|') {
         return Err("piped logs are not supported; write to a file or to /dev/stdout".to_owned());
@@ -336,6 +353,7 @@ pub(super) fn access_log(
         directive: scope.directive,
         path: scope.path(path)?,
         format,
+        condition,
         origin: Origin::clone(scope.at),
     };
     scope.host.logs.push(log);

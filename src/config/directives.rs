@@ -6,12 +6,14 @@ use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
     DEFAULT_SERVER_ROOT, apply, documents, exchange, proxy_pass, proxy_protocol, remote_ip,
-    reverse, rewrite, syntax, value,
+    reverse, rewrite, set_env, syntax, value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
 use crate::route::own_name::CanonicalName;
+use crate::route::pattern::Case;
 use crate::route::remote_ip::Trust;
+use crate::route::set_env::Looks;
 use crate::route::settings::Change;
 use crate::route::url::Slashes;
 use std::fmt;
@@ -162,7 +164,7 @@ pub const TABLE: &[Entry] = &[
         syntax: "[path] !|url [nocanon] [noquery] [interpolate] [key=value ...]",
         default: None,
         contexts: MAPPED,
-        help: "tunnels what is below a path to a ws:// or wss:// backend; the first match counts; !: nothing is mapped there",
+        help: "leads what is below a path to a ws://, wss://, http:// or https:// backend; the first match counts; !: to none",
         action: Action::UpTo(MANY, proxy_pass::proxy_pass),
     },
     Entry {
@@ -428,6 +430,72 @@ pub const TABLE: &[Entry] = &[
         contexts: BOTH,
         help: "which rules of the main server a virtual host has",
         action: Action::UpTo(MANY, rewrite::rewrite_options),
+    },
+    // ---- variables of requests ---------------------------------------------------------------------------------
+    Entry {
+        name: "SetEnvIf",
+        syntax: "attribute pattern [!]name[=value] ...",
+        default: None,
+        contexts: ALL,
+        help: "sets variables if a pattern is found in a header field, Request_URI, Request_Method, Request_Protocol, \
+               Remote_Addr, Server_Addr or another variable",
+        action: Action::UpTo(MANY, |scope, words| {
+            set_env::set_env_if(scope, words, Looks::AtAttribute, Case::Sensitive)
+        }),
+    },
+    Entry {
+        name: "SetEnvIfNoCase",
+        syntax: "attribute pattern [!]name[=value] ...",
+        default: None,
+        contexts: ALL,
+        help: "as SetEnvIf, and case does not count",
+        action: Action::UpTo(MANY, |scope, words| {
+            set_env::set_env_if(scope, words, Looks::AtAttribute, Case::Insensitive)
+        }),
+    },
+    Entry {
+        name: "BrowserMatch",
+        syntax: "pattern [!]name[=value] ...",
+        default: None,
+        contexts: ALL,
+        help: "as SetEnvIf User-Agent",
+        action: Action::UpTo(MANY, |scope, words| {
+            set_env::set_env_if(scope, words, Looks::AtBrowser, Case::Sensitive)
+        }),
+    },
+    Entry {
+        name: "BrowserMatchNoCase",
+        syntax: "pattern [!]name[=value] ...",
+        default: None,
+        contexts: ALL,
+        help: "as SetEnvIfNoCase User-Agent",
+        action: Action::UpTo(MANY, |scope, words| {
+            set_env::set_env_if(scope, words, Looks::AtBrowser, Case::Insensitive)
+        }),
+    },
+    Entry {
+        name: "SetEnv",
+        syntax: "name [value]",
+        default: None,
+        contexts: ALL,
+        help: "a variable of every request, where nothing has set it before; later than rules, mappings and access",
+        action: Action::UpTo(2, set_env::set_env),
+    },
+    Entry {
+        name: "PassEnv",
+        syntax: "name ...",
+        default: None,
+        contexts: ALL,
+        help: "as SetEnv, with the value that the program's own environment has at start",
+        action: Action::UpTo(MANY, set_env::pass_env),
+    },
+    Entry {
+        name: "UnsetEnv",
+        syntax: "name ...",
+        default: None,
+        contexts: ALL,
+        help: "takes back SetEnv and PassEnv of the main server or of an outer section",
+        action: Action::UpTo(MANY, set_env::unset_env),
     },
     // ---- who may connect ---------------------------------------------------------------------------------------
     Entry {
@@ -818,11 +886,11 @@ pub const TABLE: &[Entry] = &[
     },
     Entry {
         name: "CustomLog",
-        syntax: "path format|nickname",
+        syntax: "path format|nickname [env=[!]name]",
         default: None,
         contexts: BOTH,
-        help: "an access log: one line for each request, at the end of its tunnel; one in a virtual host replaces the \
-               main server's",
+        help: "an access log: one line for each request, or for those with a variable, at the end of the tunnel; one in a \
+               virtual host replaces the main server's",
         action: Action::UpTo(3, apply::custom_log),
     },
     Entry {
@@ -831,7 +899,9 @@ pub const TABLE: &[Entry] = &[
         default: None,
         contexts: BOTH,
         help: "an access log in the format of the last LogFormat without a nickname",
-        action: Action::One(|scope, path| apply::access_log(scope, path, FormatDraft::Transfer)),
+        action: Action::One(|scope, path| {
+            apply::access_log(scope, path, FormatDraft::Transfer, None)
+        }),
     },
     // ---- hosts and listeners -----------------------------------------------------------------------------------
     Entry {

@@ -13,11 +13,12 @@ use super::sections::{Finished, Kind, LocationDraft, ProxySection, Section as Se
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, BackendTls, Config, ConfigError, ErrorLog, HostAddress, KeepAlive, Listen,
-    LogTarget, ReadTimeout, Sources, Trace, VirtualHost, apply, names, remote_ip, value,
+    LogTarget, ReadTimeout, Sources, Trace, VirtualHost, apply, names, remote_ip, set_env, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
 use crate::route::access;
+use crate::route::environment::Condition;
 use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, ErrorOverride, Settings};
 use crate::route::url::{BackendUrl, Slashes};
@@ -61,6 +62,7 @@ pub(super) struct HostDraft {
     pub(super) server_port: Option<u16>,
     pub(super) canonical_name: CanonicalName,
     pub(super) remote_ip: remote_ip::Draft,
+    pub(super) set_env_if: set_env::Draft,
     pub(super) interpolates: bool,
     pub(super) slashes: Slashes,
     pub(super) settings: Settings,
@@ -92,6 +94,7 @@ pub(super) struct LogDraft {
     pub(super) directive: &'static str,
     pub(super) path: PathBuf,
     pub(super) format: FormatDraft,
+    pub(super) condition: Option<Condition>,
     pub(super) origin: Origin,
 }
 
@@ -195,6 +198,7 @@ pub(super) fn resolve(
             server_name: None,
             server_port: None,
             remote_ip: main.remote_ip.inherited(),
+            set_env_if: main.set_env_if.inherited(),
             logs: Vec::new(),
             rewrite: RewriteDraft::default(),
             error_override: ErrorOverride::Off,
@@ -612,6 +616,7 @@ impl Walk<'_> {
                 Ok(format) => access_logs.push(AccessLog {
                     path: log.path.clone(),
                     format,
+                    condition: log.condition.clone(),
                     origin: log.origin.clone(),
                 }),
                 Err(problem) => self.findings.error(&log.origin, log.directive, problem),
@@ -704,6 +709,7 @@ impl HostDraft {
             name: HostName::default(),
             remote_ip: None,
             slashes: self.slashes,
+            set_env_if: self.set_env_if.lines.clone(),
             settings: self.settings.clone(),
             rules: rewrite::finish(self.rules.clone(), &self.proxies),
             proxied: self

@@ -19,6 +19,7 @@ mod remote_ip;
 mod reverse;
 mod rewrite;
 mod sections;
+mod set_env;
 mod summary;
 mod syntax;
 pub mod value;
@@ -34,6 +35,7 @@ use crate::http::authority::Authority;
 use crate::http::head::Limits;
 use crate::route::Router;
 use crate::route::backend::Backend;
+use crate::route::environment::Condition;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -357,6 +359,8 @@ pub struct AccessLog {
     pub path: PathBuf,
     /// What is written for each transaction.
     pub format: Arc<LogFormat>,
+    /// For which requests; none: for all.
+    pub condition: Option<Condition>,
     /// Where it was configured.
     pub origin: Origin,
 }

@@ -103,8 +103,9 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "clients are not asked for passwords; Require can permit by address, method and environment",
     ),
     (
-        "SetEnv SetEnvIf SetEnvIfNoCase PassEnv UnsetEnv BrowserMatch",
-        "setting variables of the environment is not supported by this version; remove the line",
+        "SetEnvIfExpr",
+        "expressions are not supported; write SetEnvIf with a header field, Request_URI, Remote_Addr or another of its \
+         attributes",
     ),
     (
         "ProxyStatus ProxyAsyncDelay ProxyAsyncIdleTimeout",

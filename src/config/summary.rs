@@ -107,6 +107,12 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     if settings.via != Via::Off {
         writeln!(out, "  via {:?}", settings.via)?;
     }
+    for line in &router.set_env_if {
+        writeln!(out, "  {line}")?;
+    }
+    for variable in &settings.variables {
+        writeln!(out, "  {variable}")?;
+    }
     for edit in &settings.request_edits {
         writeln!(out, "  request header {edit}")?;
     }
@@ -117,13 +123,7 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         writeln!(out, "  header {edit}")?;
     }
     write_errors(out, settings)?;
-    if let Some(log) = &host.error_log {
-        let level = log.level.as_str().to_ascii_lowercase();
-        writeln!(out, "  error log {}, level {level}", log.target)?;
-    }
-    for log in &host.access_logs {
-        writeln!(out, "  access log {}  [{}]", log.path.display(), log.origin)?;
-    }
+    write_logs(out, host)?;
     for rule in &host.router.rules.rules {
         for condition in rule.conditions() {
             writeln!(out, "  {condition}")?;
@@ -153,6 +153,21 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     }
     for mapping in &host.router.mappings {
         write_mapping(out, host, mapping)?;
+    }
+    Ok(())
+}
+
+fn write_logs(out: &mut String, host: &VirtualHost) -> fmt::Result {
+    if let Some(log) = &host.error_log {
+        let level = log.level.as_str().to_ascii_lowercase();
+        writeln!(out, "  error log {}, level {level}", log.target)?;
+    }
+    for log in &host.access_logs {
+        write!(out, "  access log {}", log.path.display())?;
+        if let Some(condition) = &log.condition {
+            write!(out, " {condition}")?;
+        }
+        writeln!(out, "  [{}]", log.origin)?;
     }
     Ok(())
 }
@@ -260,6 +275,9 @@ impl fmt::Display for Change {
             Self::AddHeaders(on) => write!(f, "add headers {}", on_off(*on)),
             Self::Access(_) => write!(f, "rules of access"),
             Self::Via(via) => write!(f, "via {via:?}"),
+            Self::SetEnvIf(line) => write!(f, "{line}"),
+            Self::SetEnv(variable) => write!(f, "{variable}"),
+            Self::UnsetEnv(name) => write!(f, "UnsetEnv {name}"),
             Self::RequestHeader(edit) => write!(f, "request header {edit}"),
             Self::Reverse(line) => write!(f, "reverse {line}"),
             Self::Header(edit) => write!(f, "header {edit}"),

@@ -103,7 +103,7 @@ pub(super) const CONDITIONS: [&str; 3] = ["IfDefine", "IfFile", "IfModule"];
 
 /// The modules of httpd whose job this program does: source file and identifier. They count as loaded in full, also
 /// where a later version will do the rest of the job: a line that is refused by name is better than one that is skipped.
-const MODULES: [(&str, &str); 16] = [
+const MODULES: [(&str, &str); 22] = [
     ("mod_proxy.c", "proxy_module"),
     ("mod_proxy_http.c", "proxy_http_module"),
     ("mod_proxy_wstunnel.c", "proxy_wstunnel_module"),
@@ -113,6 +113,12 @@ const MODULES: [(&str, &str); 16] = [
     ("mod_lbmethod_bybusyness.c", "lbmethod_bybusyness_module"),
     ("mod_slotmem_shm.c", "slotmem_shm_module"),
     ("mod_rewrite.c", "rewrite_module"),
+    ("mod_setenvif.c", "setenvif_module"),
+    ("mod_env.c", "env_module"),
+    ("mod_headers.c", "headers_module"),
+    ("mod_authz_core.c", "authz_core_module"),
+    ("mod_authz_host.c", "authz_host_module"),
+    ("mod_access_compat.c", "access_compat_module"),
     ("mod_ssl.c", "ssl_module"),
     ("mod_log_config.c", "log_config_module"),
     ("mod_logio.c", "logio_module"),

@@ -10,7 +10,10 @@ use super::proxy_header::ProxyHeaderError;
 use crate::ids::Id;
 use std::io::Write;
 
-/// An answer that we give instead of tunnelling.
+/// The methods of the RFC that may reach a backend, for an `Allow` field. Others may as well.
+pub const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
+
+/// An answer that we give in place of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What it is about.
@@ -161,7 +164,7 @@ impl From<HeadError> for Refusal {
         let refusal = Self::new(id, error.to_string());
         match error {
             // RFC 9110 section 15.5.6 demands the list.
-            HeadError::Connect => refusal.with_header("Allow", "GET"),
+            HeadError::Connect => refusal.with_header("Allow", METHODS),
             _ => refusal,
         }
     }

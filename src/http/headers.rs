@@ -1,5 +1,6 @@
 //! Header fields: ordered, case kept (RFC 9110 section 5). Which of them end at a hop (section 7.6.1).
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Header fields in the order and the spelling in which they arrived.
@@ -120,6 +121,18 @@ impl Headers {
             .iter()
             .filter(move |field| self.is_called(**field, name))
             .map(|field| self.value(*field))
+    }
+
+    /// The values of all fields called `name` (any case) as one, joined by a comma and a blank; `None` if there is none.
+    pub fn joined(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let mut values = self.all(name);
+        let first = values.next()?;
+        Some(values.fold(Cow::Borrowed(first), |mut joined, value| {
+            let all = joined.to_mut();
+            all.extend_from_slice(b", ");
+            all.extend_from_slice(value);
+            joined
+        }))
     }
 
     /// The elements of the list that all fields called `name` make together, trimmed, without empty ones

@@ -7,7 +7,7 @@
 
 mod builder;
 
-use super::environment::Environment;
+use super::environment::{Condition, Environment};
 use super::facts::Facts;
 use crate::http::network::Network;
 pub use builder::Builder;
@@ -86,10 +86,7 @@ enum Whom {
     /// `localhost`
     Loopback,
     Network(Network),
-    Variable {
-        name: String,
-        is_set: bool,
-    },
+    Variable(Condition),
 }
 
 /// A request, as far as rules look at it.
@@ -226,7 +223,7 @@ impl Whom {
             Self::All => true,
             Self::Loopback => asking.facts.client.ip().to_canonical().is_loopback(),
             Self::Network(network) => network.contains(asking.facts.client.ip()),
-            Self::Variable { name, is_set } => asking.environment.is_set(name) == *is_set,
+            Self::Variable(condition) => condition.holds(asking.environment),
         }
     }
 }

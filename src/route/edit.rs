@@ -10,7 +10,7 @@ mod value;
 
 use crate::http::authority::Authority;
 use crate::http::headers::Headers;
-use crate::route::environment::Environment;
+use crate::route::environment::{Condition, Environment};
 use crate::route::facts::Facts;
 use crate::route::pattern::{Pattern, Subject};
 use std::fmt;
@@ -65,13 +65,6 @@ enum Action {
         /// `edit*`: all matches, not only the first.
         each: bool,
     },
-}
-
-/// `env=NAME` and `env=!NAME`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Condition {
-    variable: String,
-    is_set: bool,
 }
 
 /// What is known when a head is edited.
@@ -161,9 +154,7 @@ pub fn always(edits: &[Arc<HeaderEdit>], about: &Circumstances<'_>) -> Headers {
 
 impl HeaderEdit {
     fn apply(&self, headers: &mut Headers, about: &Circumstances<'_>) {
-        let holds = |condition: &Condition| {
-            about.environment.is_set(&condition.variable) == condition.is_set
-        };
+        let holds = |condition: &Condition| condition.holds(about.environment);
         if !self.condition.as_ref().is_none_or(holds) {
             return;
         }

@@ -1,5 +1,7 @@
 //! The environment of a request: what rules say about it to those that come later, such as `Header` and `Require env`.
 
+use std::fmt;
+
 /// The variables of one request, in the order in which they were first set. Names are found in any case, as in httpd's
 /// `subprocess_env`.
 ///
@@ -56,9 +58,69 @@ impl Environment {
         self.position(name).is_some()
     }
 
+    /// A copy of those whose name is wanted.
+    #[must_use]
+    pub fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let mut copy = Self::default();
+        for (name, value) in self.variables.iter().filter(|(name, _)| is_wanted(name)) {
+            copy.set(name, value);
+        }
+        copy
+    }
+
     fn position(&self, name: &str) -> Option<usize> {
         let is = |(own, _): &(String, Vec<u8>)| own.eq_ignore_ascii_case(name);
         self.variables.iter().position(is)
+    }
+}
+
+/// `env=NAME` and `env=!NAME`: whether a variable is set, be its value empty or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    variable: String,
+    is_set: bool,
+}
+
+impl Condition {
+    /// Parses a word that begins with `env=`, in any case; `None` for any other.
+    ///
+    /// # Errors
+    /// There is no name.
+    pub fn parse(word: &str) -> Option<Result<Self, String>> {
+        let (start, variable) = word.split_at_checked("env=".len())?;
+        if !start.eq_ignore_ascii_case("env=") {
+            return None;
+        }
+        let (variable, is_set) = match variable.strip_prefix('!') {
+            Some(variable) => (variable, false),
+            None => (variable, true),
+        };
+        if variable.is_empty() {
+            return Some(Err(format!(
+                "{word:?} has no name; expected env=NAME or env=!NAME"
+            )));
+        }
+        Some(Ok(Self {
+            variable: variable.to_owned(),
+            is_set,
+        }))
+    }
+
+    /// Whether it holds for a request with these variables.
+    pub fn holds(&self, environment: &Environment) -> bool {
+        environment.is_set(&self.variable) == self.is_set
+    }
+
+    /// The name of the variable.
+    pub fn variable(&self) -> &str {
+        &self.variable
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.is_set { "" } else { "!" };
+        write!(f, "env={mark}{}", self.variable)
     }
 }
 
@@ -80,6 +142,29 @@ mod tests {
         environment.unset("B");
         assert!(!environment.is_set("b"));
         assert_eq!(environment.get("a"), Some(&b"\xe4\r\n"[..]));
+    }
+
+    #[test]
+    fn a_condition_is_about_being_set() {
+        let mut environment = Environment::default();
+        environment.set("a", b"");
+        for (word, holds) in [
+            ("env=A", true),
+            ("ENV=!a", false),
+            ("env=b", false),
+            ("env=!b", true),
+        ] {
+            let condition = Condition::parse(word).unwrap().unwrap();
+            assert_eq!(condition.holds(&environment), holds, "{word}");
+            assert_eq!(condition.to_string()[4..], word[4..]);
+        }
+        assert!(Condition::parse("env=!").unwrap().is_err());
+        for other in ["env", "en\u{e9}=a", "expr=a"] {
+            assert_eq!(Condition::parse(other), None);
+        }
+        environment.set("B", b"2");
+        let only = environment.only(|name| name == "B");
+        assert_eq!((only.get("b"), only.is_set("a")), (Some(&b"2"[..]), false));
     }
 
     #[test]

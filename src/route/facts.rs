@@ -1,6 +1,7 @@
 //! What is known of a request beside its head: where it came from, and how.
 
 use super::own_name::OwnName;
+use crate::http::head::Version;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
@@ -84,6 +85,14 @@ impl Facts<'_> {
             Fact::ServerPort => self.local.port().to_string().into(),
             Fact::ServerName => self.own_name.name.into(),
         }
+    }
+}
+
+/// A version as it is written in a request line.
+pub(super) fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
     }
 }
 

@@ -67,6 +67,9 @@ pub struct Asked<'r> {
     subject: OnceCell<Subject<'r>>,
 }
 
+/// The variable that keeps a request from all mappings. httpd: `proxy_trans`.
+pub(super) const NO_PROXY: &str = "no-proxy";
+
 impl<'r> Asked<'r> {
     pub(super) fn new(
         raw: &'r str,
@@ -81,6 +84,11 @@ impl<'r> Asked<'r> {
             environment,
             subject: OnceCell::new(),
         }
+    }
+
+    /// Whether no mapping is looked at.
+    pub(super) fn is_not_for_mappings(&self) -> bool {
+        self.environment.is_set(NO_PROXY)
     }
 
     pub(super) fn path(&self) -> &'r [u8] {

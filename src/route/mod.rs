@@ -15,6 +15,7 @@ pub mod proxied;
 pub mod remote_ip;
 pub mod reverse;
 pub mod rewrite;
+pub mod set_env;
 pub mod settings;
 pub mod template;
 pub mod url;
@@ -28,12 +29,13 @@ use edit::{Circumstances, HeaderEdit};
 use environment::Environment;
 use facts::{Facts, Tell};
 use location::Location;
-use mapping::{Action, Asked, Mapping};
+use mapping::{Action, Asked, Mapping, NO_PROXY};
 use own_name::{CanonicalName, Configured, OwnName};
 use place::Place;
 use proxied::{Proxied, Wanted};
 use remote_ip::RemoteIp;
 use rewrite::{Outcome, Rewriting, Rules};
+use set_env::{Asking, SetEnvIf};
 use settings::{Change, Settings};
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -50,6 +52,8 @@ pub struct Router {
     pub remote_ip: Option<RemoteIp>,
     /// `AllowEncodedSlashes`
     pub slashes: Slashes,
+    /// `SetEnvIf` and its kin outside of sections, in the order of the lines. They see the path as the client wrote it.
+    pub set_env_if: Vec<Arc<SetEnvIf>>,
     /// What holds where no section changes it.
     pub settings: Settings,
     /// `RewriteRule`, tried before all others.
@@ -138,6 +142,19 @@ pub struct Decision<'a> {
     pub outcome: Result<Route, Refusal>,
 }
 
+impl Decision<'_> {
+    /// `SetEnv`, for a request that no rule has refused (httpd: fixups).
+    fn set_variables(&mut self, tell: &mut Tell<'_>) {
+        let is_refused = |refusal: &Refusal| refusal.id != Id::NotMapped;
+        if self.outcome.as_ref().is_err_and(is_refused) {
+            return;
+        }
+        for variable in &self.settings.variables {
+            variable.apply(&mut self.environment, tell);
+        }
+    }
+}
+
 /// The way to a backend.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -180,8 +197,15 @@ impl Router {
         self.edit(head, &arrival, &decision, edit::apply_early);
         let host = head.headers.first("Host");
         let facts = arrival.facts(&self.name.server_name, self.own_name(host, &arrival));
+        let asking = Asking {
+            head,
+            facts: &facts,
+            path: set_env::written_path(head).as_bytes(),
+        };
+        set_env::apply(&self.set_env_if, &asking, &mut decision.environment, tell);
         let found = self.find(head, &facts, &mut decision, tell);
         decision.outcome = found.and_then(|route| outgoing(&route.target).map(|()| route));
+        decision.set_variables(tell);
         if decision.outcome.is_ok() {
             decision.host = self.edit(head, &arrival, &decision, edit::apply);
         }
@@ -292,6 +316,10 @@ impl Router {
         let named = named_groups(&locations, &asked);
         let route = match led {
             Some(route) => Ok(Some(route)),
+            None if asked.is_not_for_mappings() => {
+                tell(format_args!("{NO_PROXY} is set: nothing is mapped"));
+                Ok(None)
+            }
             None => self.map(&asked, &locations, tell),
         };
         for (name, value) in named {
@@ -306,6 +334,12 @@ impl Router {
         for change in changes.chain(of_locations) {
             settings.to_mut().apply(change);
         }
+        let asking = Asking {
+            head,
+            facts,
+            path: &path,
+        };
+        set_env::apply(&settings.set_env_if, &asking, environment, tell);
         // httpd: asks before it finds that there is nothing, so nobody learns what is there.
         if !settings.access.permits(facts, environment, head.method()) {
             let client = facts.client.ip().to_canonical();

@@ -4,6 +4,7 @@
 use super::access::Access;
 use super::edit::HeaderEdit;
 use super::reverse::Reverse;
+use super::set_env::{SetEnvIf, Variable};
 use crate::http::document::Document;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,11 @@ pub struct Settings {
     pub access: Access,
     /// `ProxyVia`
     pub via: Via,
+    /// `SetEnvIf` and its kin in sections, in the order of the lines. Those outside of sections hold before it is known
+    /// which sections apply: they are in [`Router::set_env_if`](super::Router::set_env_if).
+    pub set_env_if: Vec<Arc<SetEnvIf>>,
+    /// `SetEnv` and `PassEnv`, but for what `UnsetEnv` has taken out.
+    pub variables: Vec<Arc<Variable>>,
     /// `RequestHeader`, in the order of the lines.
     pub request_edits: Vec<Arc<HeaderEdit>>,
     /// `ProxyPassReverse`, `ProxyPassReverseCookieDomain`, `ProxyPassReverseCookiePath`, in the order of the lines.
@@ -96,6 +102,12 @@ pub enum Change {
     Access(Access),
     /// [`Settings::via`]
     Via(Via),
+    /// One more of [`Settings::set_env_if`].
+    SetEnvIf(Arc<SetEnvIf>),
+    /// One of [`Settings::variables`], in place of one of the same name.
+    SetEnv(Arc<Variable>),
+    /// The variable of this name is none of [`Settings::variables`].
+    UnsetEnv(Arc<str>),
     /// One more of [`Settings::request_edits`].
     RequestHeader(Arc<HeaderEdit>),
     /// One more of [`Settings::reverse`].
@@ -128,6 +140,12 @@ impl Settings {
             Change::AddHeaders(on) => self.add_headers = *on,
             Change::Access(access) => self.access = access.over(&self.access),
             Change::Via(via) => self.via = *via,
+            Change::SetEnvIf(line) => self.set_env_if.push(Arc::clone(line)),
+            Change::SetEnv(variable) => {
+                self.unset(&variable.name);
+                self.variables.push(Arc::clone(variable));
+            }
+            Change::UnsetEnv(name) => self.unset(name),
             Change::RequestHeader(edit) => self.request_edits.push(Arc::clone(edit)),
             Change::Reverse(line) => self.reverse.push(Arc::clone(line)),
             Change::Header(edit) => self.answer_edits.push(Arc::clone(edit)),
@@ -144,6 +162,11 @@ impl Settings {
             Change::BodyLimit(limit) => self.body_limit = *limit,
             Change::PassesExpect(on) => self.passes_expect = *on,
         }
+    }
+
+    fn unset(&mut self, name: &str) {
+        let variables = &mut self.variables;
+        variables.retain(|variable| !variable.name.eq_ignore_ascii_case(name));
     }
 
     /// What stands in place of our sentence in an error of this status.

@@ -57,7 +57,8 @@ impl IdleClients {
         (!self.is_crowded()).then_some(waiting)
     }
 
-    /// Somebody has come for whom there is no worker: the one that has waited the longest is called.
+    /// Somebody has come for whom there is no worker: the one that has waited the longest is called. To be said while
+    /// nobody can take them off the queue, so that it is not said too late.
     pub(super) fn crowd(&self) {
         self.is_crowded.store(true, Ordering::Relaxed);
         if let Some(bell) = self.waiting().pop_front() {
@@ -65,7 +66,7 @@ impl IdleClients {
         }
     }
 
-    /// Everybody has a worker.
+    /// Everybody has a worker. To be said in the same way.
     pub(super) fn relax(&self) {
         self.is_crowded.store(false, Ordering::Relaxed);
     }

@@ -183,7 +183,9 @@ struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Self {
+    // In a box: the stack below it is as deep as the deepest handshake, and stays so while a tunnel is open.
+    #[inline(never)]
+    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Box<Self> {
         let Accepted { id, connection, at } = accepted;
         // Until the request names a host, the first of the address sets the limits.
         let site = shared.site_for(connection.local, None);
@@ -194,7 +196,7 @@ impl<'a> Visit<'a> {
             SystemTime::now() - at.elapsed(),
         );
         transaction.server_name = Arc::clone(&site.host.server_name);
-        Self {
+        Box::new(Self {
             shared,
             waiter: &mut worker.waiter,
             bell: &mut worker.bell,
@@ -211,7 +213,7 @@ impl<'a> Visit<'a> {
             forwarded_for: None,
             transaction,
             began: at,
-        }
+        })
     }
 
     /// Makes ready for the next request of the client, of which a part may be here.
@@ -243,8 +245,9 @@ impl<'a> Visit<'a> {
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
+        let route = self.find_route(&mut head);
         self.afterwards = self.afterwards_of_refusal(&head);
-        let outcome = match self.find_route(&mut head) {
+        let outcome = match route {
             Ok(route) if route.backend.url.scheme.is_tunnel() => self.ask_backend(&head, &route),
             Ok(route) => match self.exchange(&head, &route) {
                 Ok(afterwards) => Err(End::Answered(afterwards)),
@@ -261,7 +264,8 @@ impl<'a> Visit<'a> {
     /// What becomes of the connection behind an answer to this request.
     fn afterwards_of(&self, head: &RequestHead) -> Afterwards {
         let keep_alive = &self.site.host.keep_alive;
-        if !keep_alive.is_on || self.shared.clients.is_crowded() {
+        let is_refused = self.environment.is_set("nokeepalive");
+        if !keep_alive.is_on || is_refused || self.shared.clients.is_crowded() {
             return Afterwards::Ends;
         }
         let left = match keep_alive.max_requests {
@@ -361,6 +365,9 @@ impl<'a> Visit<'a> {
         self.settings = decision.settings;
         self.environment = decision.environment;
         self.host = decision.host;
+        let logs = &self.site.access_logs;
+        let is_logged = |name: &str| logs.iter().any(|log| log.needs_variable(name));
+        self.transaction.environment = self.environment.only(is_logged);
         let route = decision.outcome?;
         forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
         self.transaction.mapping = Some(Arc::clone(&route.name));

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// How long a connection is kept where `ttl=` says nothing. httpd: as long as the backend likes.
 const TTL: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether a backend has closed one.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -123,21 +126,16 @@ impl Kept {
         };
     }
 
-    /// Closes those that have been kept for too long, and those whose backend has closed. Says when the next will have
-    /// been.
+    /// Closes those that have been kept for too long, and those whose backend has closed. Says when to look again.
     pub(super) fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut state = self.state();
-        let mut next = None;
-        let mut count = 0;
-        for of_backend in state.idle.values_mut() {
+        state.idle.retain(|_, of_backend| {
             of_backend.retain_mut(|idle| idle.until > now && is_silent(&mut idle.stream));
-            count += of_backend.len();
-            let soonest = of_backend.iter().map(|idle| idle.until).min();
-            next = next.into_iter().chain(soonest).min();
-        }
-        state.count = count;
-        next
+            !of_backend.is_empty()
+        });
+        state.count = state.idle.values().map(Vec::len).sum();
+        (state.count > 0).then_some(now + LOOK)
     }
 }
 

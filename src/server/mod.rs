@@ -303,7 +303,8 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> 
         .iter()
         .map(|log| {
             let sink = open_log(logs, &LogTarget::File(log.path.clone()))?;
-            Ok(AccessLog::new(sink, Arc::clone(&log.format)))
+            let (format, condition) = (Arc::clone(&log.format), log.condition.clone());
+            Ok(AccessLog::new(sink, format, condition))
         })
         .collect::<Result<_, String>>()?;
     Ok(Arc::new(Site {

@@ -268,14 +268,14 @@ impl Pool {
         let refused = self.queue.try_send(accepted);
         let all_are_busy = state.inboxes.len() >= self.shared.config.max_request_workers;
         let starting = state.starting;
-        drop(state);
-        if !all_are_busy {
-            if self.shared.handshakes.load(Ordering::Relaxed) + starting < HANDSHAKES {
-                self.add_worker();
-            }
-        } else {
+        if all_are_busy {
             self.shared.clients.crowd();
+        }
+        drop(state);
+        if all_are_busy {
             self.say_all_are_busy();
+        } else if self.shared.handshakes.load(Ordering::Relaxed) + starting < HANDSHAKES {
+            self.add_worker();
         }
         match refused {
             Ok(()) => Ok(()),
@@ -395,7 +395,11 @@ impl Pool {
         if self.lacks_a_worker()
             && let Err(error) = self.start_worker()
         {
-            self.shared.clients.crowd();
+            let state = self.workers.state();
+            if !self.workers.waiting.is_empty() {
+                self.shared.clients.crowd();
+            }
+            drop(state);
             if !std::mem::replace(&mut self.is_short, true) {
                 let id = Id::NoWorker;
                 warn!(

@@ -214,6 +214,72 @@ fn values_are_escaped_and_modifiers_obeyed() {
     );
 }
 
+#[test]
+fn a_log_with_a_condition_has_only_the_requests_that_meet_it() {
+    let proxy = Proxy::start(
+        "SetEnvIf Request_URI ^/health dontlog\nSetEnv FIXED yes\n\
+         <Location /inner>\nSetEnvIf X-Robot (.*) robot=$1 dontlog\nRequire all denied\n</Location>\n\
+         CustomLog rest.log \"%U %{FIXED}e\" env=!dontlog\n\
+         CustomLog robots.log \"%U \\\"%{Robot}e\\\" %{dontlog}e %{FIXED}e\" env=ROBOT\n\
+         CustomLog all.log \"%U %>s\"",
+    );
+    for (target, status) in [("/health", 404), ("/inner", 403), ("/other", 404)] {
+        let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\nX-Robot: \"a\\b\"\r\n\r\n");
+        Client::sending(&proxy, bytes)
+            .answer()
+            .expect_status(status);
+    }
+    // What is no request has no variables.
+    Client::sending(&proxy, "nonsense /health\r\n\r\n")
+        .answer()
+        .expect_status(400);
+    assert_eq!(
+        proxy.wait_for_lines("all.log", 4),
+        ["/health 404", "/inner 403", "/other 404", "- 400"]
+    );
+    assert_eq!(proxy.wait_for_lines("rest.log", 2), ["/other yes", "- -"]);
+    assert_eq!(
+        proxy.wait_for_lines("robots.log", 1),
+        [r#"/inner "\"a\\b\"" 1 -"#]
+    );
+}
+
+each_mode! {
+    fn a_tunnel_s_line_depends_on_its_variables(mode: Mode) {
+        let backend = Backend::echo();
+        let proxy = Proxy::start(format!(
+            "{}\nSetEnvIf Request_URI ^/ws/quiet$ dontlog\nSetEnvIf Host (.*) THE_HOST=$1\nProxyPass /ws/ {}/\n\
+             CustomLog quiet.log %U env=dontlog\nCustomLog loud.log \"%U %{{THE_HOST}}e\" env=!dontlog",
+            mode.directives(),
+            backend.url()
+        ));
+        for path in ["/ws/quiet", "/ws/loud"] {
+            drop(Client::tunnel(&proxy, path));
+            let file = path.replace("/ws/", "") + ".log";
+            let line = proxy.wait_for_lines(&file, 1).remove(0);
+            assert!(line.starts_with(path), "{line}");
+            assert_eq!(line.ends_with(" front.example"), path == "/ws/loud", "{line}");
+        }
+        assert_eq!(proxy.wait_for_lines("quiet.log", 0).len(), 1);
+    }
+}
+
+#[test]
+fn a_request_has_no_variables_of_the_one_before_on_its_connection() {
+    let proxy = Proxy::start(
+        "SetEnvIf Request_URI ^/health dontlog\nCustomLog rest.log %U env=!dontlog\n\
+         CustomLog all.log \"%U %{dontlog}e\"",
+    );
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let bytes = ask("/health") + &ask("/other") + "nonsense /health\r\n\r\n";
+    let _client = Client::sending(&proxy, bytes);
+    assert_eq!(
+        proxy.wait_for_lines("all.log", 3),
+        ["/health 1", "/other -", "- -"]
+    );
+    assert_eq!(proxy.wait_for_lines("rest.log", 2), ["/other", "-"]);
+}
+
 /// As logrotate does it: the file is renamed, then the signal, then the rest goes into a new file.
 #[test]
 fn a_signal_reopens_all_log_files() {

@@ -62,6 +62,7 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
                   ProxyPass /ws/no !\nProxyPassMatch ^/m/(.*) ws://m.example/$1\n\
                   ProxyPass /ws/ ws://backend.example:81/x/ connectiontimeout=2\n\
                   ProxyPass /down/ ws://down.example/ status=+D\n\
+                  ProxyPass /page/ http://page.example/ disablereuse=On\n\
                   <Location /ws/deep>\nProxyPreserveHost On\nProxyWebsocketIdleTimeout 5min\n</Location>\n\
                   <VirtualHost *:8766>\nServerName two.example\nProxyWebsocketAsync On\n</VirtualHost>\n\
                   <Proxy ws://backend.example:81/x/deep>\nProxyWebsocketHalfCloseTimeout 7\n</Proxy>\n";
@@ -104,6 +105,14 @@ fn explain_tells_what_would_become_of_a_request_step_by_step() {
     assert!(told.contains("virtual host\n  two.example"), "{told}");
     assert!(told.contains("X-Forwarded-For: 192.0.2.9\n"), "{told}");
     assert!(told.contains("  in a reactor, after 0s"), "{told}");
+    let asked = "the backend is asked\n  GET /x HTTP/1.1\n  Host: page.example\n";
+    let rest = "  X-Forwarded-Host: two.example\n  X-Forwarded-Server: main.example\n  Connection: close\nexchange\n";
+    for question in [&["GET /page/x", "-H", "Upgrade:"][..], &["POST /page/x"]] {
+        let told = explain(question).expect_status(0).stdout;
+        let asked = asked.replace("GET", question[0].split(' ').next().unwrap());
+        assert!(told.contains(&asked) && told.contains(rest), "{told}");
+        assert!(!told.contains("Sec-WebSocket"), "{told}");
+    }
     for (arguments, answer) in [
         (
             &["GET /ws/no/x"][..],

@@ -85,7 +85,7 @@ fn each_error_says_where_it_is_what_was_found_and_what_was_expected() {
         ("Listen 127.0.0.1:65536", "Listen", &["65536"]),
         ("LogLevel loud", "LogLevel", &["loud"]),
         ("LogFormat \"%Z\" odd", "LogFormat", &["%Z"]),
-        ("CustomLog access.log \"%{HOME}e\"", "CustomLog", &["%"]),
+        ("CustomLog access.log \"%{HOME}f\"", "CustomLog", &["%"]),
         (
             "RequestReadTimeout header=soon",
             "RequestReadTimeout",

@@ -27,7 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("log_writer", &["ids"]),
     (
         "access_log",
-        &["access_log::format", "log_writer", "transaction"],
+        &["access_log::format", "log_writer", "route", "transaction"],
     ),
     ("error_log", &["log_writer"]),
     ("config_files", &["config"]),

@@ -2,6 +2,7 @@
 
 use super::{Access, Compat, Kind, Order, Rule, Section, Test, Whom, known_as};
 use crate::http::network::Network;
+use crate::route::environment::Condition;
 use std::sync::Arc;
 
 /// Takes the lines of one place. A line with an error leaves everything else as it is, so that the next lines can be
@@ -300,7 +301,7 @@ fn unsupported(provider: &str) -> String {
             "names are not looked up; write \"ip\" with addresses or networks"
         }
         "expr" => {
-            "expressions are not supported; set a variable with RewriteRule [E=NAME], and write \"env NAME\""
+            "expressions are not supported; set a variable with SetEnvIf, and write \"env NAME\""
         }
         "user" | "valid-user" | "group" | "file-owner" | "file-group" => {
             "this program asks nobody for a name; let the backend do that"
@@ -336,19 +337,8 @@ impl Whom {
         if word.eq_ignore_ascii_case("localhost") {
             return Ok(Self::Loopback);
         }
-        let variable = word.split_at_checked("env=".len());
-        if let Some((_, name)) = variable.filter(|(start, _)| start.eq_ignore_ascii_case("env=")) {
-            let (name, is_set) = match name.strip_prefix('!') {
-                Some(name) => (name, false),
-                None => (name, true),
-            };
-            if name.is_empty() {
-                return Err(format!(
-                    "{word:?} has no name; expected env=NAME or env=!NAME"
-                ));
-            }
-            let name = name.to_owned();
-            return Ok(Self::Variable { name, is_set });
+        if let Some(condition) = Condition::parse(word) {
+            return condition.map(Self::Variable);
         }
         let network = Network::parse(word).map_err(|problem| match looks_like_a_name(word) {
             true => format!(

@@ -1,8 +1,9 @@
 //! One line of `Header` or `RequestHeader`: its words, and what they mean (httpd mod_headers.c `header_inout_cmd`).
 
 use super::value::Value;
-use super::{Action, Condition, HeaderEdit, List, Target, protected, starts_with};
+use super::{Action, HeaderEdit, List, Target, protected, starts_with};
 use crate::http::authority::Authority;
+use crate::route::environment::Condition;
 use crate::route::pattern::{Case, Pattern};
 
 impl HeaderEdit {
@@ -159,7 +160,6 @@ impl Verb {
 }
 
 fn parse_condition(words: &[&str]) -> Result<Option<Condition>, String> {
-    const FORM: &str = "expected env=NAME or env=!NAME";
     let [word, rest @ ..] = words else {
         return Ok(None);
     };
@@ -170,30 +170,20 @@ fn parse_condition(words: &[&str]) -> Result<Option<Condition>, String> {
     }
     if starts_with(word, "expr=") {
         return Err(format!(
-            "{word:?}: expressions are not supported; set a variable with RewriteRule [E=NAME], and write \
-             env=NAME"
+            "{word:?}: expressions are not supported; set a variable with SetEnvIf, and write env=NAME"
         ));
     }
-    if !starts_with(word, "env=") {
+    let Some(condition) = Condition::parse(word) else {
         return Err(format!(
-            "{word:?} behind the value is not known; {FORM}, or quotes around a value of several words"
+            "{word:?} behind the value is not known; expected env=NAME or env=!NAME, or quotes around a value of several \
+             words"
         ));
-    }
-    let variable = word.get("env=".len()..).unwrap_or_default();
-    let (variable, is_set) = match variable.strip_prefix('!') {
-        Some(variable) => (variable, false),
-        None => (variable, true),
     };
-    if variable.is_empty() {
-        return Err(format!("{word:?} has no name; {FORM}"));
-    }
+    let condition = condition?;
     if let [further, ..] = rest {
         return Err(format!("{further:?} behind {word:?} is one word too many"));
     }
-    Ok(Some(Condition {
-        variable: variable.to_owned(),
-        is_set,
-    }))
+    Ok(Some(condition))
 }
 
 #[cfg(test)]

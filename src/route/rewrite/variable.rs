@@ -3,9 +3,8 @@
 use super::Review;
 use super::text::Values;
 use crate::http::date::Date;
-use crate::http::head::Version;
 use crate::http::headers::is_token;
-use crate::route::facts::Fact;
+use crate::route::facts::{Fact, protocol};
 use std::borrow::Cow;
 
 /// A variable that this program knows.
@@ -179,16 +178,7 @@ impl Variable {
     /// Its value for a request; empty where there is none.
     pub(super) fn value<'v>(&self, of: &'v Values<'_>) -> Cow<'v, [u8]> {
         match self {
-            Self::Header(name) => {
-                let mut fields = of.head.headers.all(name);
-                let first = fields.next().unwrap_or_default();
-                fields.fold(Cow::Borrowed(first), |mut joined, field| {
-                    let all = joined.to_mut();
-                    all.extend_from_slice(b", ");
-                    all.extend_from_slice(field);
-                    joined
-                })
-            }
+            Self::Header(name) => of.head.headers.joined(name).unwrap_or_default(),
             Self::Environment(name) => of.environment.get(name).unwrap_or_default().into(),
             Self::Fact(fact) => match of.facts.get(*fact) {
                 Cow::Borrowed(text) => text.as_bytes().into(),
@@ -237,12 +227,5 @@ impl Plain {
             Self::TimeWeekday => date.weekday.to_string(),
             _ => String::new(),
         }
-    }
-}
-
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
     }
 }

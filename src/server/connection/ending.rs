@@ -24,7 +24,7 @@ impl Visit<'_> {
     /// What becomes of the visit when both sides have agreed: a tunnel, and when a reactor is to take it.
     #[inline(never)]
     pub(super) fn into_tunnel(
-        self,
+        self: Box<Self>,
         backend: Stream,
         leftovers: Leftovers,
     ) -> (Box<Tunnel>, Option<Duration>) {

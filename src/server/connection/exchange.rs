@@ -8,7 +8,7 @@ use super::{End, Visit};
 use crate::access_log::AccessLog;
 use crate::config::Trace;
 use crate::forward::{self, Delivery, Manner};
-use crate::http::answer::Refusal;
+use crate::http::answer::{METHODS, Refusal};
 use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{Limits, RequestHead, ResponseHead, Version};
 use crate::http::persistence::{self, Afterwards};
@@ -78,9 +78,9 @@ impl Visit<'_> {
         self.afterwards = Afterwards::Ends;
         self.check_trace(head)?;
         let mut upload = self.begin_upload(head)?;
-        let backend = &route.backend;
-        self.turn = self.take_turn(backend)?;
-        let (mut lease, answer, first) = self.ask_for_answer(head, route, &mut upload)?;
+        let asked = self.ask_for_answer(head, route, &mut upload);
+        self.transaction.bytes_in += upload.consumed();
+        let (mut lease, answer, first) = asked?;
         let framing = Framing::of_answer(head.method(), &answer)
             .map_err(|why| self.backend_failed(Step::Answer, Id::Garbage, &why))?;
         lease.stays &= upload.is_sent() && persistence::stays(&answer.headers, answer.version);
@@ -93,7 +93,11 @@ impl Visit<'_> {
             return Err(End::Failed(ours));
         }
         let delivery = Delivery {
-            version: head.version,
+            version: if self.environment.is_set("downgrade-1.0") {
+                Version::Http10
+            } else {
+                head.version
+            },
             afterwards: self.afterwards,
             takes_trailers: forward::takes_trailers(head),
         };
@@ -101,7 +105,7 @@ impl Visit<'_> {
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
             self.transaction.answer = answer.headers.clone();
         }
-        let timeout = self.site.host.backend_timeout(backend);
+        let timeout = self.site.host.backend_timeout(&route.backend);
         let answer = Answer {
             head: &answer,
             framing,
@@ -117,7 +121,10 @@ impl Visit<'_> {
         }
         let has_body = Framing::of_request(head)?.has_body();
         match self.site.host.trace {
-            Trace::Off => Err(Refusal::new(Id::TraceOff, "TraceEnable is Off")),
+            Trace::Off => {
+                let refusal = Refusal::new(Id::TraceOff, "TraceEnable is Off");
+                Err(refusal.with_header("Allow", METHODS))
+            }
             Trace::On if has_body => {
                 let why = "a TRACE request has no body, unless TraceEnable is extended";
                 Err(Refusal::new(Id::BodyTooLarge, why))
@@ -133,6 +140,7 @@ impl Visit<'_> {
         route: &'r Route,
         upload: &mut Upload,
     ) -> Result<(Lease<'r>, ResponseHead, Vec<u8>), End> {
+        self.turn = self.take_turn(&route.backend)?;
         let manner = Manner::new(
             head,
             upload.framing(),
@@ -344,7 +352,10 @@ impl Visit<'_> {
                 Blocked::No if upload.goes_on() && upload.way != Way::WeWait => true,
                 Blocked::No => self.wait_for_answer(lease, upload, Want::Read, hearing.deadline)?,
                 Blocked::OnBackend => {
-                    self.wait_for_answer(lease, upload, Want::Either, now + hearing.timeout)?
+                    let deadline = now + hearing.timeout;
+                    let is_ready = self.wait_for_answer(lease, upload, Want::Either, deadline)?;
+                    upload.pause(now.elapsed());
+                    is_ready
                 }
                 Blocked::OnClient => self.wait_for_body(lease, upload, hearing)?,
             };

@@ -10,7 +10,7 @@ use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::wait::Interrupted;
 use std::io::{ErrorKind, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is read of a body before its backend is asked: one that ends within it keeps no backend waiting, goes out in one
 /// piece with its head, and has a length there. httpd: `MAX_MEM_SPOOL`.
@@ -32,8 +32,11 @@ pub(super) struct Upload {
     /// Whether its end has been written into `pending`, where it has to be.
     is_ended: bool,
     pub(super) way: Way,
+    /// When the client's time began; later, where we did not listen.
     began: Instant,
     received: usize,
+    /// Bytes of the client, framing included.
+    consumed: u64,
 }
 
 /// Whether a body goes on.
@@ -72,6 +75,7 @@ impl Upload {
             way: Way::Open,
             began: Instant::now(),
             received: 0,
+            consumed: 0,
         }
     }
 
@@ -98,6 +102,16 @@ impl Upload {
     /// Whether there is none, so that nothing of it can be lost.
     pub(super) fn is_empty(&self) -> bool {
         self.is_read() && self.payload == 0
+    }
+
+    /// The bytes that it took, framing included.
+    pub(super) fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    /// The client's time has stood still for so long: it was the backend that took its own.
+    pub(super) fn pause(&mut self, time: Duration) {
+        self.began += time;
     }
 
     /// What of it can go out with the head.
@@ -133,6 +147,7 @@ impl Upload {
                 self.pending.extend_from_slice(payload);
             }
             input.discard(used);
+            self.consumed += used as u64;
         }
         if frames {
             self.end();
@@ -231,7 +246,7 @@ impl Visit<'_> {
             upload.settle(false);
             return Ok(upload);
         }
-        if expects {
+        if expects && self.input.is_empty() {
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         while !upload.is_read() && upload.pending.len() < FIRST {

@@ -15,12 +15,13 @@ const MODULES: [&str; 3] = [
 ];
 
 /// What the configurations need. mod_proxy_http is not there: what a `ws://` entry does not take is nobody's.
-const LOADED: [&str; 10] = [
+const LOADED: [&str; 11] = [
     "mpm_event",
     "authz_core",
     "authz_host",
     "access_compat",
     "setenvif",
+    "env",
     "headers",
     "remoteip",
     "rewrite",
