@@ -990,4 +990,330 @@ mod tests {
              Content-Length: 0\r\nConnection: close, Upgrade\r\n\r\n"
         );
     }
+    /// The head for the backend of an ordinary request with these fields behind `Host`.
+    fn exchanged(version: &str, fields: &str, manner: &Manner) -> String {
+        let head = request(&format!(
+            "PUT /ignored HTTP/{version}\r\nHost: front\r\n{fields}\r\n"
+        ));
+        let backend = BackendUrl::parse("http://back/x").unwrap();
+        let policy = Policy {
+            preserve_host: false,
+            add_headers: false,
+            server_name: "www.example",
+            port: None,
+            via: Via::Off,
+            client: "192.0.2.7".parse().unwrap(),
+            backend: &backend,
+        };
+        String::from_utf8(exchange_head(&head, "/y?z", manner, &policy)).unwrap()
+    }
+
+    const PLAIN: Manner = Manner {
+        version: Version::Http11,
+        body: Framing::Empty,
+        expects: false,
+        takes_trailers: false,
+        stays: true,
+    };
+
+    #[test]
+    fn an_ordinary_request_says_how_its_body_ends() {
+        let fields = "Upgrade: websocket\r\nConnection: Upgrade, X-Hop\r\nX-Hop: 1\r\nTE: gzip\r\nExpect: x\r\n\
+                      HTTP2-Settings: x\r\nContent-Length: 99\r\nX-Kept: 1\r\n";
+        for (manner, line, expected) in [
+            (PLAIN, "HTTP/1.1", "X-Kept: 1\r\nConnection: Keep-Alive\r\n"),
+            (
+                Manner {
+                    body: Framing::Length(0),
+                    ..PLAIN
+                },
+                "HTTP/1.1",
+                "X-Kept: 1\r\nContent-Length: 0\r\nConnection: Keep-Alive\r\n",
+            ),
+            (
+                Manner {
+                    body: Framing::Chunked,
+                    expects: true,
+                    takes_trailers: true,
+                    ..PLAIN
+                },
+                "HTTP/1.1",
+                "X-Kept: 1\r\nExpect: 100-continue\r\nTE: trailers\r\n\
+                 Transfer-Encoding: chunked\r\nConnection: Keep-Alive, TE\r\n",
+            ),
+            (
+                Manner {
+                    stays: false,
+                    takes_trailers: true,
+                    ..PLAIN
+                },
+                "HTTP/1.1",
+                "X-Kept: 1\r\nTE: trailers\r\nConnection: close, TE\r\n",
+            ),
+            (
+                Manner {
+                    version: Version::Http10,
+                    body: Framing::Length(5),
+                    stays: false,
+                    ..PLAIN
+                },
+                "HTTP/1.0",
+                "X-Kept: 1\r\nContent-Length: 5\r\nConnection: close\r\n",
+            ),
+        ] {
+            let expected = format!("PUT /y?z {line}\r\nHost: back\r\n{expected}\r\n");
+            assert_eq!(exchanged("1.1", fields, &manner), expected);
+        }
+        // The version of the client makes no difference.
+        assert!(exchanged("1.0", "", &PLAIN).starts_with("PUT /y?z HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn variables_and_parameters_say_how_a_backend_is_asked() {
+        let head = request("PUT / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n");
+        let usual = |body| Manner {
+            body,
+            takes_trailers: true,
+            ..PLAIN
+        };
+        let old = |body| Manner {
+            version: Version::Http10,
+            body,
+            stays: false,
+            ..PLAIN
+        };
+        let asking = |body| Manner {
+            expects: true,
+            ..usual(body)
+        };
+        let once = |body| Manner {
+            stays: false,
+            ..usual(body)
+        };
+        let (none, length, chunked) = (Framing::Empty, Framing::Length(5), Framing::Chunked);
+        let nothing = Framing::Length(0);
+        let parameters = Parameters::default();
+        let ping = Parameters {
+            ping: Some(Duration::from_secs(1)),
+            ..Parameters::default()
+        };
+        let unkept = Parameters {
+            reuse: Some(false),
+            ..Parameters::default()
+        };
+        let force = "force-proxy-request-1.0";
+        for (variable, parameters, body, expects, expected) in [
+            ("", &parameters, none, false, Some(usual(none))),
+            ("", &parameters, chunked, true, Some(asking(chunked))),
+            ("", &ping, length, false, Some(asking(length))),
+            ("", &ping, nothing, true, Some(usual(nothing))),
+            ("", &unkept, none, false, Some(once(none))),
+            (
+                "proxy-nokeepalive",
+                &parameters,
+                none,
+                false,
+                Some(once(none)),
+            ),
+            (
+                "proxy-sendcl",
+                &parameters,
+                length,
+                false,
+                Some(usual(length)),
+            ),
+            ("proxy-sendcl", &parameters, chunked, false, None),
+            (force, &ping, length, true, Some(old(length))),
+            (force, &parameters, chunked, false, None),
+        ] {
+            let mut environment = Environment::default();
+            environment.set(variable, b"1");
+            let found = Manner::new(&head, body, expects, parameters, &environment);
+            match (found, expected) {
+                (Ok(found), Some(expected)) => {
+                    assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+                }
+                (Err(refusal), None) => {
+                    assert_eq!((refusal.id, refusal.status), (Id::LengthRequired, 411));
+                }
+                (found, expected) => {
+                    panic!("{variable} {body:?}: {found:?} instead of {expected:?}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn trailers_are_taken_by_those_who_say_so() {
+        for (version, fields, expected) in [
+            ("1.1", "TE: trailers\r\n", true),
+            ("1.1", "TE: gzip\r\nTE: deflate, Trailers\r\n", true),
+            ("1.1", "TE: trailers;q=0\r\n", false),
+            ("1.1", "TE: gzip\r\nTrailer: X\r\n", false),
+            ("1.1", "", false),
+            ("1.0", "TE: trailers\r\n", false),
+        ] {
+            let head = request(&format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n"));
+            assert_eq!(takes_trailers(&head), expected, "{version} {fields}");
+        }
+    }
+
+    #[test]
+    fn hops_are_counted_down() {
+        for (sent, initial, expected) in [
+            (None, None, Ok(None)),
+            (None, Some(0), Ok(Some("0"))),
+            (None, Some(7), Ok(Some("7"))),
+            (Some("1"), Some(7), Ok(Some("0"))),
+            (Some("4294967295"), None, Ok(Some("4294967294"))),
+            (Some("0"), Some(7), Err(())),
+            (Some("4294967296"), None, Err(())),
+            (Some("-1"), None, Err(())),
+            (Some("1.5"), None, Err(())),
+            (Some("x"), None, Err(())),
+            (Some(""), None, Err(())),
+        ] {
+            let mut headers = Headers::default();
+            if let Some(value) = sent {
+                headers.push("max-forwards", value.as_bytes());
+            }
+            let found = count_hop(&mut headers, initial);
+            assert_eq!(found.is_err(), expected.is_err(), "{sent:?}");
+            if let Ok(expected) = expected {
+                assert_eq!(headers.first("Max-Forwards"), expected.map(str::as_bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_says_what_becomes_of_the_connection() {
+        let asked = Afterwards::StaysAsAsked {
+            timeout: Duration::from_secs(5),
+            left: Some(3),
+        };
+        let keep = "Keep-Alive: timeout=5, max=3\r\nConnection: Keep-Alive\r\n";
+        let close = "Connection: close\r\n";
+        let chunks = "Transfer-Encoding: chunked\r\n";
+        let (new, old) = (Version::Http11, Version::Http10);
+        for (version, method, fields, afterwards, expected, how) in [
+            (
+                new,
+                "GET",
+                "Content-Length: 5\r\n",
+                Afterwards::Stays,
+                "Content-Length: 5\r\n".to_owned(),
+                Writing::Plain,
+            ),
+            (
+                new,
+                "GET",
+                chunks,
+                Afterwards::Stays,
+                chunks.to_owned(),
+                Writing::Chunked,
+            ),
+            (
+                new,
+                "GET",
+                "",
+                asked,
+                chunks.to_owned() + keep,
+                Writing::Chunked,
+            ),
+            (
+                new,
+                "HEAD",
+                "",
+                Afterwards::Stays,
+                String::new(),
+                Writing::Plain,
+            ),
+            (new, "HEAD", chunks, asked, keep.to_owned(), Writing::Plain),
+            (
+                new,
+                "HEAD",
+                "Content-Length: 5\r\n",
+                Afterwards::Ends,
+                format!("Content-Length: 5\r\n{close}"),
+                Writing::Plain,
+            ),
+            (
+                old,
+                "GET",
+                "Content-Length: 5\r\n",
+                asked,
+                format!("Content-Length: 5\r\n{keep}"),
+                Writing::Plain,
+            ),
+            // Its end is that of the connection.
+            (old, "GET", chunks, asked, close.to_owned(), Writing::Plain),
+            (old, "GET", "", asked, close.to_owned(), Writing::Plain),
+            (old, "HEAD", "", asked, keep.to_owned(), Writing::Plain),
+        ] {
+            let head = answer(&format!(
+                "HTTP/1.1 200 OK\r\nDate: D\r\n{fields}Connection: close\r\nKeep-Alive: 9\r\n\r\n"
+            ));
+            let framing = Framing::of_answer(method, &head).unwrap();
+            let client = Delivery {
+                version,
+                afterwards,
+                takes_trailers: false,
+            };
+            let (bytes, found, then) =
+                Set::default().policy(|policy| answer_head(&head, &framing, &client, policy));
+            let expected = format!("HTTP/1.1 200 OK\r\nDate: D\r\n{expected}\r\n");
+            assert_eq!(
+                String::from_utf8(bytes).unwrap(),
+                expected,
+                "{method} {fields}"
+            );
+            assert_eq!(found, how, "{method} {fields}");
+            assert_eq!(then.stays(), !expected.contains("close"));
+        }
+    }
+
+    #[test]
+    fn an_interim_answer_has_the_fields_that_go_on() {
+        let head = answer(
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X\r\nX: 1\r\nContent-Length: 5\r\n\
+             Transfer-Encoding: chunked\r\nKeep-Alive: 5\r\nlink: </b>\r\n\r\n",
+        );
+        assert_eq!(
+            String::from_utf8(interim_head(&head)).unwrap(),
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nlink: </b>\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn trailers_that_mean_more_than_themselves_do_not_pass() {
+        let mut trailers = Headers::default();
+        for name in [
+            "X-Sum",
+            "content-length",
+            "Transfer-Encoding",
+            "Trailer",
+            "Host",
+            "SET-COOKIE",
+            "Location",
+            "Content-Type",
+            "Content-Encoding",
+            "Content-Range",
+            "Cache-Control",
+            "Connection",
+            "Keep-Alive",
+            "Upgrade",
+            "TE",
+            "WWW-Authenticate",
+            "Proxy-Authenticate",
+            "Authorization",
+            "Cookie",
+            "X-Forwarded-For",
+            "Server-Timing",
+        ] {
+            trailers.push(name, b"1");
+        }
+        let passing = passing_trailers(trailers);
+        let names: Vec<_> = passing.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["X-Sum", "Server-Timing"]);
+    }
 }

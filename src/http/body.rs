@@ -598,4 +598,87 @@ mod tests {
         assert!(reader.is_complete());
         assert_eq!(payload, ("hello ".to_owned() + &"x".repeat(300)).as_bytes());
     }
+    /// The trailers of a whole body of chunks that comes in pieces of `step` bytes.
+    fn trailers(input: &str, step: usize) -> Result<Headers, BodyError> {
+        let mut reader = BodyReader::new(Framing::Chunked).keeping_trailers();
+        for piece in input.as_bytes().chunks(step) {
+            let mut rest = piece;
+            while !rest.is_empty() && !reader.is_complete() {
+                let (used, _) = reader.read(rest)?;
+                rest = rest.split_at(used).1;
+            }
+        }
+        assert!(reader.is_complete(), "{input:?}");
+        reader.trailers()
+    }
+
+    #[test]
+    fn trailers_are_kept_however_they_arrive() {
+        for (section, expected) in [
+            ("", &[][..]),
+            ("A: 1\r\n", &[("A", "1")]),
+            (
+                "A:\r\nb: \t2 3 \r\nA: 4\r\n",
+                &[("A", ""), ("b", "2 3"), ("A", "4")],
+            ),
+        ] {
+            let input = format!("3;x=\"y\"\r\nabc\r\n00;z\r\n{section}\r\nB: next\r\n");
+            for step in 1..=input.len() {
+                let found = trailers(&input, step).unwrap();
+                let found: Vec<_> = found.iter().collect();
+                let expected: Vec<_> = expected
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_bytes()))
+                    .collect();
+                assert_eq!(found, expected, "{step}");
+            }
+        }
+    }
+
+    #[test]
+    fn trailers_that_are_no_fields_are_none() {
+        for line in ["A", "A B: 1", ": 1", "A : 1", "\u{e4}: 1"] {
+            let input = format!("0\r\n{line}\r\n\r\n");
+            let found = trailers(&input, 1);
+            assert_eq!(found.map(|_| ()), Err(BodyError::Unread), "{line}");
+        }
+        // Nobody has asked for them: then they are not looked at.
+        let (_, _, reader) = read(Framing::Chunked, b"0\r\nA: 1\r\n\r\n", 1).unwrap();
+        assert!(reader.trailers().unwrap().first("A").is_none());
+    }
+
+    #[test]
+    fn an_end_is_written_with_its_trailers() {
+        let mut trailers = Headers::default();
+        trailers.push("A", b"1");
+        trailers.push("b", b"");
+        let mut bytes = Vec::new();
+        push_chunk(b"", &mut bytes);
+        push_chunk(&[b'x'; 17], &mut bytes);
+        push_end(&trailers, &mut bytes);
+        let expected = format!("11\r\n{}\r\n0\r\nA: 1\r\nb: \r\n\r\n", "x".repeat(17));
+        assert_eq!(bytes, expected.as_bytes());
+    }
+
+    #[test]
+    fn an_answer_without_a_body_may_announce_a_length() {
+        for (head, expected) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 7", Some(7)),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 0", Some(0)),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 7", None),
+            ("HTTP/1.1 200 OK", None),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", None),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Length: 7",
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nTransfer-Encoding: chunked",
+                None,
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: seven", None),
+        ] {
+            assert_eq!(Framing::announced(&answer(head)), expected, "{head}");
+        }
+    }
 }

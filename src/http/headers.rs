@@ -223,13 +223,14 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Whether a field is for one hop only, whatever `Connection` names (RFC 9110 section 7.6.1;
+/// Whether a field is for one hop only, whatever `Connection` names (RFC 9110 section 7.6.1, RFC 7540 section 3.2.1;
 /// httpd `ap_proxy_clear_connection`).
 ///
 /// `Proxy-Authorization` is not among them: httpd keeps it unless it has authenticated the user itself, and we never do.
 pub fn is_hop_by_hop(name: &str) -> bool {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
         "Connection",
+        "HTTP2-Settings",
         "Keep-Alive",
         "Proxy-Authenticate",
         "Proxy-Connection",

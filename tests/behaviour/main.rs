@@ -12,6 +12,8 @@
 //! | `backend_parameters` | what is set for single backends |
 //! | `access` | who may connect, and who it is that connects |
 //! | `headers` | the heads as the other side sees them, to the byte |
+//! | `exchange` | ordinary requests and answers on `http://` routes, to the byte |
+//! | `smuggling` | messages that two readers could read in two ways |
 //! | `reverse` | `ProxyPassReverse` and its kin, also through Apache's httpd |
 //! | `unix_backends` | backends at Unix sockets |
 //! | `proxy_protocol` | PROXY headers in front of requests |
@@ -54,6 +56,7 @@ mod command_line;
 mod config_errors;
 mod error_documents;
 mod error_log;
+mod exchange;
 mod fairness;
 mod foreign;
 mod handshake;
@@ -70,6 +73,7 @@ mod rewrite;
 mod routes;
 mod routing;
 mod scale;
+mod smuggling;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;

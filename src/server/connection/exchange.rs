@@ -75,9 +75,12 @@ impl Visit<'_> {
         // Others need not wait for a backend that takes its time.
         self.handshake = None;
         let afterwards = self.afterwards_of(head);
-        self.afterwards = Afterwards::Ends;
         self.check_trace(head)?;
         let mut upload = self.begin_upload(head)?;
+        if upload.is_read() {
+            // Nothing that the backend does is the client's fault.
+            self.afterwards = afterwards;
+        }
         let asked = self.ask_for_answer(head, route, &mut upload);
         self.transaction.bytes_in += upload.consumed();
         let (mut lease, answer, first) = asked?;
@@ -92,14 +95,11 @@ impl Visit<'_> {
             self.drain(lease, framing, &first);
             return Err(End::Failed(ours));
         }
+        let version = self.version_for_client(head);
         let delivery = Delivery {
-            version: if self.environment.is_set("downgrade-1.0") {
-                Version::Http10
-            } else {
-                head.version
-            },
+            version,
             afterwards: self.afterwards,
-            takes_trailers: forward::takes_trailers(head),
+            takes_trailers: version == Version::Http11 && forward::takes_trailers(head),
         };
         self.debug(format_args!("answered {}", answer.status));
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
@@ -113,6 +113,15 @@ impl Visit<'_> {
             first,
         };
         self.deliver(answer, lease, &delivery, timeout)
+    }
+
+    /// The version whose means the client is answered with.
+    fn version_for_client(&self, head: &RequestHead) -> Version {
+        if self.environment.is_set("downgrade-1.0") {
+            Version::Http10
+        } else {
+            head.version
+        }
     }
 
     fn check_trace(&self, head: &RequestHead) -> Result<(), Refusal> {
@@ -140,6 +149,7 @@ impl Visit<'_> {
         route: &'r Route,
         upload: &mut Upload,
     ) -> Result<(Lease<'r>, ResponseHead, Vec<u8>), End> {
+        let began = Instant::now();
         self.turn = self.take_turn(&route.backend)?;
         let manner = Manner::new(
             head,
@@ -160,6 +170,7 @@ impl Visit<'_> {
         // RFC 9112 section 9.3.1: what may have been done already is not asked for again, unless twice is as once.
         let may_ask_again = upload.is_empty() && is_idempotent(head.method());
         let mut lease = self.lease(&route.backend, head, reuses)?;
+        upload.pause(began.elapsed());
         loop {
             lease.stays = manner.stays;
             match self.ask_over(&mut lease, &request, head, upload) {
@@ -307,9 +318,9 @@ impl Visit<'_> {
         }
         let policy = self.environment.get("proxy-interim-response");
         let is_suppressed = policy.is_some_and(|policy| policy.eq_ignore_ascii_case(b"suppress"));
+        let is_welcome = !is_suppressed && self.version_for_client(head) == Version::Http11;
         // Without the 100 a client would wait on.
-        if head.version == Version::Http11 && is_awaited && (!is_suppressed || answer.status == 100)
-        {
+        if is_awaited && (is_welcome || answer.status == 100) {
             self.send(&forward::interim_head(answer))?;
         }
         Ok(())
@@ -345,6 +356,7 @@ impl Visit<'_> {
             let blocked =
                 upload.push(&mut self.client, &mut self.input, &mut lease.stream, size)?;
             let now = Instant::now();
+            let is_asking = matches!(upload.way, Way::ClientWaits | Way::WeWait);
             if was_going && !upload.goes_on() {
                 hearing.deadline = now + hearing.timeout;
             }
@@ -359,6 +371,9 @@ impl Visit<'_> {
                 }
                 Blocked::OnClient => self.wait_for_body(lease, upload, hearing)?,
             };
+            if is_asking {
+                upload.pause(now.elapsed());
+            }
         }
     }
 
