@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const GATHERED: usize = 16 * 1024;
 /// How many are read at a time while the backend has more to read than ProxyIOBufferSize, though no more than four times
 /// that.
-const BULK: usize = 64 * 1024;
+const BULK: usize = 64 * 1024 - 64;
 /// How many bytes that a client has not taken are held while the backend goes on; then it waits, too.
 const HELD: usize = 64 * 1024;
 
@@ -38,6 +38,8 @@ struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
     writing: Writing,
+    /// The client has got some of it, so that there can be no other answer.
+    has_begun: bool,
     /// When the client last took something.
     moved: Instant,
 }
@@ -46,6 +48,55 @@ impl Outgoing {
     fn waiting(&self) -> usize {
         self.bytes.len() - self.sent
     }
+
+    fn took(&mut self) {
+        self.has_begun = true;
+        self.moved = Instant::now();
+    }
+
+    /// Writes what is taken at once. Says how much that was, also where it then failed.
+    fn write_to(&mut self, client: &mut impl Write) -> (u64, io::Result<()>) {
+        let mut total = 0;
+        while let Some(rest @ [_, ..]) = self.bytes.get(self.sent..) {
+            match client.write(rest) {
+                Ok(written) => {
+                    self.sent += written;
+                    total += written as u64;
+                    self.took();
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return (total, Ok(())),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (total, Err(error)),
+            }
+        }
+        self.bytes.clear();
+        self.sent = 0;
+        (total, Ok(()))
+    }
+
+    /// Writes `payload` behind what waits, and holds only what is not taken at once. Says what [`Self::write_to`] says.
+    fn write_through(&mut self, payload: &[u8], client: &mut impl Write) -> (u64, io::Result<()>) {
+        let (total, outcome) = self.write_to(client);
+        if outcome.is_err() || self.waiting() > 0 {
+            self.bytes.extend_from_slice(payload);
+            return (total, outcome);
+        }
+        let written = match client.write(payload) {
+            Ok(written) => written,
+            Err(error) if is_momentary(&error) => 0,
+            Err(error) => return (total, Err(error)),
+        };
+        if written > 0 {
+            self.took();
+        }
+        let rest = payload.get(written..).unwrap_or_default();
+        self.bytes.extend_from_slice(rest);
+        (total + written as u64, Ok(()))
+    }
+}
+
+fn is_momentary(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// What was read last.
@@ -126,11 +177,11 @@ impl Visit<'_> {
         let policy = self.answer_policy(request);
         let (bytes, writing, afterwards) = forward::answer_head(head, &framing, client, &policy);
         self.transaction.status = head.status;
-        let head_length = bytes.len();
         let mut out = Outgoing {
             bytes,
             sent: 0,
             writing,
+            has_begun: false,
             moved: Instant::now(),
         };
         let mut body = BodyReader::new(framing);
@@ -144,7 +195,7 @@ impl Visit<'_> {
                 Ok(rest) => rest,
                 Err(Broken::Client(end)) => return Err(end),
                 // Nothing of the answer has gone out, so there can be another.
-                Err(Broken::Backend(why)) if out.sent == 0 && out.bytes.len() == head_length => {
+                Err(Broken::Backend(why)) if !out.has_begun => {
                     self.transaction.status = 0;
                     return Err(self.backend_failed(Step::Answer, Id::Garbage, &why));
                 }
@@ -206,7 +257,9 @@ impl Visit<'_> {
             self.transaction.body_out += payload.len() as u64;
             match out.writing {
                 Writing::Plain if payload.len() >= GATHERED => {
-                    self.write_through(payload, out).map_err(Broken::Client)?;
+                    let (written, outcome) = out.write_through(payload, &mut self.client);
+                    self.transaction.bytes_out += written;
+                    outcome.map_err(|error| Broken::Client(End::Gone(error.to_string())))?;
                 }
                 Writing::Plain => out.bytes.extend_from_slice(payload),
                 Writing::Chunked => body::push_chunk(payload, &mut out.bytes),
@@ -215,45 +268,11 @@ impl Visit<'_> {
         Ok(input.len())
     }
 
-    /// Writes what the client takes at once of that which waits for it.
+    /// Writes what the client takes at once.
     fn write_out(&mut self, out: &mut Outgoing) -> Result<(), End> {
-        let rest = out.bytes.get(out.sent..).unwrap_or_default();
-        out.sent += self.write(rest, &mut out.moved)?;
-        if out.waiting() == 0 {
-            out.bytes.clear();
-            out.sent = 0;
-        }
-        Ok(())
-    }
-
-    /// Writes `payload` behind what waits, and copies only what the client does not take.
-    fn write_through(&mut self, payload: &[u8], out: &mut Outgoing) -> Result<(), End> {
-        self.write_out(out)?;
-        let written = match out.waiting() {
-            0 => self.write(payload, &mut out.moved)?,
-            _ => 0,
-        };
-        let rest = payload.get(written..).unwrap_or_default();
-        out.bytes.extend_from_slice(rest);
-        Ok(())
-    }
-
-    /// Writes what the client takes at once: how much that was.
-    fn write(&mut self, bytes: &[u8], moved: &mut Instant) -> Result<usize, End> {
-        let mut sent = 0;
-        while let Some(rest @ [_, ..]) = bytes.get(sent..) {
-            match self.client.write(rest) {
-                Ok(written) => {
-                    sent += written;
-                    *moved = Instant::now();
-                    self.transaction.bytes_out += written as u64;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(End::Gone(error.to_string())),
-            }
-        }
-        Ok(sent)
+        let (written, outcome) = out.write_to(&mut self.client);
+        self.transaction.bytes_out += written;
+        outcome.map_err(|error| End::Gone(error.to_string()))
     }
 
     fn write_all_out(&mut self, out: &Outgoing) -> Result<(), End> {
@@ -306,6 +325,67 @@ impl Visit<'_> {
         match self.write_all_out(out) {
             Ok(()) => End::Answered(Afterwards::Ends),
             Err(end) => end,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes up to so many bytes with each write, and nothing with each third.
+    struct Reluctant {
+        takes: usize,
+        asked: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Reluctant {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.asked += 1;
+            if self.asked.is_multiple_of(3) {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let taken = bytes.get(..self.takes).unwrap_or(bytes);
+            self.taken.extend_from_slice(taken);
+            Ok(taken.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_client_does_not_take_waits_in_its_order() {
+        for takes in [1, 10, 99, 100, 101, 1000] {
+            let mut out = Outgoing {
+                bytes: b"head".to_vec(),
+                sent: 0,
+                writing: Writing::Plain,
+                has_begun: false,
+                moved: Instant::now(),
+            };
+            let mut client = Reluctant {
+                takes,
+                asked: 0,
+                taken: Vec::new(),
+            };
+            let mut expected = b"head".to_vec();
+            let mut counted = 0;
+            for number in 0..20 {
+                let payload = [number; 100];
+                expected.extend_from_slice(&payload);
+                let (written, outcome) = out.write_through(&payload, &mut client);
+                counted += written;
+                assert!(outcome.is_ok() && out.has_begun);
+                assert_eq!(client.taken.len() + out.waiting(), expected.len());
+            }
+            while out.waiting() > 0 {
+                counted += out.write_to(&mut client).0;
+            }
+            assert!(client.taken == expected, "{takes} at a time");
+            assert_eq!(counted, expected.len() as u64);
         }
     }
 }
