@@ -11,7 +11,7 @@ use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
 use crate::net::wait::Interrupted;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 /// How many bytes are gathered before they are written, if the backend has more to read at once.
@@ -34,7 +34,9 @@ struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
     writing: Writing,
-    /// When the client last took something.
+    /// The client has got some of it, so that there can be no other answer.
+    has_begun: bool,
+    /// When the client last took something, or had nothing to take.
     moved: Instant,
 }
 
@@ -60,11 +62,11 @@ impl Visit<'_> {
         let policy = self.answer_policy(request);
         let (bytes, writing, afterwards) = forward::answer_head(head, &framing, client, &policy);
         self.transaction.status = head.status;
-        let head_length = bytes.len();
         let mut out = Outgoing {
             bytes,
             sent: 0,
             writing,
+            has_begun: false,
             moved: Instant::now(),
         };
         let mut body = BodyReader::new(framing);
@@ -77,7 +79,7 @@ impl Visit<'_> {
             let rest = match self.frame(&mut body, &part, &mut out) {
                 Ok(rest) => rest,
                 // Nothing of the answer has gone out, so there can be another.
-                Err(why) if out.sent == 0 && out.bytes.len() == head_length => {
+                Err(why) if !out.has_begun => {
                     self.transaction.status = 0;
                     return Err(self.backend_failed(Step::Answer, Id::Garbage, &why));
                 }
@@ -135,6 +137,9 @@ impl Visit<'_> {
         part: &[u8],
         out: &mut Outgoing,
     ) -> Result<usize, body::BodyError> {
+        if out.bytes.is_empty() {
+            out.moved = Instant::now();
+        }
         let mut input = part;
         while !input.is_empty() && !body.is_complete() {
             let (used, payload) = body.read(input)?;
@@ -150,21 +155,9 @@ impl Visit<'_> {
 
     /// Writes what the client takes at once.
     fn write_out(&mut self, out: &mut Outgoing) -> Result<(), End> {
-        while let Some(rest @ [_, ..]) = out.bytes.get(out.sent..) {
-            match self.client.write(rest) {
-                Ok(written) => {
-                    out.sent += written;
-                    out.moved = Instant::now();
-                    self.transaction.bytes_out += written as u64;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(End::Gone(error.to_string())),
-            }
-        }
-        out.bytes.clear();
-        out.sent = 0;
-        Ok(())
+        let (written, outcome) = out.write_to(&mut self.client);
+        self.transaction.bytes_out += written;
+        outcome.map_err(|error| End::Gone(error.to_string()))
     }
 
     fn write_all_out(&mut self, out: &Outgoing) -> Result<(), End> {
@@ -218,5 +211,93 @@ impl Visit<'_> {
             Ok(()) => End::Answered(Afterwards::Ends),
             Err(end) => end,
         }
+    }
+}
+
+impl Outgoing {
+    /// Writes what is taken at once. Says how much that was, also where it then failed.
+    fn write_to(&mut self, client: &mut impl Write) -> (u64, io::Result<()>) {
+        let mut total = 0;
+        while let Some(rest @ [_, ..]) = self.bytes.get(self.sent..) {
+            match client.write(rest) {
+                Ok(written) => {
+                    self.sent += written;
+                    self.has_begun = true;
+                    self.moved = Instant::now();
+                    total += written as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // A client that never quite catches up must not have us hold all that it has taken.
+                    if self.sent >= HELD {
+                        self.bytes.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return (total, Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (total, Err(error)),
+            }
+        }
+        self.bytes.clear();
+        self.sent = 0;
+        (total, Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes, and then none until it is asked again.
+    struct Slow {
+        takes: usize,
+        taken: Vec<u8>,
+        is_full: bool,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.is_full = !self.is_full;
+            if !self.is_full {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let taken = bytes.get(..self.takes).unwrap_or(bytes);
+            self.taken.extend_from_slice(taken);
+            Ok(taken.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_client_has_taken_is_not_held_although_it_never_catches_up() {
+        const PIECE: usize = 1000;
+        let mut out = Outgoing {
+            bytes: vec![0; HELD - PIECE],
+            sent: 0,
+            writing: Writing::Plain,
+            has_begun: false,
+            moved: Instant::now(),
+        };
+        let mut client = Slow {
+            takes: PIECE,
+            taken: Vec::new(),
+            is_full: false,
+        };
+        let mut expected = out.bytes.clone();
+        for round in 0..1000_u32 {
+            let piece = round.to_le_bytes().repeat(PIECE / 4);
+            out.bytes.extend_from_slice(&piece);
+            expected.extend_from_slice(&piece);
+            let (written, outcome) = out.write_to(&mut client);
+            assert_eq!(written, PIECE as u64);
+            assert!(outcome.is_ok() && out.has_begun);
+            assert!(out.bytes.len() <= 2 * HELD, "{} bytes", out.bytes.len());
+        }
+        client.takes = usize::MAX;
+        assert!(out.write_to(&mut client).1.is_ok());
+        assert!(client.taken == expected, "in order, and each once");
     }
 }
