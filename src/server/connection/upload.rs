@@ -132,10 +132,15 @@ impl Upload {
 
     /// Takes what has come of it: at most `most` bytes are then pending.
     fn take(&mut self, input: &mut Buffer, most: usize, frames: bool) -> Result<(), Refusal> {
-        while !input.is_empty() && !self.is_read() && self.pending.len() < most {
+        // Taken out at once: many small chunks would have what is behind each of them moved again and again.
+        let mut taken = 0;
+        while !self.is_read()
+            && self.pending.len() < most
+            && let Some(rest @ [_, ..]) = input.bytes().get(taken..)
+        {
             let (used, payload) = self
                 .reader
-                .read(input.bytes())
+                .read(rest)
                 .map_err(|why| Refusal::new(Id::BadBody, why.to_string()))?;
             self.payload += payload.len() as u64;
             if self.limit.is_some_and(|limit| self.payload > limit) {
@@ -146,9 +151,10 @@ impl Upload {
             } else {
                 self.pending.extend_from_slice(payload);
             }
-            input.discard(used);
+            taken += used;
             self.consumed += used as u64;
         }
+        input.discard(taken);
         if frames {
             self.end();
         }
