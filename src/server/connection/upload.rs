@@ -53,6 +53,7 @@ pub(super) enum Way {
 }
 
 /// What keeps a body from going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blocked {
     /// Nothing, or there is no more of it: look what the backend says.
     No,
@@ -130,14 +131,11 @@ impl Upload {
         self.sent = 0;
     }
 
-    /// Takes what has come of it: at most `most` bytes are then pending.
+    /// Takes what has come of it, until `most` bytes are pending or the input is at its end.
     fn take(&mut self, input: &mut Buffer, most: usize, frames: bool) -> Result<(), Refusal> {
-        // Taken out at once: many small chunks would have what is behind each of them moved again and again.
-        let mut taken = 0;
-        while !self.is_read()
-            && self.pending.len() < most
-            && let Some(rest @ [_, ..]) = input.bytes().get(taken..)
-        {
+        let before = self.pending.len();
+        let mut rest = input.bytes();
+        while !rest.is_empty() && !self.is_read() && self.pending.len() < most {
             let (used, payload) = self
                 .reader
                 .read(rest)
@@ -146,16 +144,18 @@ impl Upload {
             if self.limit.is_some_and(|limit| self.payload > limit) {
                 return Err(too_large(self.limit));
             }
-            if frames && self.framing == Framing::Chunked {
-                body::push_chunk(payload, &mut self.pending);
-            } else {
-                self.pending.extend_from_slice(payload);
-            }
-            taken += used;
-            self.consumed += used as u64;
+            self.pending.extend_from_slice(payload);
+            rest = rest.get(used..).unwrap_or_default();
         }
-        input.discard(taken);
+        let used = input.bytes().len() - rest.len();
+        input.discard(used);
+        self.consumed += used as u64;
         if frames {
+            if self.framing == Framing::Chunked {
+                // However small the client's chunks are, ours are not.
+                let payload = self.pending.split_off(before);
+                body::push_chunk(&payload, &mut self.pending);
+            }
             self.end();
         }
         Ok(())
@@ -258,11 +258,12 @@ impl Visit<'_> {
         if expects && self.input.is_empty() {
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        while !upload.is_read() && upload.pending.len() < FIRST {
+        // One byte more, so that the end of a body of just this length is seen.
+        while !upload.is_read() && upload.pending.len() <= FIRST {
             if self.input.is_empty() {
                 self.receive_body(&mut upload)?;
             }
-            upload.take(&mut self.input, FIRST, false)?;
+            upload.take(&mut self.input, FIRST + 1, false)?;
         }
         upload.settle(sends_chunks);
         Ok(upload)
@@ -298,7 +299,7 @@ pub(super) fn body_timeout() -> End {
 
 /// The connection ended inside the body.
 fn cut() -> End {
-    End::Gone("the connection ended inside the body of the request".to_owned())
+    Refusal::new(Id::BadBody, "the connection ended inside the body").into()
 }
 
 fn too_large(limit: Option<u64>) -> Refusal {

@@ -41,7 +41,7 @@ fn bodies_arrive_byte_for_byte() {
             (with_length(&body), format!("length {size}")),
             (
                 in_chunks(&body, 5000),
-                if size < K16 {
+                if size <= K16 {
                     format!("length {size}")
                 } else {
                     "chunked".to_owned()
