@@ -2,6 +2,7 @@
 
 use crate::http::authority::Authority;
 use std::fmt;
+use std::sync::Arc;
 
 /// Whose word counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,13 +14,15 @@ pub enum CanonicalName {
     On,
 }
 
-/// The name of a virtual host in its configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Configured<'a> {
-    /// `ServerName`; an IPv6 address without its brackets.
-    pub name: &'a str,
-    /// The port behind it, if there is one.
+/// What a virtual host is called. httpd: `ServerName`, `UseCanonicalName`.
+#[derive(Debug, Clone)]
+pub struct HostName {
+    /// `ServerName`, without scheme and port; an IPv6 address without its brackets.
+    pub server_name: Arc<str>,
+    /// The port in `ServerName`, if there is one.
     pub port: Option<u16>,
+    /// Whose word counts where this server names itself.
+    pub canonical: CanonicalName,
 }
 
 /// A name and the port that belongs to it.
@@ -46,24 +49,35 @@ impl CanonicalName {
             _ => Err(format!("expected On or Off, found {text:?}")),
         }
     }
+}
 
+impl Default for HostName {
+    fn default() -> Self {
+        Self {
+            server_name: Arc::from("localhost"),
+            port: None,
+            canonical: CanonicalName::default(),
+        }
+    }
+}
+
+impl HostName {
     /// The name towards a client that has sent this `Host` to our port `local`.
-    pub fn of<'a>(
-        self,
-        configured: Configured<'a>,
+    pub fn towards<'a>(
+        &'a self,
         host: Option<&'a [u8]>,
         local: u16,
         is_secure: bool,
     ) -> OwnName<'a> {
         let default = if is_secure { 443 } else { 80 };
         let asked = host
-            .filter(|_| self == Self::Off)
+            .filter(|_| self.canonical == CanonicalName::Off)
             .and_then(|host| Authority::parse(host).ok());
         let (name, port) = match asked {
             // Where it names no port, the client has come by the default one, whatever it is here.
             // httpd: takes the port of ServerName or <VirtualHost> for it.
             Some(asked) => (asked.host, asked.port.unwrap_or(default)),
-            None => (configured.name, configured.port.unwrap_or(local)),
+            None => (&*self.server_name, self.port.unwrap_or(local)),
         };
         let port = Some(port).filter(|port| *port != default);
         OwnName { name, port }
@@ -91,18 +105,8 @@ mod tests {
     #[test]
     fn the_client_or_the_configuration_names_the_server() {
         use CanonicalName::{Off, On};
-        let bare = Configured {
-            name: "www.example",
-            port: None,
-        };
-        let full = Configured {
-            port: Some(8443),
-            ..bare
-        };
-        let address = Configured {
-            name: "2001:db8::1",
-            port: Some(81),
-        };
+        let (bare, full) = (("www.example", None), ("www.example", Some(8443)));
+        let address = ("2001:db8::1", Some(81));
         for (mode, configured, host, local, is_secure, expected) in [
             (Off, bare, Some("other:81"), 8080, false, "other:81"),
             (Off, bare, Some("other:80"), 8080, false, "other"),
@@ -117,7 +121,13 @@ mod tests {
             (On, address, None, 80, false, "[2001:db8::1]:81"),
         ] {
             let host = host.map(str::as_bytes);
-            let own = mode.of(configured, host, local, is_secure);
+            let (name, port) = configured;
+            let called = HostName {
+                server_name: name.into(),
+                port,
+                canonical: mode,
+            };
+            let own = called.towards(host, local, is_secure);
             assert_eq!(
                 own.to_string(),
                 expected,
