@@ -203,17 +203,13 @@ mod tests {
     use crate::http::head::Limits;
     use crate::route::edit::Target;
     use crate::route::environment::Environment;
-    use crate::route::facts::Facts;
-    use crate::route::own_name::OwnName;
-    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+    use crate::route::facts::testing::facts;
     use std::time::{Duration, UNIX_EPOCH};
 
     fn answer(text: &str) -> ResponseHead {
         let parsed = ResponseHead::parse(text.as_bytes(), &Limits::default());
         parsed.unwrap().unwrap().1
     }
-
-    const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
 
     /// What is set for answers.
     #[derive(Default)]
@@ -232,18 +228,7 @@ mod tests {
                 reverse: &[],
                 edits: self.edits,
                 about: Circumstances {
-                    facts: Facts {
-                        client: ADDRESS,
-                        peer: ADDRESS,
-                        local: ADDRESS,
-                        is_secure: false,
-                        server_name: "www.example",
-                        own_name: OwnName {
-                            name: "www.example",
-                            port: None,
-                        },
-                        unix_seconds: 0,
-                    },
+                    facts: facts(),
                     environment: &Environment::default(),
                     received: UNIX_EPOCH,
                     took: Duration::ZERO,
@@ -273,7 +258,7 @@ mod tests {
         assert_eq!(afterwards, Afterwards::Ends);
         let text = String::from_utf8(bytes).unwrap();
         // None of them has a date of its own.
-        let undated = text.replace("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", "");
+        let undated = text.replace("Date: Thu, 01 Jan 1970 00:00:01 GMT\r\n", "");
         assert_ne!(text, undated);
         (undated, how)
     }

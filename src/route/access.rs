@@ -232,7 +232,7 @@ impl Whom {
 mod tests {
     use super::builder::tests::take;
     use super::*;
-    use crate::route::own_name::OwnName;
+    use crate::route::facts::testing::facts;
     use std::net::SocketAddr;
 
     /// The rules of these lines, between which stands "; ".
@@ -251,13 +251,7 @@ mod tests {
             // It has no say.
             peer: address("192.0.2.99"),
             local: address("198.51.100.1"),
-            is_secure: false,
-            server_name: "",
-            own_name: OwnName {
-                name: "",
-                port: None,
-            },
-            unix_seconds: 0,
+            ..facts()
         };
         let mut environment = Environment::default();
         environment.set("SET", b"");

@@ -292,8 +292,7 @@ mod tests {
     use super::*;
     use crate::http::head::{Limits, RequestHead};
     use crate::http::noise::Noise;
-    use crate::route::own_name::OwnName;
-    use std::net::SocketAddr;
+    use crate::route::facts::testing::facts;
     use std::time::UNIX_EPOCH;
 
     fn headers(fields: &str) -> Headers {
@@ -323,21 +322,6 @@ mod tests {
             environment.set(name, value);
         }
         environment
-    }
-
-    fn facts() -> Facts<'static> {
-        Facts {
-            client: SocketAddr::from(([192, 0, 2, 7], 4711)),
-            peer: SocketAddr::from(([10, 0, 0, 1], 4712)),
-            local: SocketAddr::from(([10, 0, 0, 2], 8080)),
-            is_secure: false,
-            server_name: "www.example",
-            own_name: OwnName {
-                name: "www.example",
-                port: None,
-            },
-            unix_seconds: 1,
-        }
     }
 
     /// `fields` behind `lines`, one of them on each line.

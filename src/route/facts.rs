@@ -100,23 +100,40 @@ pub(super) fn protocol(version: Version) -> &'static str {
 /// listens.
 pub type Tell<'a> = dyn FnMut(fmt::Arguments<'_>) + 'a;
 
+/// Facts for the tests of all rooms that ask for some.
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(crate) mod testing {
+    use super::{Facts, OwnName};
+    use std::net::SocketAddr;
 
-    #[test]
-    fn every_fact_has_its_name() {
-        let mut facts = Facts {
-            client: "[::ffff:192.0.2.7]:4711".parse().unwrap(),
-            peer: "10.0.0.1:4712".parse().unwrap(),
-            local: "[2001:db8::1]:80".parse().unwrap(),
+    /// Those of a request that has come through a proxy, over plain TCP, when 1970 was a second old.
+    pub(crate) fn facts() -> Facts<'static> {
+        Facts {
+            client: SocketAddr::from(([192, 0, 2, 7], 4711)),
+            peer: SocketAddr::from(([10, 0, 0, 1], 4712)),
+            local: SocketAddr::from(([10, 0, 0, 2], 8080)),
             is_secure: false,
             server_name: "www.example",
             own_name: OwnName {
                 name: "www.example",
                 port: None,
             },
-            unix_seconds: 0,
+            unix_seconds: 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::facts;
+    use super::*;
+
+    #[test]
+    fn every_fact_has_its_name() {
+        let mut facts = Facts {
+            client: "[::ffff:192.0.2.7]:4711".parse().unwrap(),
+            local: "[2001:db8::1]:80".parse().unwrap(),
+            ..facts()
         };
         for (name, value) in [
             ("HTTPS", "off"),

@@ -100,22 +100,16 @@ pub fn apply(lines: &[Arc<Reverse>], headers: &mut Headers, facts: &Facts<'_>) {
 
 #[cfg(test)]
 mod testing {
-    use super::super::own_name::OwnName;
     use super::Facts;
-    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-
-    const OURS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
+    use crate::route::facts;
+    use crate::route::own_name::OwnName;
 
     /// Those of a request for which we have this name.
     pub(super) fn facts(name: &str, port: Option<u16>, is_secure: bool) -> Facts<'_> {
         Facts {
-            client: OURS,
-            peer: OURS,
-            local: OURS,
             is_secure,
-            server_name: "configured.example",
             own_name: OwnName { name, port },
-            unix_seconds: 0,
+            ..facts::testing::facts()
         }
     }
 }

@@ -422,6 +422,7 @@ mod tests {
     use super::*;
     use crate::http::head::Limits;
     use crate::http::noise::Noise;
+    use crate::route::facts::testing::facts;
     use crate::route::own_name::OwnName;
 
     fn review() -> Review<'static> {
@@ -474,13 +475,12 @@ mod tests {
             client: "192.0.2.1:5000".parse().unwrap(),
             peer: "[::ffff:192.0.2.9]:5001".parse().unwrap(),
             local: "192.0.2.2:8443".parse().unwrap(),
-            is_secure: false,
-            server_name: "a",
             own_name: OwnName {
                 name: "a",
                 port: Some(8080),
             },
             unix_seconds: 951_782_405,
+            ..facts()
         };
         let (path, query) = match head.target().split_once('?') {
             Some((path, query)) => (path, Some(query)),

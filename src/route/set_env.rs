@@ -441,8 +441,7 @@ mod tests {
     use super::*;
     use crate::http::head::Limits;
     use crate::http::noise::Noise;
-    use crate::route::own_name::OwnName;
-    use std::net::SocketAddr;
+    use crate::route::facts::testing::facts;
 
     const HEAD: &str = "GET /a/b?c HTTP/1.0\r\nHost: www.example\r\nX-A: 1\r\nx-b: 2\r\nX-A: 3\r\nX-Empty:\r\n\
         X-Latin: \u{e9}\r\n\r\n";
@@ -463,16 +462,8 @@ mod tests {
             .unwrap()
             .unwrap();
         let facts = Facts {
-            client: SocketAddr::from(([192, 0, 2, 7], 4711)),
-            peer: SocketAddr::from(([10, 0, 0, 1], 4712)),
             local: "[::ffff:10.0.0.2]:80".parse().unwrap(),
-            is_secure: false,
-            server_name: "www.example",
-            own_name: OwnName {
-                name: "www.example",
-                port: None,
-            },
-            unix_seconds: 1,
+            ..facts()
         };
         let mut parsed: Vec<Arc<SetEnvIf>> = Vec::new();
         for text in lines {
