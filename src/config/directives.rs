@@ -72,7 +72,7 @@ pub(super) enum Action {
     Raw(fn(&mut Scope<'_>, &str) -> Result<(), String>),
     /// Obeyed while reading, by `config/syntax.rs`.
     Reader,
-    /// A section that `config/draft.rs` walks into.
+    /// A section that `config/walk.rs` walks into.
     Section(SectionKind),
     /// Any words; they change nothing, and a note says why.
     Noted(&'static str),

@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod apply;
+mod checks;
 pub mod directives;
 mod documents;
 mod draft;
@@ -23,6 +24,7 @@ mod set_env;
 mod summary;
 mod syntax;
 pub mod value;
+mod walk;
 
 pub use exchange::{KeepAlive, ReadTimeout, Trace};
 pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
@@ -67,7 +69,7 @@ pub struct Sources {
 /// All errors of all files, file by file in the order of reading. Never empty.
 pub fn load(sources: &Sources, files: &dyn Files) -> Result<Config, Vec<ConfigError>> {
     let reading = syntax::read(sources, files);
-    draft::resolve(reading, sources, files)
+    walk::resolve(reading, sources, files)
 }
 
 /// A configuration in force. Directives are named in the fields' documentation; defaults stand in the table.
