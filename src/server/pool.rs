@@ -4,6 +4,9 @@
 //! A connection goes to the worker that became free last: its stack and its caches are warm, and those at the
 //! bottom of the stack get old and end. Where no worker is free it waits in a bounded channel.
 
+mod load;
+mod seat;
+
 use super::Shared;
 use super::acceptor::Accepted;
 use super::clients::IdleClients;
@@ -14,8 +17,9 @@ use crate::tunnel::inbox::Inbox;
 use crossbeam_channel::{
     Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded, select,
 };
+use load::Load;
 use log::{error, warn};
-use rustix::time::{ClockId, clock_gettime};
+use seat::{Order, Seat};
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -23,7 +27,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Handshakes that go on at a time before a further connection waits a moment instead of getting a worker of its
@@ -87,85 +91,6 @@ struct State {
     is_stopping: bool,
     /// Connections that had to wait and were taken.
     taken: usize,
-}
-
-/// How much of the processors' time this process gets.
-#[derive(Debug)]
-struct Load {
-    looked_at: Instant,
-    /// Processor time of the process until then.
-    used: Duration,
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        Self {
-            looked_at: Instant::now(),
-            used: processor_time(),
-        }
-    }
-}
-
-impl Load {
-    /// Whether since the last look so many threads have rather computed than waited, as far as there are processors
-    /// for them. A quarter of the time is enough: whoever is on the other side, on this machine, needs some as well.
-    /// A look that is long past says nothing; then it is taken for high, and the next will tell.
-    fn is_high(&mut self, threads: usize, processors: usize) -> bool {
-        let (now, used) = (Instant::now(), processor_time());
-        let passed = now - std::mem::replace(&mut self.looked_at, now);
-        let spent = used.saturating_sub(std::mem::replace(&mut self.used, used));
-        let at_once = u32::try_from(threads.clamp(1, processors)).unwrap_or(u32::MAX);
-        passed > 4 * PATIENCE || spent > passed.saturating_mul(at_once) / 4
-    }
-}
-
-fn processor_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
-}
-
-/// Where a free worker waits.
-#[derive(Debug)]
-struct Seat {
-    id: u64,
-    worker: Thread,
-    told: Mutex<Option<Order>>,
-}
-
-/// What a free worker is told.
-#[derive(Debug)]
-enum Order {
-    Serve(Box<Accepted>),
-    Leave,
-}
-
-impl Seat {
-    fn tell(&self, order: Order) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
-        self.worker.unpark();
-    }
-
-    /// Waits for an order, up to `limit` if there is one: it costs a timer, so most wait without.
-    fn wait(&self, limit: Option<Duration>) -> Option<Order> {
-        let until = limit.map(|limit| Instant::now() + limit);
-        // On a busy machine the next connection is a moment away, and the acceptor may hand it over meanwhile:
-        // that spares a sleep and a wake-up.
-        thread::yield_now();
-        loop {
-            let told = self
-                .told
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            if told.is_some() {
-                return told;
-            }
-            match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None => thread::park(),
-                Some(Duration::ZERO) => return None,
-                Some(left) => thread::park_timeout(left),
-            }
-        }
-    }
 }
 
 impl Workers {
@@ -476,11 +401,7 @@ impl Membership {
 
     fn serve(&self, shared: &Shared, mut worker: Worker) {
         self.has_started();
-        let seat = Arc::new(Seat {
-            id: self.id,
-            worker: thread::current(),
-            told: Mutex::default(),
-        });
+        let seat = Arc::new(Seat::here(self.id));
         while let Some(accepted) = self.workers.next(&seat, &shared.clients) {
             let (id, client) = (accepted.id, accepted.connection.client);
             // What a worker has is used again only when the connection has come to its end.
@@ -554,11 +475,7 @@ mod tests {
             state: Mutex::default(),
             waiting,
         };
-        let seat = Seat {
-            id: 1,
-            worker: thread::current(),
-            told: Mutex::default(),
-        };
+        let seat = Seat::here(1);
         queue.send(connection()).unwrap();
         assert_eq!(workers.leave(&seat).map(|accepted| accepted.id), Some(7));
         assert!(workers.leave(&seat).is_none());
