@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `handshake` | what has to be asked and answered before a tunnel begins; answers that are none |
 //! | `refusals` | the table of request heads in `tests/data/heads`, and how our own answers look and close |
+//! | `early_answers` | answers that begin before the backend has all of the request |
 //! | `error_documents` | `ErrorDocument` and `ProxyErrorOverride` |
 //! | `applications` | configurations for well-known applications, in `tests/data/config/accepted/applications` |
 //! | `routes` | the table of requests in `tests/data/routes`, also through Apache's httpd |
@@ -54,6 +55,7 @@ mod backpressure;
 mod calls;
 mod command_line;
 mod config_errors;
+mod early_answers;
 mod error_documents;
 mod error_log;
 mod exchange;

@@ -503,7 +503,7 @@ fn table_backend() -> Backend {
 /// Asks for all of the table, and tells what does not come to what `expected` says.
 fn differences(
     address: SocketAddr,
-    upgrade: &str,
+    fields: &str,
     expected: impl Fn(&Case) -> &'static str,
 ) -> String {
     let mut failures = String::new();
@@ -512,7 +512,7 @@ fn differences(
         for (place, case) in entry.cases.iter().enumerate() {
             let mut client = Client::connect(address);
             client.send(format!(
-                "GET /app/{number}/{place} HTTP/1.1\r\nHost: {front}\r\nX-Front: {front}\r\n{upgrade}\r\n"
+                "GET /app/{number}/{place} HTTP/1.1\r\nHost: {front}\r\nX-Front: {front}\r\n{fields}\r\n"
             ));
             let answer = client.answer_head().expect_status(302);
             let found = answer.field(case.name());
@@ -532,14 +532,16 @@ fn differences(
 
 #[test]
 fn answers_become_what_the_table_says() {
-    let backend = table_backend();
-    let port = Port::at(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let _proxy = Proxy::start(hosts(port.address(), &backend, "ws"));
     let upgrade = format!(
         "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n"
     );
-    let failures = differences(port.address(), &upgrade, |case| case.ours);
-    assert!(failures.is_empty(), "\n{failures}");
+    for (scheme, fields) in [("http", "Connection: close\r\n"), ("ws", &upgrade)] {
+        let backend = table_backend();
+        let port = Port::at(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let _proxy = Proxy::start(hosts(port.address(), &backend, scheme));
+        let failures = differences(port.address(), fields, |case| case.ours);
+        assert!(failures.is_empty(), "{scheme}\n{failures}");
+    }
 }
 
 #[test]

@@ -9,18 +9,13 @@ use std::sync::Arc;
 use std::thread;
 use tungstenite::Message;
 
-/// The page that speaks through the proxy on this port.
-pub(crate) fn page(proxy_port: u16) -> String {
-    include_str!("page.html").replace("PROXY", &format!("127.0.0.1:{proxy_port}"))
-}
-
 /// Serves in the clear, and says on which port.
-pub(crate) fn serve(page: String) -> io::Result<u16> {
+pub(crate) fn serve() -> io::Result<u16> {
     accept_all(move |mut tcp| {
         if asks_for_websocket(&tcp)? {
             echo(tcp);
         } else {
-            answer(&mut tcp, &page)?;
+            answer(&mut tcp)?;
         }
         Ok(())
     })
@@ -67,7 +62,7 @@ fn echo(stream: impl Read + Write) {
     }
 }
 
-/// Looks at the head without taking it from whoever reads it next. A browser sends it in one go.
+/// Looks at the head without taking it from whoever reads it next. The proxy sends it in one go.
 fn asks_for_websocket(tcp: &TcpStream) -> io::Result<bool> {
     let mut bytes = [0; 8192];
     let count = tcp.peek(&mut bytes)?;
@@ -77,14 +72,14 @@ fn asks_for_websocket(tcp: &TcpStream) -> io::Result<bool> {
         .contains("\r\nupgrade: websocket\r\n"))
 }
 
-fn answer(tcp: &mut TcpStream, page: &str) -> io::Result<()> {
+fn answer(tcp: &mut TcpStream) -> io::Result<()> {
     let mut head = [0; 8192];
     let count = tcp.read(&mut head)?;
     let wanted = head
         .get(..count)
         .is_some_and(|head| head.starts_with(b"GET / "));
     let (status, body) = if wanted {
-        ("200 OK", page)
+        ("200 OK", include_str!("page.html"))
     } else {
         ("404 Not Found", "")
     };

@@ -1,7 +1,7 @@
 //! The first example of the documents, ready to try: `cargo run --example quickstart`.
 //!
-//! Starts a backend that echoes (in the clear on one port, in TLS on another, with a certificate made on the spot), and
-//! the proxy before it; shows the configuration and what to try. `-- client URL` is a client for the terminal.
+//! Starts a backend with a page that echoes (in the clear on one port, in TLS on another, with a certificate made on the
+//! spot), and the proxy before it; shows the configuration and what to try. `-- client URL` is a client for the terminal.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -44,18 +44,19 @@ fn serve() -> Result<ExitCode, Box<dyn Error>> {
     fs::write(&authorities, identity.certificate.to_pem()?)?;
 
     let port = free_port()?;
-    let plain = backend::serve(backend::page(port))?;
+    let plain = backend::serve()?;
     let secure = backend::serve_tls(&identity)?;
     let config = format!(
         "Listen 127.0.0.1:{port}\n\
          SSLProxyCACertificateFile \"{}\"\n\
          ProxyPass \"/ws2/\"  \"ws://localhost:{plain}/\"\n\
-         ProxyPass \"/wss2/\" \"wss://localhost:{secure}/\"\n",
+         ProxyPass \"/wss2/\" \"wss://localhost:{secure}/\"\n\
+         ProxyPass \"/\"      \"http://localhost:{plain}/\"\n",
         authorities.display()
     );
     let file = directory.0.join("proxy-wstunnel.conf");
     fs::write(&file, &config)?;
-    explain(&file, &config, port, plain);
+    explain(&file, &config, port);
 
     let arguments = ["-f".to_owned(), file.display().to_string()];
     Ok(match cli::command(&arguments) {
@@ -64,14 +65,14 @@ fn serve() -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-fn explain(file: &Path, config: &str, port: u16, plain: u16) {
+fn explain(file: &Path, config: &str, port: u16) {
     println!("The configuration, in {}:\n", file.display());
     for line in config.lines() {
         println!("    {line}");
     }
     let this = std::env::args().next();
     let client = format!("{} client", this.as_deref().unwrap_or("quickstart"));
-    println!("\nIn a browser:   http://127.0.0.1:{plain}/");
+    println!("\nIn a browser:   http://127.0.0.1:{port}/");
     println!("In a terminal:  {client} ws://127.0.0.1:{port}/ws2/");
     println!("                {client} ws://127.0.0.1:{port}/wss2/");
     println!("\nCtrl-C ends it.");

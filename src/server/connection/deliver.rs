@@ -1,9 +1,10 @@
 //! A backend's answer on its way to the client: read as the backend has framed it, written in framing of our own. While
 //! the client takes its time, what the backend sends is held up to a bound, so that a backend with a short answer is free
-//! again.
+//! again. A backend that answers before it has all of the request gets the rest of it meanwhile.
 
 use super::exchange::Lease;
 use super::failure::Step;
+use super::upload::{Blocked, Upload};
 use super::{End, Visit};
 use crate::forward::{self, Delivery, Writing};
 use crate::http::body::{self, BodyError, BodyReader, Framing};
@@ -11,7 +12,7 @@ use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
 use crate::net::stream::Stream;
-use crate::net::wait::Interrupted;
+use crate::net::wait::{Interrupted, Want};
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub(super) struct Answer<'a> {
     pub(super) request: &'a RequestHead,
     /// What came behind the head.
     pub(super) first: Vec<u8>,
+    /// The content that it is an answer to, if the backend may still get some of it.
+    pub(super) upload: Option<&'a mut Upload>,
 }
 
 /// What the client has not got yet.
@@ -173,6 +176,7 @@ impl Visit<'_> {
             framing,
             request,
             first,
+            mut upload,
         } = answer;
         let policy = self.answer_policy(request);
         let (bytes, writing, afterwards) = forward::answer_head(head, &framing, client, &policy);
@@ -188,7 +192,8 @@ impl Visit<'_> {
         if client.takes_trailers {
             body = body.keeping_trailers();
         }
-        let mut piece = Piece::new(first, self.piece_size(&lease));
+        let size = self.piece_size(&lease);
+        let mut piece = Piece::new(first, size);
         let mut heard = Instant::now();
         loop {
             let rest = match self.frame(&mut body, piece.bytes(), &mut out) {
@@ -228,7 +233,20 @@ impl Visit<'_> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.write_out(&mut out)?;
-                    self.await_either(&lease, &mut out, heard + timeout)?;
+                    let mut rest = upload.as_deref_mut().filter(|rest| rest.goes_on());
+                    let mut blocked = Blocked::No;
+                    if let Some(rest) = &mut rest {
+                        let before = rest.consumed();
+                        blocked = self.push_rest(rest, &mut lease, size);
+                        if rest.consumed() > before {
+                            heard = Instant::now();
+                        }
+                        if blocked == Blocked::No {
+                            continue;
+                        }
+                    }
+                    let rest = rest.map(|rest| (rest, blocked));
+                    self.await_either(&lease, &mut out, rest, heard + timeout)?;
                 }
                 Err(error) => return Err(self.broken_off(&mut out, &error)),
             }
@@ -280,35 +298,70 @@ impl Visit<'_> {
         self.send(rest)
     }
 
-    /// Waits until the backend has sent more, or the client takes more of what waits for it.
+    /// Moves what can be moved of a request that is being answered already. It is past any other answer: whatever is wrong
+    /// with it now, the backend gets no more of it.
+    fn push_rest(&mut self, rest: &mut Upload, lease: &mut Lease<'_>, size: usize) -> Blocked {
+        let pushed = rest.push(&mut self.client, &mut self.input, &mut lease.stream, size);
+        pushed.unwrap_or_else(|_| {
+            rest.abandon();
+            Blocked::No
+        })
+    }
+
+    /// Waits until the backend has sent more, or the client takes more of what waits for it; or what is left of the request
+    /// can go on.
     fn await_either(
         &mut self,
         lease: &Lease<'_>,
         out: &mut Outgoing,
+        mut rest: Option<(&mut Upload, Blocked)>,
         backend_deadline: Instant,
     ) -> Result<(), End> {
         let waiting = out.waiting();
-        let client_deadline = out.moved + self.site.host.timeout;
-        let backend = lease.stream.waits_to_read();
-        let client = self.client.waits_to_write();
-        let woken = match waiting {
-            0 => self
-                .waiter
-                .wait([backend], Some(backend_deadline))
-                .map(drop),
-            1..HELD => {
-                let deadline = backend_deadline.min(client_deadline);
-                self.waiter
-                    .wait([backend, client], Some(deadline))
-                    .map(drop)
-            }
-            _ => self.waiter.wait([client], Some(client_deadline)).map(drop),
+        let blocked = rest.as_ref().map_or(Blocked::No, |(_, blocked)| *blocked);
+        let (stream, client) = (&lease.stream, &self.client);
+        let (hears, feeds) = (waiting < HELD, blocked == Blocked::OnBackend);
+        let (tells, takes) = (waiting > 0, blocked == Blocked::OnClient);
+        let backend = match (hears, feeds) {
+            (true, true) => Some((stream.waits_to_read().0, Want::Either)),
+            (true, false) => Some(stream.waits_to_read()),
+            (false, true) => Some(stream.waits_to_write()),
+            (false, false) => None,
         };
+        let client = match (tells, takes) {
+            (true, true) => Some((client.waits_to_read().0, Want::Either)),
+            (true, false) => Some(client.waits_to_write()),
+            (false, true) => Some(client.waits_to_read()),
+            (false, false) => None,
+        };
+        let client_deadline = tells.then_some(out.moved + self.site.host.timeout);
+        let body_deadline = match &rest {
+            Some((rest, Blocked::OnClient)) => self.body_deadline(rest),
+            _ => None,
+        };
+        let backend_deadline = backend.map(|_| backend_deadline);
+        let deadlines = [client_deadline, body_deadline, backend_deadline];
+        let deadline = deadlines.into_iter().flatten().min();
+        let woken = match (backend, client) {
+            (Some(backend), Some(client)) => {
+                self.waiter.wait([backend, client], deadline).map(drop)
+            }
+            (Some(one), None) | (None, Some(one)) => self.waiter.wait([one], deadline).map(drop),
+            (None, None) => Ok(()),
+        };
+        let has_passed =
+            |deadline: Option<Instant>| deadline.is_some_and(|at| at <= Instant::now());
         match woken {
             Ok(()) => Ok(()),
-            Err(Interrupted::Deadline) if waiting > 0 && client_deadline <= Instant::now() => {
+            Err(Interrupted::Deadline) if has_passed(client_deadline) => {
                 let why = "it took nothing of its answer for as long as Timeout allows";
                 Err(End::Gone(why.to_owned()))
+            }
+            Err(Interrupted::Deadline) if has_passed(body_deadline) => {
+                if let Some((rest, _)) = &mut rest {
+                    rest.abandon();
+                }
+                Ok(())
             }
             Err(Interrupted::Cancelled) => Err(End::Answered(Afterwards::Ends)),
             Err(why) => Err(self.broken_off(out, &why)),

@@ -82,8 +82,13 @@ impl Visit<'_> {
             self.afterwards = afterwards;
         }
         let asked = self.ask_for_answer(head, route, &mut upload);
-        self.transaction.bytes_in += upload.consumed();
+        let consumed = upload.consumed();
+        self.transaction.bytes_in += consumed;
         let (mut lease, answer, first) = asked?;
+        if upload.way != Way::Open {
+            // Whoever waits for a 100 and gets this is done.
+            upload.abandon();
+        }
         let framing = Framing::of_answer(head.method(), &answer)
             .map_err(|why| self.backend_failed(Step::Answer, Id::Garbage, &why))?;
         lease.stays &= upload.is_sent() && persistence::stays(&answer.headers, answer.version);
@@ -111,8 +116,11 @@ impl Visit<'_> {
             framing,
             request: head,
             first,
+            upload: Some(&mut upload),
         };
-        self.deliver(answer, lease, &delivery, timeout)
+        let delivered = self.deliver(answer, lease, &delivery, timeout);
+        self.transaction.bytes_in += upload.consumed() - consumed;
+        delivered
     }
 
     /// The version whose means the client is answered with.

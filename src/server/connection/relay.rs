@@ -55,6 +55,7 @@ impl Visit<'_> {
             framing,
             request,
             first,
+            upload: None,
         };
         match self.deliver(answer, Lease::once(stream, backend), &client, timeout) {
             Ok(afterwards) => End::Answered(afterwards),

@@ -53,6 +53,7 @@ pub(super) enum Way {
 }
 
 /// What keeps a body from going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blocked {
     /// Nothing, or there is no more of it: look what the backend says.
     No,

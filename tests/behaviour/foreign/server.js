@@ -1,5 +1,5 @@
-// A WebSocket server by the npm package `ws`. Prints its port, and serves until its input ends.
-// What it answers is described in server.py.
+// A WebSocket server by the npm package `ws`. Prints its port, and serves until its input ends; or lends what it does to
+// app.js. What it answers is described in server.py.
 'use strict';
 const { EventEmitter, once } = require('events');
 const { WebSocketServer } = require('ws');
@@ -7,15 +7,13 @@ const { WebSocketServer } = require('ws');
 // A client sees its connection end before its server does: what it asks of the end has to wait for it.
 const reasons = new Map();
 const ends = new EventEmitter();
-const server = new WebSocketServer({
-  host: '127.0.0.1',
-  port: 0,
+const options = {
   maxPayload: 64 << 20,
   perMessageDeflate: true,
   handleProtocols: (offered) => (offered.has('chat') ? 'chat' : false),
-});
+};
 
-server.on('connection', (socket) => {
+function speak(socket) {
   let closing = false;
   socket.on('message', async (data, isBinary) => {
     const [word, argument] = isBinary || data.length > 100 ? [] : data.toString().split(' ');
@@ -43,6 +41,12 @@ server.on('connection', (socket) => {
     reasons.set(code, reason.toString());
     ends.emit('one');
   });
-});
-server.on('listening', () => console.log(server.address().port));
-process.stdin.on('end', () => process.exit(0)).resume();
+}
+
+module.exports = { options, speak };
+if (require.main === module) {
+  const server = new WebSocketServer({ host: '127.0.0.1', port: 0, ...options });
+  server.on('connection', speak);
+  server.on('listening', () => console.log(server.address().port));
+  process.stdin.on('end', () => process.exit(0)).resume();
+}

@@ -20,6 +20,8 @@ pub struct Seen {
     /// Whether it was spoken to in TLS.
     pub in_tls: bool,
     pub head: String,
+    /// Its content, without chunks.
+    pub content: Vec<u8>,
 }
 
 impl Outcome {
@@ -45,6 +47,11 @@ impl Outcome {
         parts.join(" and ")
     }
 
+    /// The content that the backend has seen.
+    fn content(&self) -> &[u8] {
+        self.seen.first().map_or(&[], |seen| &seen.content)
+    }
+
     /// The fields that the backend has seen.
     fn fields(&self) -> Vec<(String, String)> {
         let head = self.seen.first().map_or("", |seen| seen.head.as_str());
@@ -56,6 +63,11 @@ impl Outcome {
         let brief = self.brief();
         if brief != case.expected {
             return Err(format!("expected {}, found {brief}", case.expected));
+        }
+        let content = self.content();
+        if case.content.as_deref().is_some_and(|it| it != content) {
+            let content = content.escape_ascii();
+            return Err(format!("the backend saw the content \"{content}\""));
         }
         let found = self.fields();
         check(&case.seen, &found).map_err(|problem| format!("the backend saw {problem}"))?;
@@ -77,8 +89,8 @@ impl Outcome {
         Ok(())
     }
 
-    /// What is otherwise here than in `ours`: another outcome; fields that the backend saw otherwise or in another order; and
-    /// of the fields that the case names in an answer of the same status, what the client saw otherwise.
+    /// What is otherwise here than in `ours`: another outcome; content or fields that the backend saw otherwise, or fields in
+    /// another order; and of the fields that the case names in an answer of the same status, what the client saw otherwise.
     pub fn differences(&self, ours: &Self, case: &Case) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let brief = self.brief();
@@ -86,6 +98,9 @@ impl Outcome {
             found.insert(brief);
         }
         if !self.seen.is_empty() && !ours.seen.is_empty() {
+            if self.content() != ours.content() {
+                found.insert(format!("+ {}", self.content().escape_ascii()));
+            }
             let (theirs, ours) = (self.fields(), ours.fields());
             found.extend(differing(&theirs, &ours, |_| true));
             let order = |fields: &[(String, String)]| {

@@ -3,6 +3,7 @@
 use super::outcome::{Outcome, Seen, fields};
 use super::table::{Case, Table};
 use crate::support::client::{KEY, frame};
+use crate::support::http::Message;
 use crate::support::{BOUND, Backend, Port, TempDir, Wire};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use std::io::Read;
@@ -82,20 +83,24 @@ impl Origins {
 /// What we ask for ourselves.
 const PROBE: &str = "PROBE / HTTP/1.1\r\n\r\n";
 
-/// Switches to whatever is asked for, and says in a frame who it is; a request that asks for nothing gets 200.
+/// Switches to whatever is asked for, and says in a frame who it is; a request that asks for nothing gets 200, and reads
+/// there who it is.
 fn answer(wire: Wire, origin: &'static str, heads: &Mutex<Vec<Seen>>) {
     let Some((mut wire, in_tls)) = open(wire) else {
         return;
     };
-    let Ok(head) = wire.try_head() else {
+    let Ok(Some(request)) = Message::request(&mut wire) else {
         return;
     };
+    let Message { head, body, .. } = request;
     let asked = fields(&head);
+    let is_head = head.starts_with("HEAD ");
     if head != PROBE {
         heads.lock().unwrap().push(Seen {
             origin,
             in_tls,
             head,
+            content: body,
         });
     }
     let field = |name: &str| {
@@ -105,7 +110,11 @@ fn answer(wire: Wire, origin: &'static str, heads: &Mutex<Vec<Seen>>) {
         found.next().map(|(_, value)| value.as_str())
     };
     let Some(upgrade) = field("Upgrade") else {
-        wire.send_if_taken("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nServer: {origin}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            origin.len()
+        );
+        wire.send_if_taken(head + if is_head { "" } else { origin });
         return;
     };
     let mut head = format!(
@@ -214,11 +223,15 @@ impl Fronts {
             answer: client.try_head()?,
             seen: Vec::new(),
         };
-        if outcome.status() == "101" {
-            let name = fields(&outcome.answer);
-            let name = name.into_iter().find(|(name, _)| name == "Server");
-            let name = name.ok_or("a 101 that is not from a backend")?.1;
-            client.expect(frame(name.as_bytes(), None));
+        let said = fields(&outcome.answer);
+        let server = said.iter().find(|(name, _)| name == "Server");
+        let mut names = origins.all.iter().map(|(name, _)| *name);
+        let origin = names.find(|name| server.is_some_and(|(_, server)| server == name));
+        match (outcome.status(), origin) {
+            ("101", None) => return Err("a 101 that is not from a backend".to_owned()),
+            ("101", Some(name)) => client.expect(frame(name.as_bytes(), None)),
+            ("200", Some(name)) if !case.request_line.starts_with("HEAD ") => client.expect(name),
+            _ => {}
         }
         outcome.seen = origins.take(&before)?;
         for (mut name, mut value) in self.names(origins) {

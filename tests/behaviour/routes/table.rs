@@ -11,7 +11,7 @@ pub struct Table {
     pub file: PathBuf,
     pub config: String,
     /// What httpd has to load beside what it always has.
-    pub modules: &'static [&'static str],
+    pub modules: Vec<String>,
     pub cases: Vec<Case>,
 }
 
@@ -21,13 +21,13 @@ pub struct Case {
     /// The line of the file that it begins at.
     pub line: usize,
     pub heading: String,
-    /// What has to be built before this can hold.
-    pub waits_for: Option<String>,
     /// The listener that is asked.
     pub at: String,
     /// The address that the client binds to, where it matters.
     pub from: Option<String>,
     pub request_line: String,
+    /// It asks for no WebSocket.
+    pub is_plain: bool,
     /// Fields of the request's own, and the names of ordinary ones that it has not.
     pub fields: Vec<String>,
     pub without: Vec<String>,
@@ -39,6 +39,8 @@ pub struct Case {
     pub exactly: bool,
     /// What the backend sees.
     pub seen: Vec<Field>,
+    /// The content that the backend sees, where that is said.
+    pub content: Option<Vec<u8>>,
     /// What the client sees.
     pub answered: Vec<Field>,
     /// What httpd does otherwise.
@@ -72,7 +74,7 @@ impl Table {
         let mut table = Self {
             file: path.strip_prefix(tree()).unwrap_or(path).to_owned(),
             config: String::new(),
-            modules: &[],
+            modules: Vec::new(),
             cases: Vec::new(),
         };
         let mut heading = None;
@@ -85,19 +87,13 @@ impl Table {
                 heading = Some(title.to_owned());
                 asking = false;
             } else if heading.is_none() {
+                if let Some(names) = line.strip_prefix("# httpd loads ") {
+                    table.modules = names.split(' ').map(str::to_owned).collect();
+                }
                 table.config += line;
                 table.config.push('\n');
             } else if line.trim().is_empty() || line.starts_with('#') {
                 // For people.
-            } else if line.starts_with('/') {
-                let Some((target, outcome)) = line.split_once(" -> ") else {
-                    wrong("no outcome");
-                };
-                let mut case = Case::at(index, heading.as_ref());
-                case.request_line = format!("GET {} HTTP/1.1", target.trim());
-                case.expect(outcome);
-                table.cases.push(case);
-                asking = false;
             } else if let Some(outcome) = line.strip_prefix("-> ") {
                 match table.cases.last_mut() {
                     Some(case) if asking => case.expect(outcome),
@@ -111,6 +107,17 @@ impl Table {
                     }
                     _ => wrong("indented, and no outcome before it"),
                 }
+            } else if let Some((asked, outcome)) = line.split_once(" -> ") {
+                let mut case = Case::at(index, heading.as_ref());
+                // Without a method it is the target of a WebSocket.
+                case.is_plain = !asked.starts_with('/');
+                let method = if case.is_plain { "" } else { "GET " };
+                case.request_line = format!("{method}{} HTTP/1.1", asked.trim());
+                case.expect(outcome);
+                table.cases.push(case);
+                asking = false;
+            } else if line.starts_with('/') {
+                wrong("no outcome");
             } else {
                 if !asking {
                     table.cases.push(Case::at(index, heading.as_ref()));
@@ -139,14 +146,9 @@ impl Table {
 
 impl Case {
     fn at(index: usize, heading: Option<&String>) -> Self {
-        let heading = heading.cloned().unwrap_or_default();
-        let waits_for = heading
-            .strip_prefix("with ")
-            .and_then(|rest| rest.split_once(": "));
         Self {
             line: index + 1,
-            waits_for: waits_for.map(|(what, _)| what.to_owned()),
-            heading,
+            heading: heading.cloned().unwrap_or_default(),
             at: "FRONT".to_owned(),
             ..Self::default()
         }
@@ -162,6 +164,8 @@ impl Case {
             self.without.push(name.to_owned());
         } else if let Some(text) = line.strip_prefix("+ ") {
             self.body += text;
+        } else if line == "plain" {
+            self.is_plain = true;
         } else if self.request_line.is_empty() {
             line.clone_into(&mut self.request_line);
         } else {
@@ -184,6 +188,8 @@ impl Case {
             }
         } else if let Some(field) = line.strip_prefix("<- ") {
             self.answered.push(Field::parse(field)?);
+        } else if let Some(text) = line.strip_prefix("+ ") {
+            unescape(text, self.content.get_or_insert_default());
         } else if line == "exactly" {
             self.exactly = true;
         } else {
@@ -192,9 +198,14 @@ impl Case {
         Ok(())
     }
 
-    /// The bytes of the request: its own fields, and behind them the ordinary ones of a handshake that it does not have
-    /// itself.
+    /// The bytes of the request: its own fields, and behind them the ordinary ones that it does not have itself: the first
+    /// of every request, all of a handshake.
     pub fn bytes(&self, ordinary: &[(&str, &str)]) -> Vec<u8> {
+        let ordinary = if self.is_plain {
+            &ordinary[..1]
+        } else {
+            ordinary
+        };
         let mut bytes = Vec::new();
         let own = std::iter::once(&self.request_line).chain(&self.fields);
         for line in own {
