@@ -11,6 +11,18 @@ pub fn stays(headers: &Headers, version: Version) -> bool {
         && (version == Version::Http11 || headers.has_token("Connection", "keep-alive"))
 }
 
+/// Whether the recipient of a request may take all that follows on its connection for the same client's (RFC 4559 section 6;
+/// NTLM does so as well).
+pub fn authenticates_connection(headers: &Headers) -> bool {
+    let is_one = |value: &[u8]| {
+        let scheme = value.split(|byte| *byte == b' ').next();
+        let schemes = [&b"Negotiate"[..], b"NTLM"];
+        scheme.is_some_and(|scheme| schemes.iter().any(|one| one.eq_ignore_ascii_case(scheme)))
+    };
+    let fields = ["Authorization", "Proxy-Authorization"];
+    fields.iter().any(|name| headers.all(name).any(is_one))
+}
+
 /// What becomes of the client's connection behind an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Afterwards {
@@ -99,6 +111,22 @@ mod tests {
                 expected,
                 "{connection:?}"
             );
+        }
+    }
+
+    #[test]
+    fn some_credentials_are_those_of_a_connection() {
+        for (name, value, expected) in [
+            ("Authorization", "Negotiate abc", true),
+            ("authorization", "ntlm", true),
+            ("Proxy-Authorization", "NTLM TlRM", true),
+            ("Authorization", "Basic TlRM", false),
+            ("Authorization", "Bearer NTLM", false),
+            ("X-Authorization", "NTLM TlRM", false),
+        ] {
+            let mut headers = Headers::default();
+            headers.push(name, value.as_bytes());
+            assert_eq!(authenticates_connection(&headers), expected, "{value}");
         }
     }
 

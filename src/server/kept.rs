@@ -49,6 +49,8 @@ struct Idle {
     stream: Stream,
     /// The name that the backend was asked for in TLS, where a client chose it.
     name: Option<String>,
+    /// The only client's connection that it is for, where the backend knows somebody by it.
+    owner: Option<u64>,
     until: Instant,
     /// Keeps the address of the key in use.
     _backend: Arc<Backend>,
@@ -68,26 +70,30 @@ impl Kept {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one that was used last, if it still lives.
+    /// The one that was used last, if it still lives; rather one that is for nobody but `client`, and then with its owner.
     pub(super) fn take(
         &self,
         site: &Arc<Site>,
         backend: &Arc<Backend>,
         name: Option<&str>,
-    ) -> Option<Stream> {
+        client: u64,
+    ) -> Option<(Stream, Option<u64>)> {
         loop {
-            let mut idle = self.pop(Key::new(site, backend), name)?;
+            let mut idle = self.pop(Key::new(site, backend), name, client)?;
             if idle.until > Instant::now() && is_silent(&mut idle.stream) {
-                return Some(idle.stream);
+                return Some((idle.stream, idle.owner));
             }
         }
     }
 
-    fn pop(&self, key: Key, name: Option<&str>) -> Option<Idle> {
+    fn pop(&self, key: Key, name: Option<&str>, client: u64) -> Option<Idle> {
         let mut state = self.state();
         let of_backend = state.idle.get_mut(&key)?;
-        let is_it = |idle: &Idle| idle.name.as_deref() == name;
-        let place = of_backend.iter().rposition(is_it)?;
+        let last_of = |owner| {
+            let is_it = |idle: &Idle| idle.owner == owner && idle.name.as_deref() == name;
+            of_backend.iter().rposition(is_it)
+        };
+        let place = last_of(Some(client)).or_else(|| last_of(None))?;
         let idle = of_backend.remove(place);
         state.count -= 1;
         Some(idle)
@@ -99,12 +105,14 @@ impl Kept {
         site: &Arc<Site>,
         backend: &Arc<Backend>,
         name: Option<String>,
+        owner: Option<u64>,
         stream: Stream,
     ) {
         let parameters = &backend.parameters;
         let idle = Idle {
             stream,
             name,
+            owner,
             until: Instant::now() + parameters.ttl.unwrap_or(TTL),
             _backend: Arc::clone(backend),
         };

@@ -5,12 +5,12 @@ mod expect;
 mod failures;
 mod up;
 
-use crate::support::http::{Origin, Reply};
-use crate::support::{Client, Proxy, client};
+use crate::support::http::{Message, Origin, Reply};
+use crate::support::{Backend, Client, Proxy, client};
 
 /// What a client gets for these bytes; the connection stays.
 #[track_caller]
-fn asked(client: &mut Client, request: &str) -> crate::support::http::Message {
+fn asked(client: &mut Client, request: &str) -> Message {
     client.send(request);
     client.answer_to(request.split(' ').next().unwrap())
 }
@@ -319,4 +319,50 @@ fn fields_of_a_hop_stay_there_both_ways() {
         Some("kept")
     );
     assert_eq!(request.field("Connection").as_deref(), Some("Keep-Alive"));
+}
+
+/// A backend that takes whoever has proved who he is for the one that all further requests of the connection come from.
+#[test]
+fn a_backend_connection_that_knows_somebody_is_for_nobody_else() {
+    let backend = Backend::serve(|mut wire| {
+        let mut known = "nobody".to_owned();
+        while let Ok(Some(request)) = Message::request(&mut wire) {
+            let credentials = request.field("Authorization");
+            let token = credentials.as_deref().and_then(|text| text.split_once(' '));
+            if let Some(("Negotiate" | "NTLM", name)) = token {
+                known = name.to_owned();
+            }
+            let length = known.len();
+            wire.send_if_taken(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{known}"
+            ));
+        }
+    });
+    let proxy = Proxy::start(format!("ProxyPass / http://{}/", backend.address()));
+    let [mut alice, mut bob, mut carol] = [(); 3].map(|()| Client::connect(proxy.address()));
+    let says = |client: &mut Client, fields: &str, expected: &str| {
+        let answer = asked(
+            client,
+            &format!("GET / HTTP/1.1\r\nHost: front\r\n{fields}\r\n"),
+        );
+        assert_eq!(String::from_utf8_lossy(&answer.body), expected);
+    };
+    says(&mut carol, "", "nobody");
+    // Over the connection that carol has left behind.
+    says(&mut alice, "Authorization: Negotiate alice\r\n", "alice");
+    assert_eq!(backend.count(), 1);
+    for _ in 0..2 {
+        says(&mut bob, "", "nobody");
+        says(&mut carol, "", "nobody");
+        says(&mut alice, "", "alice");
+    }
+    assert_eq!(backend.count(), 2);
+    says(&mut bob, "Authorization: NTLM bob\r\n", "bob");
+    says(&mut carol, "", "nobody");
+    says(&mut alice, "", "alice");
+    says(&mut bob, "", "bob");
+    assert_eq!(backend.count(), 3);
+    // Others have it no more when its owner has gone.
+    drop(alice);
+    says(&mut carol, "Authorization: Basic alice\r\n", "nobody");
 }

@@ -4,16 +4,17 @@
 
 use super::exchange::Lease;
 use super::failure::Step;
+use super::outgoing::{HELD, Outgoing};
 use super::upload::{Blocked, Upload};
 use super::{End, Visit};
 use crate::forward::{self, Delivery, Writing};
-use crate::http::body::{self, BodyError, BodyReader, Framing};
+use crate::http::body::{BodyError, BodyReader, Framing};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
 use crate::net::stream::Stream;
 use crate::net::wait::{Interrupted, Want};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 /// How many bytes are gathered before they are written, if the backend has more to read at once.
@@ -21,8 +22,6 @@ const GATHERED: usize = 16 * 1024;
 /// How many are read at a time while the backend has more to read than ProxyIOBufferSize, though no more than four times
 /// that.
 const BULK: usize = 64 * 1024 - 64;
-/// How many bytes that a client has not taken are held while the backend goes on; then it waits, too.
-const HELD: usize = 64 * 1024;
 
 /// What is to be delivered.
 pub(super) struct Answer<'a> {
@@ -32,74 +31,8 @@ pub(super) struct Answer<'a> {
     pub(super) request: &'a RequestHead,
     /// What came behind the head.
     pub(super) first: Vec<u8>,
-    /// The content that it is an answer to, if the backend may still get some of it.
+    /// The body of the request, if the backend may still get some of it.
     pub(super) upload: Option<&'a mut Upload>,
-}
-
-/// What the client has not got yet.
-struct Outgoing {
-    bytes: Vec<u8>,
-    sent: usize,
-    writing: Writing,
-    /// The client has got some of it, so that there can be no other answer.
-    has_begun: bool,
-    /// When the client last took something.
-    moved: Instant,
-}
-
-impl Outgoing {
-    fn waiting(&self) -> usize {
-        self.bytes.len() - self.sent
-    }
-
-    fn took(&mut self) {
-        self.has_begun = true;
-        self.moved = Instant::now();
-    }
-
-    /// Writes what is taken at once. Says how much that was, also where it then failed.
-    fn write_to(&mut self, client: &mut impl Write) -> (u64, io::Result<()>) {
-        let mut total = 0;
-        while let Some(rest @ [_, ..]) = self.bytes.get(self.sent..) {
-            match client.write(rest) {
-                Ok(written) => {
-                    self.sent += written;
-                    total += written as u64;
-                    self.took();
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return (total, Ok(())),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return (total, Err(error)),
-            }
-        }
-        self.bytes.clear();
-        self.sent = 0;
-        (total, Ok(()))
-    }
-
-    /// Writes `payload` behind what waits, and holds only what is not taken at once. Says what [`Self::write_to`] says.
-    fn write_through(&mut self, payload: &[u8], client: &mut impl Write) -> (u64, io::Result<()>) {
-        let (total, outcome) = self.write_to(client);
-        if outcome.is_err() || self.waiting() > 0 {
-            self.bytes.extend_from_slice(payload);
-            return (total, outcome);
-        }
-        let written = match client.write(payload) {
-            Ok(written) => written,
-            Err(error) if is_momentary(&error) => 0,
-            Err(error) => return (total, Err(error)),
-        };
-        if written > 0 {
-            self.took();
-        }
-        let rest = payload.get(written..).unwrap_or_default();
-        self.bytes.extend_from_slice(rest);
-        (total + written as u64, Ok(()))
-    }
-}
-
-fn is_momentary(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// What was read last.
@@ -181,26 +114,19 @@ impl Visit<'_> {
         let policy = self.answer_policy(request);
         let (bytes, writing, afterwards) = forward::answer_head(head, &framing, client, &policy);
         self.transaction.status = head.status;
-        let mut out = Outgoing {
-            bytes,
-            sent: 0,
-            writing,
-            has_begun: false,
-            moved: Instant::now(),
-        };
+        let mut out = Outgoing::new(bytes);
         let mut body = BodyReader::new(framing);
         if client.takes_trailers {
             body = body.keeping_trailers();
         }
-        let size = self.piece_size(&lease);
-        let mut piece = Piece::new(first, size);
+        let mut piece = Piece::new(first, self.piece_size(&lease));
         let mut heard = Instant::now();
         loop {
-            let rest = match self.frame(&mut body, piece.bytes(), &mut out) {
+            let rest = match self.frame(&mut body, piece.bytes(), writing, &mut out) {
                 Ok(rest) => rest,
                 Err(Broken::Client(end)) => return Err(end),
                 // Nothing of the answer has gone out, so there can be another.
-                Err(Broken::Backend(why)) if !out.has_begun => {
+                Err(Broken::Backend(why)) if !out.has_begun() => {
                     self.transaction.status = 0;
                     return Err(self.backend_failed(Step::Answer, Id::Garbage, &why));
                 }
@@ -237,7 +163,7 @@ impl Visit<'_> {
                     let mut blocked = Blocked::No;
                     if let Some(rest) = &mut rest {
                         let before = rest.consumed();
-                        blocked = self.push_rest(rest, &mut lease, size);
+                        blocked = self.push_rest(rest, &mut lease);
                         if rest.consumed() > before {
                             heard = Instant::now();
                         }
@@ -251,9 +177,9 @@ impl Visit<'_> {
                 Err(error) => return Err(self.broken_off(&mut out, &error)),
             }
         }
-        let trailers = body.trailers().unwrap_or_default();
-        if out.writing == Writing::Chunked {
-            body::push_end(&forward::passing_trailers(trailers), &mut out.bytes);
+        if writing == Writing::Chunked {
+            let trailers = body.trailers().unwrap_or_default();
+            out.hold_end(&forward::passing_trailers(trailers));
         }
         self.give_back(lease);
         self.write_all_out(&out)?;
@@ -266,6 +192,7 @@ impl Visit<'_> {
         &mut self,
         body: &mut BodyReader,
         part: &[u8],
+        writing: Writing,
         out: &mut Outgoing,
     ) -> Result<usize, Broken> {
         let mut input = part;
@@ -273,14 +200,14 @@ impl Visit<'_> {
             let (used, payload) = body.read(input).map_err(Broken::Backend)?;
             input = input.get(used..).unwrap_or_default();
             self.transaction.body_out += payload.len() as u64;
-            match out.writing {
+            match writing {
                 Writing::Plain if payload.len() >= GATHERED => {
                     let (written, outcome) = out.write_through(payload, &mut self.client);
                     self.transaction.bytes_out += written;
                     outcome.map_err(|error| Broken::Client(End::Gone(error.to_string())))?;
                 }
-                Writing::Plain => out.bytes.extend_from_slice(payload),
-                Writing::Chunked => body::push_chunk(payload, &mut out.bytes),
+                Writing::Plain => out.hold(payload),
+                Writing::Chunked => out.hold_chunk(payload),
             }
         }
         Ok(input.len())
@@ -294,13 +221,13 @@ impl Visit<'_> {
     }
 
     fn write_all_out(&mut self, out: &Outgoing) -> Result<(), End> {
-        let rest = out.bytes.get(out.sent..).unwrap_or_default();
-        self.send(rest)
+        self.send(out.rest())
     }
 
     /// Moves what can be moved of a request that is being answered already. It is past any other answer: whatever is wrong
     /// with it now, the backend gets no more of it.
-    fn push_rest(&mut self, rest: &mut Upload, lease: &mut Lease<'_>, size: usize) -> Blocked {
+    fn push_rest(&mut self, rest: &mut Upload, lease: &mut Lease<'_>) -> Blocked {
+        let size = self.piece_size(lease);
         let pushed = rest.push(&mut self.client, &mut self.input, &mut lease.stream, size);
         pushed.unwrap_or_else(|_| {
             rest.abandon();
@@ -334,7 +261,7 @@ impl Visit<'_> {
             (false, true) => Some(client.waits_to_read()),
             (false, false) => None,
         };
-        let client_deadline = tells.then_some(out.moved + self.site.host.timeout);
+        let client_deadline = tells.then_some(out.stands_since() + self.site.host.timeout);
         let body_deadline = match &rest {
             Some((rest, Blocked::OnClient)) => self.body_deadline(rest),
             _ => None,
@@ -378,67 +305,6 @@ impl Visit<'_> {
         match self.write_all_out(out) {
             Ok(()) => End::Answered(Afterwards::Ends),
             Err(end) => end,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Takes up to so many bytes with each write, and nothing with each third.
-    struct Reluctant {
-        takes: usize,
-        asked: usize,
-        taken: Vec<u8>,
-    }
-
-    impl Write for Reluctant {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.asked += 1;
-            if self.asked.is_multiple_of(3) {
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            let taken = bytes.get(..self.takes).unwrap_or(bytes);
-            self.taken.extend_from_slice(taken);
-            Ok(taken.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn what_a_client_does_not_take_waits_in_its_order() {
-        for takes in [1, 10, 99, 100, 101, 1000] {
-            let mut out = Outgoing {
-                bytes: b"head".to_vec(),
-                sent: 0,
-                writing: Writing::Plain,
-                has_begun: false,
-                moved: Instant::now(),
-            };
-            let mut client = Reluctant {
-                takes,
-                asked: 0,
-                taken: Vec::new(),
-            };
-            let mut expected = b"head".to_vec();
-            let mut counted = 0;
-            for number in 0..20 {
-                let payload = [number; 100];
-                expected.extend_from_slice(&payload);
-                let (written, outcome) = out.write_through(&payload, &mut client);
-                counted += written;
-                assert!(outcome.is_ok() && out.has_begun);
-                assert_eq!(client.taken.len() + out.waiting(), expected.len());
-            }
-            while out.waiting() > 0 {
-                counted += out.write_to(&mut client).0;
-            }
-            assert!(client.taken == expected, "{takes} at a time");
-            assert_eq!(counted, expected.len() as u64);
         }
     }
 }

@@ -147,7 +147,8 @@ impl Visit<'_> {
                 _ => return true,
             }
         }
-        // Nothing is held for a client that may ask nothing more.
+        // Others need not wait for a client that may ask nothing more, and nothing is held for it.
+        self.handshake = None;
         self.input = Buffer::default();
         if self.bell.is_none() {
             *self.bell = Bell::new().ok().map(Arc::new);

@@ -31,6 +31,8 @@ pub(super) struct Lease<'a> {
     backend: &'a Arc<Backend>,
     /// The name that it was asked for in TLS, where the client chose it.
     name: Option<String>,
+    /// The client's connection that nobody else may follow on it.
+    owner: Option<u64>,
     /// It has carried an exchange before.
     is_reused: bool,
     /// Nothing speaks against using it again.
@@ -44,6 +46,7 @@ impl<'a> Lease<'a> {
             stream,
             backend,
             name: None,
+            owner: None,
             is_reused: false,
             stays: false,
         }
@@ -205,12 +208,14 @@ impl Visit<'_> {
     ) -> Result<Lease<'r>, End> {
         let name = self.client_name(backend, head);
         if reuses {
-            let kept = self.shared.kept.take(self.site, backend, name.as_deref());
-            if let Some(stream) = kept {
+            let (kept, client) = (&self.shared.kept, self.transaction.id);
+            let kept = kept.take(self.site, backend, name.as_deref(), client);
+            if let Some((stream, owner)) = kept {
                 return Ok(Lease {
                     stream,
                     backend,
                     name,
+                    owner: owner.or_else(|| self.owner_after(head)),
                     is_reused: true,
                     stays: true,
                 });
@@ -221,16 +226,24 @@ impl Visit<'_> {
             stream,
             backend,
             name,
+            owner: self.owner_after(head),
             is_reused: false,
             stays: true,
         })
+    }
+
+    /// Whose a backend's connection is behind this request: with some schemes it is the connection that is authenticated.
+    // httpd: the next client is then taken for this one.
+    fn owner_after(&self, head: &RequestHead) -> Option<u64> {
+        let authenticates = persistence::authenticates_connection(&head.headers);
+        authenticates.then_some(self.transaction.id)
     }
 
     /// Keeps a connection for the next request, if nothing speaks against it; and gives the turn to the next.
     pub(super) fn give_back(&mut self, lease: Lease<'_>) {
         if lease.stays {
             let (kept, site) = (&self.shared.kept, self.site);
-            kept.put(site, lease.backend, lease.name, lease.stream);
+            kept.put(site, lease.backend, lease.name, lease.owner, lease.stream);
         }
         self.turn = None;
     }

@@ -310,6 +310,26 @@ fn framing_that_breaks_late_cuts_the_answer() {
     }
 }
 
+/// What is left to be sent when the framing breaks is as long as the head, which the client has already.
+#[test]
+fn there_is_no_second_answer_inside_of_one() {
+    let backend = Backend::listen();
+    let proxy = Proxy::start(format!("ProxyPass / http://{}/", backend.address()));
+    let mut client = Client::sending(&proxy, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut peer = backend.accept();
+    peer.head();
+    let head = "HTTP/1.1 200 OK\r\nDate: D\r\nTransfer-Encoding: chunked\r\n\r\n";
+    peer.send(head);
+    client.expect(head);
+    let payload = "x".repeat(head.len() - "xx\r\n\r\n".len());
+    let chunk = format!("{:x}\r\n{payload}\r\n", payload.len());
+    assert_eq!(chunk.len(), head.len());
+    peer.send(format!("{chunk}zz\r\n"));
+    let (rest, _) = client.rest();
+    assert_eq!(String::from_utf8_lossy(&rest), chunk);
+    peer.rest();
+}
+
 #[test]
 fn a_backend_that_stalls_inside_its_answer_cuts_it() {
     let backend = Backend::listen();
