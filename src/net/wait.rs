@@ -93,6 +93,8 @@ pub struct Waiter {
     /// Lets other threads run before it sleeps. Where there are more of them than processors, what is waited for is
     /// often there when they have, and nobody has to be woken; alone it costs a system call for nothing.
     pub yields: bool,
+    /// They have run since the last wait.
+    has_yielded: bool,
     cancel: Arc<Cancel>,
 }
 
@@ -105,8 +107,19 @@ impl Waiter {
         Ok(Self {
             alarm: Alarm::new()?,
             yields: false,
+            has_yielded: false,
             cancel,
         })
+    }
+
+    /// Does now what the next wait would do first: others run, where there are more of them than processors. Says
+    /// whether: what would be waited for is often there then, and a look at it cheaper than the wait.
+    pub fn let_others_run(&mut self) -> bool {
+        if self.yields {
+            thread::yield_now();
+        }
+        self.has_yielded = self.yields;
+        self.yields
     }
 
     /// Waits until one of up to two sockets is ready, or has failed, which reading or writing it will tell.
@@ -124,6 +137,10 @@ impl Waiter {
             if let Some(deadline) = deadline {
                 self.alarm.ring_by(deadline)?;
             }
+            if !self.has_yielded {
+                self.let_others_run();
+            }
+            self.has_yielded = false;
             let mut polled: [PollFd<'_>; MOST + 2] =
                 std::array::from_fn(|i| match sockets.get(i) {
                     Some((fd, Want::Read)) => {
@@ -137,9 +154,6 @@ impl Waiter {
                     None if i == N => PollFd::new(&self.cancel.flag, PollFlags::IN),
                     None => PollFd::new(&self.alarm, PollFlags::IN),
                 });
-            if self.yields {
-                thread::yield_now();
-            }
             // An alarm that may still be readable from a deadline of the past is not listened to.
             let count = if deadline.is_some() { N + 2 } else { N + 1 };
             match poll(polled.get_mut(..count).unwrap_or_default(), None) {

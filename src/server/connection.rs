@@ -5,6 +5,7 @@ mod deliver;
 mod ending;
 mod exchange;
 mod failure;
+mod outgoing;
 mod relay;
 mod request;
 mod upload;

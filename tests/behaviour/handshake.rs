@@ -382,17 +382,22 @@ fn an_answer_whose_framing_is_ambiguous_is_a_502() {
 fn an_answer_cut_short_does_not_look_complete() {
     let backend = Backend::listen();
     let proxy = start(crate::support::Mode::Worker, &backend, "");
-    for (fields, body) in [
-        ("Content-Length: 50\r\n", "not all"),
-        ("Transfer-Encoding: chunked\r\n", "7\r\nnot all\r\n"),
-        ("Transfer-Encoding: chunked\r\n", "7\r\nnot all\r\nzz\r\n"),
+    for (fields, body, rest) in [
+        ("Content-Length: 50\r\n", "not all", ""),
+        ("Transfer-Encoding: chunked\r\n", "7\r\nnot all\r\n", ""),
+        (
+            "Transfer-Encoding: chunked\r\n",
+            "7\r\nnot all\r\n",
+            "zz\r\n",
+        ),
     ] {
         let mut client = Client::asking(&proxy, "/ws/");
         let mut peer = backend.accept();
         peer.head();
         peer.send(format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}"));
-        peer.finish();
         client.answer_head().expect_status(200);
+        peer.send(rest);
+        peer.finish();
         let (bytes, _) = client.rest();
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("not all"), "{text}");

@@ -4,21 +4,24 @@
 
 use super::exchange::Lease;
 use super::failure::Step;
+use super::outgoing::{HELD, Outgoing};
 use super::upload::{Blocked, Upload};
 use super::{End, Visit};
 use crate::forward::{self, Delivery, Writing};
-use crate::http::body::{self, BodyReader, Framing};
+use crate::http::body::{BodyError, BodyReader, Framing};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
+use crate::net::stream::Stream;
 use crate::net::wait::{Interrupted, Want};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 /// How many bytes are gathered before they are written, if the backend has more to read at once.
 const GATHERED: usize = 16 * 1024;
-/// How many bytes that a client has not taken are held while the backend goes on; then it waits, too.
-const HELD: usize = 64 * 1024;
+/// How many are read at a time while the backend has more to read than ProxyIOBufferSize, though no more than four times
+/// that.
+const BULK: usize = 64 * 1024 - 64;
 
 /// What is to be delivered.
 pub(super) struct Answer<'a> {
@@ -28,19 +31,64 @@ pub(super) struct Answer<'a> {
     pub(super) request: &'a RequestHead,
     /// What came behind the head.
     pub(super) first: Vec<u8>,
-    /// The content that it is an answer to, if the backend may still get some of it.
+    /// The body of the request, if the backend may still get some of it.
     pub(super) upload: Option<&'a mut Upload>,
 }
 
-/// What the client has not got yet.
-struct Outgoing {
-    bytes: Vec<u8>,
-    sent: usize,
-    writing: Writing,
-    /// The client has got some of it, so that there can be no other answer.
-    has_begun: bool,
-    /// When the client last took something, or had nothing to take.
-    moved: Instant,
+/// What was read last.
+struct Piece {
+    buffer: Vec<u8>,
+    filled: usize,
+    /// How much is read at first.
+    least: usize,
+    /// How much is read next.
+    size: usize,
+}
+
+impl Piece {
+    fn new(first: Vec<u8>, least: usize) -> Self {
+        Self {
+            filled: first.len(),
+            buffer: first,
+            least,
+            size: least,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Reads anew, and more the next time if this takes all there is room for; but not for a client that is behind. After
+    /// an error there is nothing.
+    fn fill(&mut self, stream: &mut Stream, is_behind: bool) -> io::Result<usize> {
+        self.filled = 0;
+        if is_behind {
+            self.size = self.least;
+        }
+        if self.buffer.len() < self.size {
+            self.buffer.resize(self.size, 0);
+        }
+        let room = self.buffer.get_mut(..self.size).unwrap_or_default();
+        self.filled = stream.read(room)?;
+        if self.filled == self.size {
+            self.size = self.least.max(BULK.min(4 * self.least));
+        }
+        Ok(self.filled)
+    }
+
+    /// Holds nothing while nothing is read.
+    fn shrink(&mut self) {
+        self.buffer = Vec::new();
+        self.filled = 0;
+        self.size = self.least;
+    }
+}
+
+/// Why an answer does not go on.
+enum Broken {
+    Backend(BodyError),
+    Client(End),
 }
 
 impl Visit<'_> {
@@ -60,47 +108,42 @@ impl Visit<'_> {
             head,
             framing,
             request,
-            first: mut part,
+            first,
             mut upload,
         } = answer;
         let policy = self.answer_policy(request);
         let (bytes, writing, afterwards) = forward::answer_head(head, &framing, client, &policy);
         self.transaction.status = head.status;
-        let mut out = Outgoing {
-            bytes,
-            sent: 0,
-            writing,
-            has_begun: false,
-            moved: Instant::now(),
-        };
+        let mut out = Outgoing::new(bytes);
         let mut body = BodyReader::new(framing);
         if client.takes_trailers {
             body = body.keeping_trailers();
         }
-        let size = self.piece_size(&lease);
+        let mut piece = Piece::new(first, self.piece_size(&lease));
         let mut heard = Instant::now();
         loop {
-            let rest = match self.frame(&mut body, &part, &mut out) {
+            let rest = match self.frame(&mut body, piece.bytes(), writing, &mut out) {
                 Ok(rest) => rest,
+                Err(Broken::Client(end)) => return Err(end),
                 // Nothing of the answer has gone out, so there can be another.
-                Err(why) if !out.has_begun => {
+                Err(Broken::Backend(why)) if !out.has_begun() => {
                     self.transaction.status = 0;
                     return Err(self.backend_failed(Step::Answer, Id::Garbage, &why));
                 }
-                Err(why) => return Err(self.broken_off(&mut out, &why)),
+                Err(Broken::Backend(why)) => return Err(self.broken_off(&mut out, &why)),
             };
             if body.is_complete() {
                 lease.stays &= rest == 0;
                 break;
             }
-            if out.bytes.len() - out.sent >= GATHERED {
+            if out.waiting() >= GATHERED {
                 self.write_out(&mut out)?;
             }
-            part.resize(size, 0);
-            let read = if out.bytes.len() - out.sent < HELD {
-                lease.stream.read(&mut part)
+            let read = if out.waiting() < HELD {
+                piece.fill(&mut lease.stream, out.waiting() > 0)
             } else {
                 heard = Instant::now();
+                piece.shrink();
                 Err(ErrorKind::WouldBlock.into())
             };
             match read {
@@ -112,19 +155,15 @@ impl Visit<'_> {
                     let why = "closed inside the body of its answer";
                     return Err(self.broken_off(&mut out, &why));
                 }
-                Ok(received) => {
-                    part.truncate(received);
-                    heard = Instant::now();
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => part.clear(),
+                Ok(_) => heard = Instant::now(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    part.clear();
                     self.write_out(&mut out)?;
                     let mut rest = upload.as_deref_mut().filter(|rest| rest.goes_on());
                     let mut blocked = Blocked::No;
                     if let Some(rest) = &mut rest {
                         let before = rest.consumed();
-                        blocked = self.push_rest(rest, &mut lease, size);
+                        blocked = self.push_rest(rest, &mut lease);
                         if rest.consumed() > before {
                             heard = Instant::now();
                         }
@@ -138,33 +177,37 @@ impl Visit<'_> {
                 Err(error) => return Err(self.broken_off(&mut out, &error)),
             }
         }
-        let trailers = body.trailers().unwrap_or_default();
-        if out.writing == Writing::Chunked {
-            body::push_end(&forward::passing_trailers(trailers), &mut out.bytes);
+        if writing == Writing::Chunked {
+            let trailers = body.trailers().unwrap_or_default();
+            out.hold_end(&forward::passing_trailers(trailers));
         }
         self.give_back(lease);
         self.write_all_out(&out)?;
         Ok(afterwards)
     }
 
-    /// Frames what has come of a body for the client. Says how much of it does not belong to the body.
+    /// Frames what has come of a body for the client, and writes what is worth a write of its own. Says how much of it does
+    /// not belong to the body.
     fn frame(
         &mut self,
         body: &mut BodyReader,
         part: &[u8],
+        writing: Writing,
         out: &mut Outgoing,
-    ) -> Result<usize, body::BodyError> {
-        if out.bytes.is_empty() {
-            out.moved = Instant::now();
-        }
+    ) -> Result<usize, Broken> {
         let mut input = part;
         while !input.is_empty() && !body.is_complete() {
-            let (used, payload) = body.read(input)?;
+            let (used, payload) = body.read(input).map_err(Broken::Backend)?;
             input = input.get(used..).unwrap_or_default();
             self.transaction.body_out += payload.len() as u64;
-            match out.writing {
-                Writing::Plain => out.bytes.extend_from_slice(payload),
-                Writing::Chunked => body::push_chunk(payload, &mut out.bytes),
+            match writing {
+                Writing::Plain if payload.len() >= GATHERED => {
+                    let (written, outcome) = out.write_through(payload, &mut self.client);
+                    self.transaction.bytes_out += written;
+                    outcome.map_err(|error| Broken::Client(End::Gone(error.to_string())))?;
+                }
+                Writing::Plain => out.hold(payload),
+                Writing::Chunked => out.hold_chunk(payload),
             }
         }
         Ok(input.len())
@@ -178,13 +221,13 @@ impl Visit<'_> {
     }
 
     fn write_all_out(&mut self, out: &Outgoing) -> Result<(), End> {
-        let rest = out.bytes.get(out.sent..).unwrap_or_default();
-        self.send(rest)
+        self.send(out.rest())
     }
 
     /// Moves what can be moved of a request that is being answered already. It is past any other answer: whatever is wrong
     /// with it now, the backend gets no more of it.
-    fn push_rest(&mut self, rest: &mut Upload, lease: &mut Lease<'_>, size: usize) -> Blocked {
+    fn push_rest(&mut self, rest: &mut Upload, lease: &mut Lease<'_>) -> Blocked {
+        let size = self.piece_size(lease);
         let pushed = rest.push(&mut self.client, &mut self.input, &mut lease.stream, size);
         pushed.unwrap_or_else(|_| {
             rest.abandon();
@@ -201,7 +244,7 @@ impl Visit<'_> {
         mut rest: Option<(&mut Upload, Blocked)>,
         backend_deadline: Instant,
     ) -> Result<(), End> {
-        let waiting = out.bytes.len() - out.sent;
+        let waiting = out.waiting();
         let blocked = rest.as_ref().map_or(Blocked::No, |(_, blocked)| *blocked);
         let (stream, client) = (&lease.stream, &self.client);
         let (hears, feeds) = (waiting < HELD, blocked == Blocked::OnBackend);
@@ -218,7 +261,7 @@ impl Visit<'_> {
             (false, true) => Some(client.waits_to_read()),
             (false, false) => None,
         };
-        let client_deadline = tells.then_some(out.moved + self.site.host.timeout);
+        let client_deadline = tells.then_some(out.stands_since() + self.site.host.timeout);
         let body_deadline = match &rest {
             Some((rest, Blocked::OnClient)) => self.body_deadline(rest),
             _ => None,
@@ -263,93 +306,5 @@ impl Visit<'_> {
             Ok(()) => End::Answered(Afterwards::Ends),
             Err(end) => end,
         }
-    }
-}
-
-impl Outgoing {
-    /// Writes what is taken at once. Says how much that was, also where it then failed.
-    fn write_to(&mut self, client: &mut impl Write) -> (u64, io::Result<()>) {
-        let mut total = 0;
-        while let Some(rest @ [_, ..]) = self.bytes.get(self.sent..) {
-            match client.write(rest) {
-                Ok(written) => {
-                    self.sent += written;
-                    self.has_begun = true;
-                    self.moved = Instant::now();
-                    total += written as u64;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // A client that never quite catches up must not have us hold all that it has taken.
-                    if self.sent >= HELD {
-                        self.bytes.drain(..self.sent);
-                        self.sent = 0;
-                    }
-                    return (total, Ok(()));
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return (total, Err(error)),
-            }
-        }
-        self.bytes.clear();
-        self.sent = 0;
-        (total, Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Takes so many bytes, and then none until it is asked again.
-    struct Slow {
-        takes: usize,
-        taken: Vec<u8>,
-        is_full: bool,
-    }
-
-    impl Write for Slow {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.is_full = !self.is_full;
-            if !self.is_full {
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            let taken = bytes.get(..self.takes).unwrap_or(bytes);
-            self.taken.extend_from_slice(taken);
-            Ok(taken.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn what_a_client_has_taken_is_not_held_although_it_never_catches_up() {
-        const PIECE: usize = 1000;
-        let mut out = Outgoing {
-            bytes: vec![0; HELD - PIECE],
-            sent: 0,
-            writing: Writing::Plain,
-            has_begun: false,
-            moved: Instant::now(),
-        };
-        let mut client = Slow {
-            takes: PIECE,
-            taken: Vec::new(),
-            is_full: false,
-        };
-        let mut expected = out.bytes.clone();
-        for round in 0..1000_u32 {
-            let piece = round.to_le_bytes().repeat(PIECE / 4);
-            out.bytes.extend_from_slice(&piece);
-            expected.extend_from_slice(&piece);
-            let (written, outcome) = out.write_to(&mut client);
-            assert_eq!(written, PIECE as u64);
-            assert!(outcome.is_ok() && out.has_begun);
-            assert!(out.bytes.len() <= 2 * HELD, "{} bytes", out.bytes.len());
-        }
-        client.takes = usize::MAX;
-        assert!(out.write_to(&mut client).1.is_ok());
-        assert!(client.taken == expected, "in order, and each once");
     }
 }

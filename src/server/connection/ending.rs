@@ -16,7 +16,7 @@ use crate::server::{Shared, Site};
 use crate::transaction::Transaction;
 use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
 use log::{Level, error, warn};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -139,6 +139,13 @@ impl Visit<'_> {
     pub(super) fn await_request(&mut self) -> bool {
         if !self.input.is_empty() {
             return true;
+        }
+        if self.waiter.let_others_run() {
+            match self.input.fill(&mut self.client) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // An end or a failure is found again by who reads the request.
+                _ => return true,
+            }
         }
         // Others need not wait for a client that may ask nothing more, and nothing is held for it.
         self.handshake = None;

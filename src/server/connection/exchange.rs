@@ -355,7 +355,8 @@ impl Visit<'_> {
         hearing: &mut Hearing,
         size: usize,
     ) -> Result<(), Lost> {
-        let mut is_ready = !lease.stream.is_plain();
+        let mut is_ready =
+            !lease.stream.is_plain() || !upload.goes_on() && self.waiter.let_others_run();
         loop {
             if is_ready {
                 match hearing.answer.fill(&mut lease.stream) {

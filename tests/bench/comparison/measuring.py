@@ -45,10 +45,7 @@ class Bench:
 
     def start(self, skipped):
         """Starts everybody; peers that cannot be started are left out, and said to be in `skipped`."""
-        addresses = [part for subject in self.subjects for part in ("--listen", f"127.0.0.1:{subject.backend}")]
-        self.backend = processes.start([self.loadgen, "backend", *addresses], stdout=subprocess.PIPE, text=True)
-        if self.backend.stdout.readline().strip() != "ready":
-            raise Fault("the backend did not start")
+        self._start_backend()
         for subject in list(self.subjects):
             try:
                 subject.start(self.pace.settle)
@@ -58,6 +55,23 @@ class Bench:
                     raise
                 self.subjects.remove(subject)
                 skipped.append(str(error))
+
+    def _start_backend(self):
+        addresses = [part for subject in self.subjects for part in ("--listen", f"127.0.0.1:{subject.backend}")]
+        self.backend = processes.start([self.loadgen, "backend", *addresses], stdout=subprocess.PIPE, text=True)
+        if self.backend.stdout.readline().strip() != "ready":
+            raise Fault("the backend did not start")
+
+    def turns(self, chosen):
+        """Each round has every workload, and each workload every subject, so that the machine's moods are shared."""
+        for number in range(self.pace.rounds):
+            for workload in chosen:
+                if workload.mode == "idle" and number >= self.pace.idle_rounds:
+                    continue
+                taking = [subject for subject in self.subjects if subject.takes(workload)]
+                turn = number % max(1, len(taking))
+                for subject in taking[turn:] + taking[:turn]:
+                    yield number, workload, subject
 
     def measure(self, workload, subject):
         """A cell. One in which others have used the machine is measured again, as long as repeats are left."""

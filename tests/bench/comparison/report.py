@@ -1,9 +1,17 @@
 """The tables of a run, in Markdown."""
 
+import datetime
+import os
+import platform
+import re
+import subprocess
+import sys
+
 from comparison import bars, workloads
 from comparison.figures import (
     BROADCAST, CPU, MEMORY, OPENING, P50, P99, P999, RATE, SLOWDOWN, Figures, faults, markdown, number, others, path,
     per, percent, ratio)
+from comparison.subjects import CORES, versions
 
 OVERVIEWS = [
     ("Throughput: handshakes/s, messages/s, MiB/s", RATE),
@@ -25,6 +33,32 @@ README = [
 README_NAMES = {"worker": "**proxy-wstunnel**", "reactor": "**proxy-wstunnel**, `ProxyWebsocketAsync On`"}
 
 
+def about(pace, skipped, product):
+    """What a run was made with."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    version = subprocess.run([product, "-v"], capture_output=True, text=True, timeout=10).stdout
+    ours = re.search(r"\d+\.\d+\.\d+\S*", version)
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "versions": {"proxy-wstunnel": ours[0] if ours else "?", **versions()},
+        "cores": CORES,
+        "memory_gib": round(memory / 2**30),
+        "kernel": platform.release(),
+        "rounds": pace.rounds,
+        "seconds": pace.seconds,
+        "skipped": skipped,
+    }
+
+
+def say(cell):
+    """Tells who waits how it goes."""
+    what = faults([cell]) or " ".join(
+        f"{metric.title}={number(value)}"
+        for metric in (RATE, P50, P99, CPU, SLOWDOWN, MEMORY)
+        if (value := metric.get(cell)) is not None)
+    print(f"  {cell['workload']:16} {cell['subject']:14} {what}", file=sys.stderr, flush=True)
+
+
 class Report:
     """The report of a run, which is what the JSON file holds."""
 
@@ -38,7 +72,7 @@ class Report:
         parts = [f"{self.machine()}\n", *self._overviews()]
         for workload in workloads.ALL:
             if self.run.measured(workload.name):
-                make = {"idle": self._idle, "mixed": self._mixed}.get(workload.mode, self._rates)
+                make = {"idle": self._idle, "mixed": self._mixed}.get(workload.mode, self.rates)
                 parts.append(f"### {workload.name}\n\n{make(workload)}\n")
         if self.calls:
             parts.append(f"### System calls of the proxy per handshake, message or MiB\n\n{self._system_calls()}\n")
@@ -86,8 +120,8 @@ class Report:
             best = self.run.best(workload.name, self.run.names(role), metric)
             yield best and self.run.median(workload.name, best, metric.get)
 
-    def _rates(self, workload):
-        is_timed = workload.mode != "stream"
+    def rates(self, workload):
+        is_timed = workload.mode not in ("stream", "download")
         head = ["subject", workload.unit, "spread %", "÷ best peer", "÷ direct", "÷ relay",
                 *(["p50 µs", "p99 µs", "p99.9 µs"] if is_timed else []),
                 workload.cost_unit, "spread %", "÷ best peer", "÷ relay", "others' CPU %", "faults"]

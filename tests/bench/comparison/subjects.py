@@ -178,8 +178,8 @@ def httpd():
     return next(filter(shutil.which, ["apache2", "httpd"]), None)
 
 
-def is_installed(name):
-    program = PEERS[name][0].split()[0]
+def is_installed(command):
+    program = command.split()[0]
     return bool(httpd() if program == "@HTTPD@" else shutil.which(program))
 
 

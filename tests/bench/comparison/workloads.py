@@ -5,14 +5,16 @@ from dataclasses import dataclass
 SIZES = {"32B": 32, "1K": 1024, "16K": 16 * 1024}
 FRAME = 64 * 1024
 STREAMS = {"down": f"source?size={FRAME}", "up": "sink", "both": f"both?size={FRAME}"}
-UNITS = {"handshake": "handshakes/s", "echo": "messages/s", "stream": "MiB/s"}
-COSTS = {"handshake": "CPU µs/handshake", "echo": "CPU µs/message", "stream": "CPU s/GiB"}
+UNITS = {"handshake": "handshakes/s", "echo": "messages/s", "stream": "MiB/s",
+         "page": "requests/s", "download": "MiB/s"}
+COSTS = {"handshake": "CPU µs/handshake", "echo": "CPU µs/message", "stream": "CPU s/GiB",
+         "page": "CPU µs/request", "download": "CPU s/GiB"}
 
 
 @dataclass(frozen=True)
 class Workload:
     name: str
-    # What the load generator is asked for; `mixed` is two echoes, and `idle` is steered.
+    # What the load generator is asked for; `mixed` is two echoes, and `idle` is steered. Pages are asked for by wrk.
     mode: str
     conns: int
     size: int = 32
@@ -35,6 +37,10 @@ ALL = [
       for conns in (1, 16) for way, path in STREAMS.items()),
     Workload("mixed", "mixed", 1000),
     *(Workload(f"idle-{conns}", "idle", conns) for conns in (1000, 5000, 9500)),
+]
+PAGES = [
+    Workload("page-1K-c64", "page", 64, 1024, "page"),
+    Workload("download-c1", "download", 1, 2**30, "download"),
 ]
 QUICK = ["handshake-c64", "echo-32B-c1", "echo-1K-c100", "stream-down-c1", "idle-1000"]
 # Where the system calls of a unit of work say the most.
