@@ -144,6 +144,8 @@ impl Accepting {
                         warn!("accepting connections again");
                     }
                 }
+                // Those that are kept need not come first.
+                Round::Exhausted(_) if self.pool.close_kept() => continue,
                 Round::Exhausted(error) => {
                     if !std::mem::replace(&mut is_exhausted, true) {
                         let id = Id::NoDescriptors;
@@ -235,7 +237,8 @@ impl Accepting {
     }
 }
 
-fn is_exhaustion(error: &io::Error) -> bool {
+/// Whether the system has no descriptor or memory left.
+pub(super) fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhaustions = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error

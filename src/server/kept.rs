@@ -134,6 +134,17 @@ impl Kept {
         };
     }
 
+    /// Closes all of them: there are no descriptors left for those who need one now. Says whether there were any.
+    pub(super) fn clear(&self) -> bool {
+        // Closed when the lock is free again.
+        let closed = {
+            let mut state = self.state();
+            state.count = 0;
+            std::mem::take(&mut state.idle)
+        };
+        closed.values().any(|of_backend| !of_backend.is_empty())
+    }
+
     /// Closes those that have been kept for too long, and those whose backend has closed. Says when to look again.
     pub(super) fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();

@@ -8,7 +8,7 @@ mod load;
 mod seat;
 
 use super::Shared;
-use super::acceptor::Accepted;
+use super::acceptor::{Accepted, is_exhaustion};
 use super::clients::IdleClients;
 use super::connection::{self, Worker};
 use crate::ids::Id;
@@ -266,6 +266,11 @@ impl Pool {
         of_workers.into_iter().chain(self.shared.kept.sweep()).min()
     }
 
+    /// Closes all connections to backends that nobody uses. Says whether there were any.
+    pub(super) fn close_kept(&self) -> bool {
+        self.shared.kept.clear()
+    }
+
     /// Sends home who has been free for [`IDLE_WORKER`]. Says when the next will have been.
     fn send_idle_home(&self) -> Option<Instant> {
         let mut state = self.workers.state();
@@ -336,7 +341,10 @@ impl Pool {
     }
 
     fn start_worker(&mut self) -> io::Result<()> {
-        let worker = Worker::new(&self.shared)?;
+        let worker = match Worker::new(&self.shared) {
+            Err(error) if is_exhaustion(&error) && self.close_kept() => Worker::new(&self.shared),
+            outcome => outcome,
+        }?;
         let id = self.next_worker;
         self.next_worker += 1;
         let membership = Membership::new(id, &self.workers, worker.inbox(), self.alive.clone());

@@ -3,6 +3,7 @@
 //! Where strace is not installed or may not attach, these tests are skipped by name; with `CI=true` they fail.
 
 use crate::support::client::frame;
+use crate::support::http::{Origin, Reply};
 use crate::support::strace::Strace;
 use crate::support::{Backend, Client, Mode, Proxy, both_ends, each_mode, pattern};
 use std::io::Read;
@@ -74,6 +75,32 @@ fn a_message_takes_a_worker_eight_calls() {
     let each = calls.count() as f64 / (rounds * TUNNELS) as f64;
     println!("{each:.2} calls of a worker for a message there and back: {calls}");
     assert!((4.0..=8.2).contains(&each), "{each:.2}: {calls}");
+}
+
+/// A wait, a read and a write in each direction, and a look whether the connection to the backend is still there.
+#[test]
+fn a_page_takes_seven_calls() {
+    let page = pattern(1, 1024);
+    let sent = page.clone();
+    let origin = Origin::new(move |_| Reply::ok(&sent));
+    let proxy = origin.behind("MaxKeepAliveRequests 0");
+    let mut client = Client::connect(proxy.address());
+    let mut ask = || {
+        client.send("GET /page HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.answer_to("GET").expect_status(200).body == page);
+    };
+    ask();
+    let Some(strace) = Strace::attach(&proxy, &[]) else {
+        return;
+    };
+    let times = 200;
+    for _ in 0..times {
+        ask();
+    }
+    let calls = strace.finish();
+    let each = calls.count() as f64 / f64::from(times);
+    println!("{each:.2} calls for a page: {calls}");
+    assert!((4.0..=7.2).contains(&each), "{each:.2}: {calls}");
 }
 
 /// One tunnel is busy beside 99 that are idle. Says how many calls each thread has made, the busiest last, and how many

@@ -1,6 +1,7 @@
 //! Sizes, deadlines, workers, descriptors.
 
 use crate::support::client::{request, request_with};
+use crate::support::http::Origin;
 use crate::support::{Backend, Client, Proxy, TempDir, wait_until};
 use std::time::{Duration, Instant};
 
@@ -214,4 +215,25 @@ fn running_out_of_descriptors_does_not_hurt_the_tunnels_that_are_there() {
         "the acceptor spins: {spent:?}"
     );
     drop(clients);
+}
+
+/// A connection is kept for each of the mappings, more of them than there are descriptors.
+#[test]
+fn connections_that_are_kept_take_no_descriptor_from_who_needs_one() {
+    const MAPPINGS: usize = 50;
+    let origin = Origin::telling();
+    let mappings = (0..MAPPINGS).map(|i| format!("ProxyPass /{i}/ {}/{i}/\n", origin.url()));
+    let tunnels = Backend::echo();
+    let proxy = Proxy::start_in(
+        TempDir::new(),
+        mappings.collect::<String>() + &format!("ProxyPass /ws/ {}/", tunnels.url()),
+        "ulimit -n 40",
+    );
+    let mut client = Client::connect(proxy.address());
+    for i in 0..MAPPINGS {
+        client.send(format!("GET /{i}/ HTTP/1.1\r\nHost: front\r\n\r\n"));
+        client.answer_to("GET").expect_status(200);
+    }
+    assert_eq!(origin.backend.count(), MAPPINGS);
+    Client::tunnel(&proxy, "/ws/").echo("there is room");
 }

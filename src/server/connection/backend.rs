@@ -11,9 +11,10 @@ use crate::net::connect::{Options, connect, connect_unix};
 use crate::net::resolve::{Addresses, ResolveError};
 use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
-use crate::net::wait::Want;
+use crate::net::wait::{Interrupted, Want};
 use crate::route::backend::Backend;
 use crate::server::Site;
+use crate::server::acceptor::is_exhaustion;
 use crate::server::turns::{Entry, Turn};
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
@@ -74,19 +75,27 @@ impl Visit<'_> {
         let url = &backend.url;
         let Site { host, tls, .. } = self.site.as_ref();
         let deadline = Instant::now() + host.connect_timeout(backend);
-        let socket = match &url.socket {
-            Some(path) => connect_unix(path, deadline, self.waiter).map(Socket::from),
-            None => {
-                let addresses = self.resolve(&url.host, deadline)?;
-                let options = Options {
-                    keepalive: backend.parameters.keepalive.unwrap_or(true),
-                    receive_buffer: host.backend_receive_buffer(backend),
-                    source: host.source_address,
-                };
-                connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
+        let socket = loop {
+            let socket = match &url.socket {
+                Some(path) => connect_unix(path, deadline, self.waiter).map(Socket::from),
+                None => {
+                    let addresses = self.resolve(&url.host, deadline)?;
+                    let options = Options {
+                        keepalive: backend.parameters.keepalive.unwrap_or(true),
+                        receive_buffer: host.backend_receive_buffer(backend),
+                        source: host.source_address,
+                    };
+                    connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
+                }
+            };
+            match socket {
+                Ok(socket) => break socket,
+                // Those that are kept need not come first.
+                Err(Interrupted::Failed(error))
+                    if is_exhaustion(&error) && self.shared.kept.clear() => {}
+                Err(why) => return Err(self.step_failed(Step::Connect, &why)),
             }
         };
-        let socket = socket.map_err(|why| self.step_failed(Step::Connect, &why))?;
         if !url.scheme.is_tls() {
             return Ok(socket.into());
         }

@@ -138,6 +138,9 @@ class Report:
                 ratio(cost, peer_cost), ratio(cost, relay_cost),
                 number(self.run.median(*place, others)), faults(self.run.cells(*place)),
             ])
+        # A column is left out where nobody has anything in it, as that of the relays where none took part.
+        told = [column for column in range(len(head)) if any(row[column] != "–" for row in rows)]
+        head, *rows = ([row[column] for column in told] for row in (head, *rows))
         return markdown(head, rows)
 
     def _columns(self, workload, columns):
