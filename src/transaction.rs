@@ -44,6 +44,8 @@ pub struct Transaction {
     pub served: u64,
     /// Another may follow.
     pub stays: bool,
+    /// The client has not got all of its answer.
+    pub is_cut: bool,
     /// Bytes from the client, its head included.
     pub bytes_in: u64,
     /// Bytes to the client, our head included.
@@ -77,6 +79,7 @@ impl Transaction {
             backend: None,
             served: 0,
             stays: false,
+            is_cut: false,
             bytes_in: 0,
             bytes_out: 0,
             body_out: 0,

@@ -446,7 +446,7 @@ impl Field {
             Self::Took(unit) => print(&unit.count(took)),
             Self::ConnectionStatus => out.push(match t.close {
                 Some(CloseReason::Failed(Side::Client, _)) => b'X',
-                None if t.status == 0 => b'X',
+                None if t.status == 0 || t.is_cut => b'X',
                 None if t.stays => b'+',
                 _ => b'-',
             }),

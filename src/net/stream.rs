@@ -196,10 +196,10 @@ impl Stream {
     }
 
     /// Closes after an answer: says that nothing more comes, and discards input until the peer has closed too,
-    /// for at most [`LINGER`]. To close with unread input would reset the connection, and the answer with it.
-    pub fn close_lingering(mut self, waiter: &mut Waiter) {
+    /// for at most `limit`. To close with unread input would reset the connection, and the answer with it.
+    pub fn close_lingering(mut self, limit: Duration, waiter: &mut Waiter) {
         self.finish();
-        let deadline = Instant::now() + LINGER;
+        let deadline = Instant::now() + limit;
         // Not on the stack: each worker would pay for it with pages that it never uses again.
         let mut discarded = vec![0; 2048];
         while Instant::now() < deadline {

@@ -25,7 +25,7 @@ use crate::http::head::{Limits, RequestHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
 use crate::net::buffer::Buffer;
-use crate::net::stream::Stream;
+use crate::net::stream::{LINGER, Stream};
 use crate::net::wait::Waiter;
 use crate::route::edit::Circumstances;
 use crate::route::environment::Environment;
@@ -43,6 +43,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+
+/// How long a client is given to take its last answer and close while others wait for a worker: a round trip to most
+/// places. Otherwise [`LINGER`].
+const LINGER_IN_A_CROWD: Duration = Duration::from_millis(200);
 
 /// What each worker has of its own, made once.
 #[derive(Debug)]
@@ -97,7 +101,12 @@ fn receive(
             Err(end) => match visit.conclude(end) {
                 Next::Request => {}
                 Next::Farewell => {
-                    visit.client.close_lingering(visit.waiter);
+                    let limit = if shared.clients.is_crowded() {
+                        LINGER_IN_A_CROWD
+                    } else {
+                        LINGER
+                    };
+                    visit.client.close_lingering(limit, visit.waiter);
                     return None;
                 }
                 Next::Nothing => return None,

@@ -99,18 +99,32 @@ impl Workers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next connection for the worker of `seat`, or nothing when it is to end.
-    fn next(&self, seat: &Arc<Seat>, clients: &IdleClients) -> Option<Accepted> {
+    /// One that waits. With the state locked, so that it is no longer crowded when nobody waits.
+    fn take(&self, clients: &IdleClients) -> Option<Accepted> {
+        let accepted = self.waiting.try_recv().ok()?;
+        clients.relax(self.waiting.len());
+        Some(accepted)
+    }
+
+    /// The next connection for the worker of `seat`, or nothing when it is to end. `is_starting`: it is its first, and now no
+    /// longer one that does not run yet.
+    fn next(
+        &self,
+        seat: &Arc<Seat>,
+        clients: &IdleClients,
+        is_starting: &Cell<bool>,
+    ) -> Option<Accepted> {
         let is_surplus = {
             let mut state = self.state();
+            // Not before it takes what waits: nobody is to be called away for that.
+            if is_starting.replace(false) {
+                state.starting -= 1;
+            }
             if state.is_stopping {
                 return None;
             }
-            if let Ok(accepted) = self.waiting.try_recv() {
+            if let Some(accepted) = self.take(clients) {
                 state.taken = state.taken.wrapping_add(1);
-                if self.waiting.is_empty() {
-                    clients.relax();
-                }
                 return Some(accepted);
             }
             let is_surplus = state.free.len() >= SPARE;
@@ -124,7 +138,7 @@ impl Workers {
             .or_else(|| seat.wait(None));
         match told {
             Some(Order::Serve(accepted)) => Some(*accepted),
-            Some(Order::Leave) | None => self.leave(seat),
+            Some(Order::Leave) | None => self.leave(seat, clients),
         }
     }
 
@@ -137,9 +151,9 @@ impl Workers {
 
     /// Takes the worker of `seat` out, unless a connection has come since it was sent home, which may have found
     /// the pool as large as it may be.
-    fn leave(&self, seat: &Seat) -> Option<Accepted> {
+    fn leave(&self, seat: &Seat, clients: &IdleClients) -> Option<Accepted> {
         let mut state = self.state();
-        let accepted = self.waiting.try_recv().ok();
+        let accepted = self.take(clients);
         if accepted.is_none() {
             state.inboxes.remove(&seat.id);
         }
@@ -251,12 +265,29 @@ impl Pool {
     fn serve_who_waits(&self) {
         let mut state = self.workers.state();
         while !state.free.is_empty() {
-            let Ok(accepted) = self.workers.waiting.try_recv() else {
+            let Some(accepted) = self.workers.take(&self.shared.clients) else {
                 return;
             };
             if let Some((seat, _)) = state.free.pop_back() {
                 seat.tell(Order::Serve(Box::new(accepted)));
             }
+        }
+        drop(state);
+        // One that has waited outside came into the queue when nobody was missing any more.
+        if !self.shared.clients.is_crowded() {
+            self.call_for_who_waits();
+        }
+    }
+
+    /// Calls workers away from idle clients for those who wait in the queue, where no further worker may be started.
+    fn call_for_who_waits(&self) {
+        let state = self.workers.state();
+        if state.inboxes.len() < self.shared.config.max_request_workers {
+            return;
+        }
+        let waiting = self.workers.waiting.len();
+        for _ in state.starting..waiting {
+            self.shared.clients.crowd();
         }
     }
 
@@ -322,9 +353,10 @@ impl Pool {
 
     /// Starts a worker for a connection that waits.
     fn add_worker(&mut self) {
-        if self.lacks_a_worker()
-            && let Err(error) = self.start_worker()
-        {
+        if !self.lacks_a_worker() {
+            return;
+        }
+        if let Err(error) = self.start_worker() {
             let state = self.workers.state();
             if !self.workers.waiting.is_empty() {
                 self.shared.clients.crowd();
@@ -337,6 +369,9 @@ impl Pool {
                     id.remedy()
                 );
             }
+        } else {
+            // It may have been the last, and not enough.
+            self.call_for_who_waits();
         }
     }
 
@@ -400,17 +435,9 @@ impl Membership {
         }
     }
 
-    /// Takes the worker out of those that do not run yet.
-    fn has_started(&self) {
-        if self.is_starting.replace(false) {
-            self.workers.state().starting -= 1;
-        }
-    }
-
     fn serve(&self, shared: &Shared, mut worker: Worker) {
-        self.has_started();
         let seat = Arc::new(Seat::here(self.id));
-        while let Some(accepted) = self.workers.next(&seat, &shared.clients) {
+        while let Some(accepted) = self.workers.next(&seat, &shared.clients, &self.is_starting) {
             let (id, client) = (accepted.id, accepted.connection.client);
             // What a worker has is used again only when the connection has come to its end.
             let served = catch_unwind(AssertUnwindSafe(|| {
@@ -440,9 +467,12 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        let mut state = self.workers.state();
         // Not every one has ever run: the system may refuse a thread.
-        self.has_started();
-        self.workers.state().inboxes.remove(&self.id);
+        if self.is_starting.replace(false) {
+            state.starting -= 1;
+        }
+        state.inboxes.remove(&self.id);
     }
 }
 
@@ -485,7 +515,11 @@ mod tests {
         };
         let seat = Seat::here(1);
         queue.send(connection()).unwrap();
-        assert_eq!(workers.leave(&seat).map(|accepted| accepted.id), Some(7));
-        assert!(workers.leave(&seat).is_none());
+        let clients = IdleClients::default();
+        clients.crowd();
+        let served = workers.leave(&seat, &clients);
+        assert_eq!(served.map(|accepted| accepted.id), Some(7));
+        assert!(!clients.is_crowded());
+        assert!(workers.leave(&seat, &clients).is_none());
     }
 }

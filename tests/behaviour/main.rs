@@ -22,6 +22,9 @@
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
 //! | `idle_timeout` | `ProxyWebsocketIdleTimeout` |
+//! | `keep_alive` | several requests on a client's connection |
+//! | `crowd` | more clients than workers: who is idle makes room |
+//! | `backend_connections` | connections to backends that are kept for the next request |
 //! | `limits` | sizes, deadlines, workers, descriptors |
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
@@ -50,11 +53,13 @@
 mod access;
 mod access_log;
 mod applications;
+mod backend_connections;
 mod backend_parameters;
 mod backpressure;
 mod calls;
 mod command_line;
 mod config_errors;
+mod crowd;
 mod early_answers;
 mod error_documents;
 mod error_log;
@@ -66,6 +71,7 @@ mod headers;
 mod hostile_clients;
 mod house;
 mod idle_timeout;
+mod keep_alive;
 mod limits;
 mod man_pages;
 mod proxy_protocol;

@@ -182,7 +182,7 @@ impl Visit<'_> {
             out.hold_end(&forward::passing_trailers(trailers));
         }
         self.give_back(lease);
-        self.write_all_out(&out)?;
+        self.write_all_out(&mut out)?;
         Ok(afterwards)
     }
 
@@ -220,8 +220,18 @@ impl Visit<'_> {
         outcome.map_err(|error| End::Gone(error.to_string()))
     }
 
-    fn write_all_out(&mut self, out: &Outgoing) -> Result<(), End> {
-        self.send(out.rest())
+    fn write_all_out(&mut self, out: &mut Outgoing) -> Result<(), End> {
+        loop {
+            self.write_out(out)?;
+            if out.rest().is_empty() {
+                return Ok(());
+            }
+            // As long as it takes anything it is only slow.
+            let deadline = out.stands_since() + self.site.host.timeout;
+            let client = self.client.waits_to_write();
+            let woken = self.waiter.wait([client], Some(deadline));
+            woken.map_err(|why| End::Gone(why.to_string()))?;
+        }
     }
 
     /// Moves what can be moved of a request that is being answered already. It is past any other answer: whatever is wrong
@@ -302,6 +312,7 @@ impl Visit<'_> {
             Id::CutShort,
             &format_args!("{why}; the client's answer is cut short, too"),
         );
+        self.transaction.is_cut = true;
         match self.write_all_out(out) {
             Ok(()) => End::Answered(Afterwards::Ends),
             Err(end) => end,

@@ -122,8 +122,9 @@ impl Visit<'_> {
     }
 
     /// Nobody is left to answer.
-    fn give_up(&self, why: &str) {
+    fn give_up(&mut self, why: &str) {
         self.debug(format_args!("gone: {why}"));
+        self.transaction.is_cut = true;
         if !self.transaction.request_line.is_empty() {
             self.log_access();
         }
@@ -163,7 +164,11 @@ impl Visit<'_> {
         let deadline = Instant::now() + self.site.host.keep_alive.timeout;
         let sockets = [self.client.waits_to_read(), (waiting.bell(), Want::Read)];
         // Who has asked in the last moment is served.
-        matches!(self.waiter.wait(sockets, Some(deadline)), Ok([true, _]))
+        let has_asked = matches!(self.waiter.wait(sockets, Some(deadline)), Ok([true, _]));
+        if has_asked {
+            waiting.stay();
+        }
+        has_asked
     }
 }
 

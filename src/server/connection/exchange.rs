@@ -77,16 +77,16 @@ impl Visit<'_> {
     ) -> Result<Afterwards, End> {
         // Others need not wait for a backend that takes its time.
         self.handshake = None;
-        let afterwards = self.afterwards_of(head);
         self.check_trace(head)?;
         let mut upload = self.begin_upload(head)?;
-        if upload.is_read() {
-            // Nothing that the backend does is the client's fault.
-            self.afterwards = afterwards;
-        }
         let asked = self.ask_for_answer(head, route, &mut upload);
         let consumed = upload.consumed();
         self.transaction.bytes_in += consumed;
+        if upload.is_read() {
+            // What is left of a body would be read as a request. Whatever the backend has done, the client may ask for more,
+            // unless others have come meanwhile and wait for a worker.
+            self.afterwards = self.afterwards_of(head);
+        }
         let (mut lease, answer, first) = asked?;
         if upload.way != Way::Open {
             // Whoever waits for a 100 and gets this is done.
@@ -95,10 +95,6 @@ impl Visit<'_> {
         let framing = Framing::of_answer(head.method(), &answer)
             .map_err(|why| self.backend_failed(Step::Answer, Id::Garbage, &why))?;
         lease.stays &= upload.is_sent() && persistence::stays(&answer.headers, answer.version);
-        if upload.is_read() {
-            // What is left of a body would be read as a request.
-            self.afterwards = afterwards;
-        }
         if let Some(ours) = self.in_place_of(&answer) {
             self.drain(lease, framing, &first);
             return Err(End::Failed(ours));

@@ -22,6 +22,11 @@ impl Client {
         Self(Wire::new(tcp))
     }
 
+    /// A connection that the test has made for itself.
+    pub fn over(tcp: TcpStream) -> Self {
+        Self(Wire::new(tcp))
+    }
+
     /// Connects, and sends these bytes.
     #[track_caller]
     pub fn sending(proxy: &Proxy, bytes: impl AsRef<[u8]>) -> Self {
