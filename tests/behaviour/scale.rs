@@ -4,8 +4,10 @@
 use crate::support::Certs;
 use crate::support::cgroup::MemoryLimit;
 use crate::support::client::switch;
+use crate::support::pages::{answer, expect_page, fetch, get, page, post, post_head, to, url};
 use crate::support::{
-    BOUND, Backend, Client, Proxy, TempDir, each_mode, raise_limit_of_files, wait_until,
+    BOUND, Backend, Client, Pages, Proxy, TempDir, Wire, each_mode, pattern, raise_limit_of_files,
+    wait_until,
 };
 use std::time::Duration;
 
@@ -259,4 +261,257 @@ fn settled(proxy: &Proxy) -> crate::support::proxy::Figures {
         since.elapsed() > Duration::from_secs(7)
     });
     proxy.figures()
+}
+
+/// Bytes go through as they come, whatever their number: the limit holds for the kernel's part of the sockets as well.
+#[test]
+fn a_gibibyte_down_and_one_up_fit_into_24_mib() {
+    const GIBIBYTE: usize = 1 << 30;
+    let Some(limit) = MemoryLimit::of(24 << 20) else {
+        println!("skipped: no cgroup with a limit of memory can be made here");
+        return;
+    };
+    let backend = Backend::listen();
+    let proxy = Proxy::start_in(
+        TempDir::new(),
+        format!("ProxyPass / {}/", url(&backend)),
+        &limit.entering(),
+    );
+    let piece = pattern(1, 1 << 20);
+    let pour = |wire: &mut Wire| (0..GIBIBYTE / piece.len()).for_each(|_| wire.send(&piece));
+    let drain = |wire: &mut Wire| {
+        (0..GIBIBYTE / piece.len()).for_each(|_| wire.expect(&piece));
+    };
+    for is_chunked in [false, true] {
+        let framing = if is_chunked {
+            "Transfer-Encoding: chunked\r\n\r\n40000000\r\n".to_owned()
+        } else {
+            format!("Content-Length: {GIBIBYTE}\r\n\r\n")
+        };
+        let end: &[u8] = if is_chunked { b"\r\n0\r\n\r\n" } else { b"" };
+        std::thread::scope(|scope| {
+            let mut client = Client::connect(proxy.address());
+            let mut writer = Wire::new(client.tcp().try_clone().unwrap());
+            let (pour, drain) = (&pour, &drain);
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}");
+            scope.spawn(move || {
+                writer.send(head);
+                pour(&mut writer);
+                writer.send(end);
+            });
+            let mut peer = backend.accept();
+            peer.head();
+            if is_chunked {
+                let mut received = 0;
+                while let Some(size) = chunk(&mut peer) {
+                    received += size;
+                }
+                assert_eq!(received, GIBIBYTE);
+            } else {
+                drain(&mut peer);
+            }
+            peer.send(format!("HTTP/1.1 200 OK\r\n{framing}"));
+            scope.spawn(move || {
+                pour(&mut peer);
+                peer.send(end);
+            });
+            client.answer_head().expect_status(200);
+            if is_chunked {
+                let mut received = 0;
+                while let Some(size) = chunk(&mut client) {
+                    received += size;
+                }
+                assert_eq!(received, GIBIBYTE);
+            } else {
+                drain(&mut client);
+            }
+        });
+    }
+    let peak = limit.peak();
+    drop(proxy);
+    println!("at most {peak:?} bytes were in use");
+    assert!(peak.is_none_or(|peak| peak <= 24 << 20));
+}
+
+/// The size of the next chunk, which is read and dropped; nothing behind the last.
+fn chunk(wire: &mut Wire) -> Option<usize> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        line.extend(wire.receive(1));
+    }
+    let text = std::str::from_utf8(&line).unwrap().trim_end();
+    let size = usize::from_str_radix(text, 16).expect("the size of a chunk");
+    wire.receive(size + 2);
+    (size > 0).then_some(size)
+}
+
+/// Sixty-four clients at once, each with bytes of its own both ways.
+#[test]
+fn eight_mebibytes_up_and_down_for_each_of_many_are_the_same_bytes() {
+    let pages = Pages::answering(|asked| {
+        let mut answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            asked.body.len()
+        )
+        .into_bytes();
+        answer.extend_from_slice(&asked.body);
+        answer
+    });
+    let proxy = to(&pages.backend, "");
+    let up_and_down = |seed: u64, size: usize, is_chunked: bool| {
+        let body = pattern(seed, size);
+        let mut client = Client::connect(proxy.address());
+        for _ in 0..2 {
+            let mut writer = Wire::new(client.tcp().try_clone().unwrap());
+            std::thread::scope(|scope| {
+                let body = &body;
+                scope.spawn(move || {
+                    if is_chunked {
+                        writer.send(
+                            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+                        );
+                        for chunk in body.chunks(10_007) {
+                            writer.send(format!("{:X}\r\n", chunk.len()));
+                            writer.send(chunk);
+                            writer.send("\r\n");
+                        }
+                        writer.send("0\r\n\r\n");
+                    } else {
+                        writer.send(post("/", body));
+                    }
+                });
+                let answer = answer(&mut client).expect_status(200);
+                assert!(answer.body == *body, "other bytes have come back");
+            });
+        }
+    };
+    up_and_down(1, 8 << 20, false);
+    up_and_down(2, 8 << 20, true);
+    std::thread::scope(|scope| {
+        for seed in 0..64 {
+            let up_and_down = &up_and_down;
+            scope.spawn(move || {
+                up_and_down(
+                    seed,
+                    300_000 + usize::try_from(seed).unwrap(),
+                    seed % 2 == 0,
+                );
+            });
+        }
+    });
+}
+
+/// The figures once those who are kept have had their time.
+#[track_caller]
+fn wait_until_as_before(proxy: &Proxy, start: crate::support::proxy::Figures) {
+    wait_until(
+        "descriptors and threads to be back at the start",
+        BOUND,
+        || {
+            let now = proxy.figures();
+            now.descriptors <= start.descriptors && now.threads <= start.threads
+        },
+    );
+}
+
+#[test]
+fn two_thousand_pages_leave_nothing_behind() {
+    let pages = Pages::start();
+    let proxy = Proxy::start(format!("ProxyPass / {}/ ttl=1", pages.url()));
+    let fetch_all = |count: usize| {
+        std::thread::scope(|scope| {
+            for thread in 0..16 {
+                let proxy = &proxy;
+                scope.spawn(move || {
+                    let mut client = Client::connect(proxy.address());
+                    for number in 0..count / 16 {
+                        fetch(&mut client, &format!("/{thread}/{number}"));
+                        if number % 7 == 0 {
+                            client = Client::connect(proxy.address());
+                        }
+                    }
+                });
+            }
+        });
+    };
+    fetch_all(64);
+    let start = settled(&proxy);
+    fetch_all(2000);
+    wait_until_as_before(&proxy, start);
+    let grown = proxy.figures().resident.saturating_sub(start.resident);
+    assert!(grown < 1 << 20, "{grown} bytes are left behind");
+}
+
+/// Each side breaks off in each phase of an exchange.
+#[test]
+fn five_hundred_aborted_exchanges_leave_nothing_behind() {
+    let backend = Backend::listen();
+    let proxy = Proxy::start(format!(
+        "LogLevel error\nMaxKeepAliveRequests 0\nProxyPass / {}/ ttl=1 timeout=30",
+        url(&backend)
+    ));
+    let long = "HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n";
+    let abort_all = |rounds: usize| {
+        for _ in 0..rounds {
+            // In the head, and in a body that is not complete, where no backend is asked.
+            Client::sending(&proxy, "GET / HTTP/1.1\r\nHo").reset();
+            Client::sending(&proxy, post_head("/", 100) + "half").reset();
+            // In a body on its way.
+            let mut client = Client::sending(&proxy, post_head("/", 1_000_000));
+            client.send(vec![0; 20_000]);
+            let mut peer = backend.accept();
+            peer.head();
+            client.reset();
+            peer.rest();
+            // In the wait for an answer: the backend is not told before it has answered.
+            let client = Client::sending(&proxy, get("/"));
+            let mut peer = backend.accept();
+            peer.head();
+            client.reset();
+            peer.send_if_taken(long);
+            while peer.send_if_taken([0; 65_536]) {}
+            // In the answer.
+            let mut client = Client::sending(&proxy, get("/"));
+            let mut peer = backend.accept();
+            peer.head();
+            peer.send(long);
+            client.answer_head();
+            client.reset();
+            while peer.send_if_taken([0; 65_536]) {}
+            // The backend: before it has read, in the body, in the wait, in its head, and in its body.
+            for (request, answer) in [
+                (post_head("/", 1_000_000), None),
+                (get("/"), Some("")),
+                (get("/"), Some("HTTP/1.1 200 O")),
+                (get("/"), Some(long)),
+            ] {
+                let mut client = Client::sending(&proxy, &request);
+                if answer.is_none() {
+                    client.send(vec![0; 20_000]);
+                }
+                let mut peer = backend.accept();
+                if let Some(answer) = answer {
+                    peer.head();
+                    peer.send(answer);
+                    if answer == long {
+                        client.answer_head();
+                    }
+                }
+                peer.reset();
+                drop(client);
+            }
+        }
+    };
+    abort_all(4);
+    let start = settled(&proxy);
+    // Nine in each round.
+    abort_all(56);
+    wait_until_as_before(&proxy, start);
+    let grown = proxy.figures().resident.saturating_sub(start.resident);
+    assert!(grown < 1 << 20, "{grown} bytes are left behind");
+    let mut client = Client::sending(&proxy, get("/"));
+    let mut peer = backend.accept();
+    peer.head();
+    peer.send(page("whole"));
+    expect_page(&mut client, "whole");
 }
