@@ -132,6 +132,15 @@ impl Stream {
         (self.as_fd(), self.blocked_on(Want::Write))
     }
 
+    /// What to wait for where a read, and behind it a write, would have blocked.
+    pub fn waits_for_both(&self) -> (BorrowedFd<'_>, Want) {
+        match self.waits_to_write() {
+            (fd, Want::Write | Want::Either) => (fd, Want::Either),
+            // In TLS a write may wait for what the peer has to say; room to write would wake nobody but us.
+            waits_for_peer => waits_for_peer,
+        }
+    }
+
     /// Whether the stream has ended without the peer having said so in TLS: anybody on the way may have ended it.
     pub fn was_cut(&self) -> bool {
         match self {

@@ -82,6 +82,22 @@ fn a_client_of_http_1_0_that_asks_for_it_keeps_its_connection() {
     client.expect_end();
 }
 
+/// RFC 9112 section 2.2: some clients put one behind a body.
+#[test]
+fn an_empty_line_behind_a_body_begins_no_request() {
+    let pages = Pages::start();
+    let proxy = to(&pages.backend, "KeepAliveTimeout 100ms");
+    let mut client = Client::connect(proxy.address());
+    let with_line = [post("/", b"body"), b"\r\n".to_vec()].concat();
+    client.send(&with_line);
+    expect_page(&mut client, "/");
+    client.expect_end();
+    let mut client = Client::connect(proxy.address());
+    client.send([with_line, get("/next").into_bytes()].concat());
+    expect_page(&mut client, "/");
+    expect_page(&mut client, "/next");
+}
+
 #[test]
 fn an_idle_connection_is_closed_without_a_word() {
     let pages = Pages::start();

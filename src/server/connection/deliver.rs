@@ -13,7 +13,7 @@ use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
 use crate::net::stream::Stream;
-use crate::net::wait::{Interrupted, Want};
+use crate::net::wait::Interrupted;
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
@@ -163,7 +163,7 @@ impl Visit<'_> {
                     let mut blocked = Blocked::No;
                     if let Some(rest) = &mut rest {
                         let before = rest.consumed();
-                        blocked = self.push_rest(rest, &mut lease);
+                        blocked = self.push_rest(rest, &mut lease)?;
                         if rest.consumed() > before {
                             heard = Instant::now();
                         }
@@ -234,15 +234,18 @@ impl Visit<'_> {
         }
     }
 
-    /// Moves what can be moved of a request that is being answered already. It is past any other answer: whatever is wrong
-    /// with it now, the backend gets no more of it.
-    fn push_rest(&mut self, rest: &mut Upload, lease: &mut Lease<'_>) -> Blocked {
+    /// Moves what can be moved of a request that is being answered already. It is past any other answer: if something is
+    /// wrong with it now, the backend gets no more of it.
+    fn push_rest(&mut self, rest: &mut Upload, lease: &mut Lease<'_>) -> Result<Blocked, End> {
         let size = self.piece_size(lease);
-        let pushed = rest.push(&mut self.client, &mut self.input, &mut lease.stream, size);
-        pushed.unwrap_or_else(|_| {
-            rest.abandon();
-            Blocked::No
-        })
+        match rest.push(&mut self.client, &mut self.input, &mut lease.stream, size) {
+            Err(End::Gone(why)) => Err(End::Gone(why)),
+            Err(_) => {
+                rest.abandon();
+                Ok(Blocked::No)
+            }
+            blocked => blocked,
+        }
     }
 
     /// Waits until the backend has sent more, or the client takes more of what waits for it; or what is left of the request
@@ -260,13 +263,13 @@ impl Visit<'_> {
         let (hears, feeds) = (waiting < HELD, blocked == Blocked::OnBackend);
         let (tells, takes) = (waiting > 0, blocked == Blocked::OnClient);
         let backend = match (hears, feeds) {
-            (true, true) => Some((stream.waits_to_read().0, Want::Either)),
+            (true, true) => Some(stream.waits_for_both()),
             (true, false) => Some(stream.waits_to_read()),
             (false, true) => Some(stream.waits_to_write()),
             (false, false) => None,
         };
         let client = match (tells, takes) {
-            (true, true) => Some((client.waits_to_read().0, Want::Either)),
+            (true, true) => Some(client.waits_for_both()),
             (true, false) => Some(client.waits_to_write()),
             (false, true) => Some(client.waits_to_read()),
             (false, false) => None,

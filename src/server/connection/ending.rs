@@ -138,6 +138,10 @@ impl Visit<'_> {
     /// Waits for the next request of the client: whether there is one.
     #[inline(never)]
     pub(super) fn await_request(&mut self) -> bool {
+        // RFC 9112 section 2.2: some clients put an empty line behind a body, which begins no request.
+        while self.input.bytes().starts_with(b"\r\n") {
+            self.input.discard(2);
+        }
         if !self.input.is_empty() {
             return true;
         }

@@ -401,14 +401,11 @@ impl Visit<'_> {
         want: Want,
         deadline: Instant,
     ) -> Result<bool, End> {
-        let (fd, own) = lease.stream.waits_to_read();
-        let want = if want == Want::Either { want } else { own };
-        let step = if want == Want::Either {
-            Step::Request
-        } else {
-            Step::Answer
+        let (awaited, step) = match want {
+            Want::Either => (lease.stream.waits_for_both(), Step::Request),
+            Want::Read | Want::Write => (lease.stream.waits_to_read(), Step::Answer),
         };
-        match self.waiter.wait([(fd, want)], Some(deadline)) {
+        match self.waiter.wait([awaited], Some(deadline)) {
             Ok(_) => Ok(true),
             Err(Interrupted::Deadline) if upload.way == Way::WeWait => {
                 let why = "no sign of it within ping=";
