@@ -9,6 +9,7 @@
 //! | [`http`] | heads, header fields, body framing, whether a connection stays, our own answers; what stands before a head, and networks |
 //! | [`route`] | which mapping a request meets, and the URL the backend is asked for |
 //! | [`handshake`] | what a client must ask, what a backend must answer |
+//! | [`balancer`] | which member of a balancer gets a request, and what is known of them |
 //! | [`forward`] | the heads as the other side shall see them |
 //! | [`frame`] | where WebSocket frames begin and end |
 //! | [`transaction`] | all that is known of one request, and why its tunnel ended |
@@ -28,6 +29,7 @@
 //!
 //! [`server`] is where policy meets devices, and [`cli`] is the way in.
 pub mod access_log;
+pub mod balancer;
 pub mod cli;
 pub mod config;
 pub mod config_files;

@@ -12,6 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &["ids"]),
     ("route", &["http", "handshake", "ids"]),
     ("handshake", &["http", "ids"]),
+    ("balancer", &["http", "route"]),
     ("forward", &["http", "handshake", "route", "ids"]),
     ("frame", &[]),
     ("transaction", &["http", "route"]),
@@ -88,6 +89,7 @@ const PURE: &[&str] = &[
     "http",
     "route",
     "handshake",
+    "balancer",
     "forward",
     "frame",
     "transaction",
@@ -95,6 +97,8 @@ const PURE: &[&str] = &[
     "config",
     "explain",
 ];
+/// What a pure room may name all the same: all threads choose from the same members, and a choice is one step.
+const PURE_BUT_FOR: &[(&str, &str)] = &[("balancer", "Mutex")];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::thread",
@@ -276,7 +280,8 @@ fn pure_rooms_know_no_sockets_threads_files_or_clock() {
     for room in PURE {
         for (file, code) in &rooms[*room] {
             for word in IMPURE {
-                assert!(!code.contains(word), "{file} names {word}");
+                let is_excepted = PURE_BUT_FOR.contains(&(*room, *word));
+                assert!(is_excepted || !code.contains(word), "{file} names {word}");
             }
         }
     }
