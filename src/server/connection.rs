@@ -388,9 +388,9 @@ impl<'a> Visit<'a> {
         let is_logged = |name: &str| logs.iter().any(|log| log.needs_variable(name));
         self.transaction.environment = self.environment.only(is_logged);
         let route = decision.outcome?;
-        forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
         self.transaction.mapping = Some(Arc::clone(&route.name));
         self.transaction.backend = Some(Arc::clone(&route.backend));
+        forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
         Ok(route)
     }
 

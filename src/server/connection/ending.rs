@@ -1,6 +1,7 @@
 //! How a connection goes on when its handshake is over: as a tunnel, with an answer of ours, or without a word. Each way
 //! ends with its line in the access log.
 
+use super::failure::Step;
 use super::{End, Next, Visit, Worker};
 use crate::http::answer::Refusal;
 use crate::http::persistence::Afterwards;
@@ -79,10 +80,26 @@ impl Visit<'_> {
         let Refusal {
             id, status, why, ..
         } = refusal;
-        let line = self.transaction.request_line.escape_ascii();
+        let transaction = &self.transaction;
+        let line = transaction.request_line.escape_ascii();
+        let route = transaction
+            .mapping
+            .as_ref()
+            .zip(transaction.backend.as_ref());
+        // What is refused of a tunnel was refused before a backend came into it.
+        let place = match route {
+            Some((mapping, backend)) if !backend.url.scheme.is_tunnel() => {
+                let (url, step) = (&backend.url, Step::Request);
+                format!(" on the way to {url} by {mapping}, step {step}")
+            }
+            _ => String::new(),
+        };
         self.log(
             Level::Info,
-            format_args!("{id} \"{line}\" refused: {why} ({status}); {}", id.remedy()),
+            format_args!(
+                "{id} \"{line}\" refused: {why} ({status}){place}; {}",
+                id.remedy()
+            ),
         );
     }
 
