@@ -94,7 +94,8 @@ fn receive(
     worker: &mut Worker,
     shared: &Shared,
 ) -> Option<(Box<Tunnel>, Option<Duration>)> {
-    let mut visit = Visit::new(accepted, worker, shared);
+    let at = accepted.at;
+    let mut visit = Visit::begin(Link::new(accepted, worker, shared), at);
     loop {
         match visit.serve_request() {
             Ok((backend, leftovers)) => return Some(visit.into_tunnel(backend, leftovers)),
@@ -106,7 +107,7 @@ fn receive(
                     } else {
                         LINGER
                     };
-                    visit.client.close_lingering(limit, visit.waiter);
+                    visit.link.client.close_lingering(limit, visit.link.waiter);
                     return None;
                 }
                 Next::Nothing => return None,
@@ -115,7 +116,7 @@ fn receive(
         if !visit.await_request() {
             return None;
         }
-        visit.begin_anew();
+        visit = visit.next();
     }
 }
 
@@ -163,11 +164,27 @@ enum Next {
     Nothing,
 }
 
-/// A connection on its way through the server, with the request that is being served.
-struct Visit<'a> {
+/// A client's connection, and what it has while it is served.
+struct Link<'a> {
     shared: &'a Shared,
     waiter: &'a mut Waiter,
     bell: &'a mut Option<Arc<Bell>>,
+    client: Stream,
+    /// What the client has sent, and nobody has read.
+    input: Buffer,
+    /// The number of the connection.
+    id: u64,
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// The client, as the header of the PROXY protocol named it.
+    forwarded_for: Option<SocketAddr>,
+    /// Requests that were served before the present one.
+    served: u64,
+}
+
+/// A request on its way through the server. Each is made anew, so that none knows of those before it.
+struct Visit<'a> {
+    link: Link<'a>,
     site: &'a Arc<Site>,
     /// What holds for this request: that of its host, until its path is known.
     settings: Cow<'a, Settings>,
@@ -175,76 +192,67 @@ struct Visit<'a> {
     environment: Environment,
     /// What its `Host` said, where that may have been changed since.
     host: Option<Vec<u8>>,
-    client: Stream,
-    /// What the client has sent, and nobody has read.
-    input: Buffer,
-    /// Requests that were served before this one.
-    served: u64,
     /// What becomes of the connection if we answer now.
     afterwards: Afterwards,
     /// Given back when the request or its tunnel ends.
     turn: Option<Turn>,
     /// It is one of those that others wait for a moment for, since they will soon be done.
     handshake: Option<Counted<'a>>,
-    /// The client, as the header of the PROXY protocol named it.
-    forwarded_for: Option<SocketAddr>,
     transaction: Transaction,
     began: Instant,
 }
 
-impl<'a> Visit<'a> {
-    // In a box: the stack below it is as deep as the deepest handshake, and stays so while a tunnel is open.
-    #[inline(never)]
-    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Box<Self> {
-        let Accepted { id, connection, at } = accepted;
-        // Until the request names a host, the first of the address sets the limits.
-        let site = shared.site_for(connection.local, None);
-        let mut transaction = Transaction::new(
-            id,
-            connection.client,
-            connection.local,
-            SystemTime::now() - at.elapsed(),
-        );
-        transaction.server_name = Arc::clone(&site.host.server_name);
-        Box::new(Self {
+impl<'a> Link<'a> {
+    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Self {
+        let Accepted { id, connection, .. } = accepted;
+        Self {
             shared,
             waiter: &mut worker.waiter,
             bell: &mut worker.bell,
+            client: connection.stream.into(),
+            input: Buffer::default(),
+            id,
+            peer: connection.client,
+            local: connection.local,
+            forwarded_for: None,
+            served: 0,
+        }
+    }
+}
+
+impl<'a> Visit<'a> {
+    /// The next request of a client, which begins at this time.
+    // In a box: the stack below it is as deep as the deepest handshake, and stays so while a tunnel is open.
+    #[inline(never)]
+    fn begin(link: Link<'a>, began: Instant) -> Box<Self> {
+        let shared = link.shared;
+        // Until the request names a host, the first of the address sets the limits.
+        let site = shared.site_for(link.local, None);
+        let received = SystemTime::now() - began.elapsed();
+        let mut transaction = Transaction::new(link.id, link.peer, link.local, received);
+        transaction.client = link.forwarded_for.unwrap_or(link.peer);
+        transaction.server_name = Arc::clone(&site.host.server_name);
+        transaction.served = link.served;
+        Box::new(Self {
+            link,
             site,
             settings: Cow::Borrowed(&site.host.router.settings),
             environment: Environment::default(),
             host: None,
-            client: connection.stream.into(),
-            input: Buffer::default(),
-            served: 0,
             afterwards: Afterwards::Ends,
             turn: None,
             handshake: Some(Counted::new(&shared.handshakes)),
-            forwarded_for: None,
             transaction,
-            began: at,
+            began,
         })
     }
 
-    /// Makes ready for the next request of the client, of which a part may be here.
+    /// The one behind this.
     #[inline(never)]
-    fn begin_anew(&mut self) {
-        let Transaction {
-            id, peer, local, ..
-        } = self.transaction;
-        self.served += 1;
-        self.site = self.shared.site_for(local, None);
-        self.settings = Cow::Borrowed(&self.site.host.router.settings);
-        self.environment = Environment::default();
-        self.host = None;
-        self.afterwards = Afterwards::Ends;
-        self.handshake = Some(Counted::new(&self.shared.handshakes));
-        let client = self.forwarded_for.unwrap_or(peer);
-        self.transaction = Transaction::new(id, peer, local, SystemTime::now());
-        self.transaction.client = client;
-        self.transaction.server_name = Arc::clone(&self.site.host.server_name);
-        self.transaction.served = self.served;
-        self.began = Instant::now();
+    fn next(self: Box<Self>) -> Box<Self> {
+        let mut link = self.link;
+        link.served += 1;
+        Self::begin(link, Instant::now())
     }
 
     /// Serves one request: up to the verified 101, which the client then has, or to its end.
@@ -252,6 +260,7 @@ impl<'a> Visit<'a> {
     fn serve_request(&mut self) -> Result<(Stream, Leftovers), End> {
         let mut head = self.read_request()?;
         self.site = self
+            .link
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
@@ -275,12 +284,12 @@ impl<'a> Visit<'a> {
     fn afterwards_of(&self, head: &RequestHead) -> Afterwards {
         let keep_alive = &self.site.host.keep_alive;
         let is_refused = self.environment.is_set("nokeepalive");
-        if !keep_alive.is_on || is_refused || self.shared.clients.is_crowded() {
+        if !keep_alive.is_on || is_refused || self.link.shared.clients.is_crowded() {
             return Afterwards::Ends;
         }
         let left = match keep_alive.max_requests {
             0 => None,
-            most => Some(most.saturating_sub(self.served + 1)),
+            most => Some(most.saturating_sub(self.link.served + 1)),
         };
         Afterwards::of_request(&head.headers, head.version, keep_alive.timeout, left)
     }
@@ -318,7 +327,7 @@ impl<'a> Visit<'a> {
         let request = forward::upgrade_head(head, &route.target, &asked, &self.policy(route));
         let deadline = Instant::now() + self.site.host.backend_timeout(&route.backend);
         backend
-            .send_all(&request, deadline, self.waiter)
+            .send_all(&request, deadline, self.link.waiter)
             .map_err(|why| self.step_failed(Step::Handshake, &why))?;
         self.debug(format_args!("asked for {}", route.target));
         Ok((backend, asked, deadline))
@@ -356,7 +365,7 @@ impl<'a> Visit<'a> {
         }
         let leftovers = Leftovers {
             is_websocket: asked.is_websocket(),
-            from_client: self.input.take(),
+            from_client: self.link.input.take(),
             from_backend,
         };
         Ok((backend, leftovers))
@@ -379,16 +388,16 @@ impl<'a> Visit<'a> {
         let is_logged = |name: &str| logs.iter().any(|log| log.needs_variable(name));
         self.transaction.environment = self.environment.only(is_logged);
         let route = decision.outcome?;
-        forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
         self.transaction.mapping = Some(Arc::clone(&route.name));
         self.transaction.backend = Some(Arc::clone(&route.backend));
+        forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
         Ok(route)
     }
 
     /// Says once for each mapping what often makes a backend refuse.
     #[inline(never)]
     fn hint_at_origin(&self, mapping: &Arc<str>) {
-        if self.shared.hinted.first_time(mapping) {
+        if self.link.shared.hinted.first_time(mapping) {
             let id = Id::OriginRefused;
             self.log(
                 Level::Warn,
@@ -432,8 +441,9 @@ impl<'a> Visit<'a> {
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         let deadline = Instant::now() + self.site.host.timeout;
-        self.client
-            .send_all(bytes, deadline, self.waiter)
+        self.link
+            .client
+            .send_all(bytes, deadline, self.link.waiter)
             .map_err(|why| End::Gone(why.to_string()))?;
         self.transaction.bytes_out += bytes.len() as u64;
         Ok(())

@@ -41,7 +41,7 @@ impl Visit<'_> {
             let why = "the backend is disabled (status=+D)";
             return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
         }
-        let entry = self.shared.turns.ask(backend);
+        let entry = self.link.shared.turns.ask(backend);
         let place = match entry.map_err(|error| self.step_failed(Step::Acquire, &error.into()))? {
             Entry::Free => return Ok(None),
             Entry::Taken(turn) => return Ok(Some(turn)),
@@ -56,7 +56,7 @@ impl Visit<'_> {
                 self.wait_beside_client(bell, deadline, Step::Acquire)
             } else {
                 // A client may have ended its direction and wait for its answer.
-                let woken = self.waiter.wait([bell], Some(deadline));
+                let woken = self.link.waiter.wait([bell], Some(deadline));
                 woken
                     .map(drop)
                     .map_err(|why| self.step_failed(Step::Acquire, &why))
@@ -77,7 +77,7 @@ impl Visit<'_> {
         let deadline = Instant::now() + host.connect_timeout(backend);
         let socket = loop {
             let socket = match &url.socket {
-                Some(path) => connect_unix(path, deadline, self.waiter).map(Socket::from),
+                Some(path) => connect_unix(path, deadline, self.link.waiter).map(Socket::from),
                 None => {
                     let addresses = self.resolve(&url.host, deadline)?;
                     let options = Options {
@@ -85,14 +85,15 @@ impl Visit<'_> {
                         receive_buffer: host.backend_receive_buffer(backend),
                         source: host.source_address,
                     };
-                    connect(&addresses, url.port, options, deadline, self.waiter).map(Socket::from)
+                    connect(&addresses, url.port, options, deadline, self.link.waiter)
+                        .map(Socket::from)
                 }
             };
             match socket {
                 Ok(socket) => break socket,
                 // Those that are kept need not come first.
                 Err(Interrupted::Failed(error))
-                    if is_exhaustion(&error) && self.shared.kept.clear() => {}
+                    if is_exhaustion(&error) && self.link.shared.kept.clear() => {}
                 Err(why) => return Err(self.step_failed(Step::Connect, &why)),
             }
         };
@@ -106,7 +107,7 @@ impl Visit<'_> {
         let name = name.as_deref().unwrap_or(&url.host);
         let deadline = Instant::now() + host.backend_timeout(backend);
         connector
-            .connect(name, socket, deadline, self.waiter)
+            .connect(name, socket, deadline, self.link.waiter)
             .map_err(|why| match why {
                 TlsError::Interrupted(why) => self.step_failed(Step::Tls, &why),
                 TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
@@ -125,7 +126,7 @@ impl Visit<'_> {
     }
 
     fn resolve(&self, name: &str, deadline: Instant) -> Result<Addresses, End> {
-        let resolved = self.shared.resolver.resolve(name, deadline);
+        let resolved = self.link.shared.resolver.resolve(name, deadline);
         resolved.map_err(|why| match why {
             ResolveError::Closed => stopping(),
             ResolveError::Deadline => self.backend_failed(Step::Resolve, Id::ConnectTimeout, &why),
@@ -210,13 +211,14 @@ impl Visit<'_> {
         step: Step,
     ) -> Result<(), End> {
         loop {
-            let woken = match [awaited, self.client.waits_to_read()] {
+            let woken = match [awaited, self.link.client.waits_to_read()] {
                 // What is not read waits in the kernel, and slows its sender.
-                [awaited, _] if self.input.bytes().len() >= EARLY => self
+                [awaited, _] if self.link.input.bytes().len() >= EARLY => self
+                    .link
                     .waiter
                     .wait([awaited], Some(deadline))
                     .map(|[ready]| [ready, false]),
-                both => self.waiter.wait(both, Some(deadline)),
+                both => self.link.waiter.wait(both, Some(deadline)),
             };
             let [is_ready, client_is_ready] = woken.map_err(|why| self.step_failed(step, &why))?;
             if client_is_ready {
@@ -229,7 +231,7 @@ impl Visit<'_> {
     }
 
     fn take_early(&mut self) -> Result<(), End> {
-        match self.input.fill(&mut self.client) {
+        match self.link.input.fill(&mut self.link.client) {
             Ok(0) => Err(End::Gone(
                 "closed before the backend had answered".to_owned(),
             )),

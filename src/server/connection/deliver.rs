@@ -202,7 +202,7 @@ impl Visit<'_> {
             self.transaction.body_out += payload.len() as u64;
             match writing {
                 Writing::Plain if payload.len() >= GATHERED => {
-                    let (written, outcome) = out.write_through(payload, &mut self.client);
+                    let (written, outcome) = out.write_through(payload, &mut self.link.client);
                     self.transaction.bytes_out += written;
                     outcome.map_err(|error| Broken::Client(End::Gone(error.to_string())))?;
                 }
@@ -215,7 +215,7 @@ impl Visit<'_> {
 
     /// Writes what the client takes at once.
     fn write_out(&mut self, out: &mut Outgoing) -> Result<(), End> {
-        let (written, outcome) = out.write_to(&mut self.client);
+        let (written, outcome) = out.write_to(&mut self.link.client);
         self.transaction.bytes_out += written;
         outcome.map_err(|error| End::Gone(error.to_string()))
     }
@@ -228,8 +228,8 @@ impl Visit<'_> {
             }
             // As long as it takes anything it is only slow.
             let deadline = out.stands_since() + self.site.host.timeout;
-            let client = self.client.waits_to_write();
-            let woken = self.waiter.wait([client], Some(deadline));
+            let client = self.link.client.waits_to_write();
+            let woken = self.link.waiter.wait([client], Some(deadline));
             woken.map_err(|why| End::Gone(why.to_string()))?;
         }
     }
@@ -238,7 +238,12 @@ impl Visit<'_> {
     /// wrong with it now, the backend gets no more of it.
     fn push_rest(&mut self, rest: &mut Upload, lease: &mut Lease<'_>) -> Result<Blocked, End> {
         let size = self.piece_size(lease);
-        match rest.push(&mut self.client, &mut self.input, &mut lease.stream, size) {
+        match rest.push(
+            &mut self.link.client,
+            &mut self.link.input,
+            &mut lease.stream,
+            size,
+        ) {
             Err(End::Gone(why)) => Err(End::Gone(why)),
             Err(_) => {
                 rest.abandon();
@@ -259,7 +264,7 @@ impl Visit<'_> {
     ) -> Result<(), End> {
         let waiting = out.waiting();
         let blocked = rest.as_ref().map_or(Blocked::No, |(_, blocked)| *blocked);
-        let (stream, client) = (&lease.stream, &self.client);
+        let (stream, client) = (&lease.stream, &self.link.client);
         let (hears, feeds) = (waiting < HELD, blocked == Blocked::OnBackend);
         let (tells, takes) = (waiting > 0, blocked == Blocked::OnClient);
         let backend = match (hears, feeds) {
@@ -284,9 +289,11 @@ impl Visit<'_> {
         let deadline = deadlines.into_iter().flatten().min();
         let woken = match (backend, client) {
             (Some(backend), Some(client)) => {
-                self.waiter.wait([backend, client], deadline).map(drop)
+                self.link.waiter.wait([backend, client], deadline).map(drop)
             }
-            (Some(one), None) | (None, Some(one)) => self.waiter.wait([one], deadline).map(drop),
+            (Some(one), None) | (None, Some(one)) => {
+                self.link.waiter.wait([one], deadline).map(drop)
+            }
             (None, None) => Ok(()),
         };
         let has_passed =

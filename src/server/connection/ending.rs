@@ -1,6 +1,7 @@
 //! How a connection goes on when its handshake is over: as a tunnel, with an answer of ours, or without a word. Each way
 //! ends with its line in the access log.
 
+use super::failure::Step;
 use super::{End, Next, Visit, Worker};
 use crate::http::answer::Refusal;
 use crate::http::persistence::Afterwards;
@@ -52,7 +53,7 @@ impl Visit<'_> {
             began: self.began,
             observer,
         };
-        let tunnel = Tunnel::new(self.client, backend, leftovers, limits, record);
+        let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, record);
         (Box::new(tunnel), asynchronous.then_some(async_delay))
     }
 
@@ -79,10 +80,26 @@ impl Visit<'_> {
         let Refusal {
             id, status, why, ..
         } = refusal;
-        let line = self.transaction.request_line.escape_ascii();
+        let transaction = &self.transaction;
+        let line = transaction.request_line.escape_ascii();
+        let route = transaction
+            .mapping
+            .as_ref()
+            .zip(transaction.backend.as_ref());
+        // What is refused of a tunnel was refused before a backend came into it.
+        let place = match route {
+            Some((mapping, backend)) if !backend.url.scheme.is_tunnel() => {
+                let (url, step) = (&backend.url, Step::Request);
+                format!(" on the way to {url} by {mapping}, step {step}")
+            }
+            _ => String::new(),
+        };
         self.log(
             Level::Info,
-            format_args!("{id} \"{line}\" refused: {why} ({status}); {}", id.remedy()),
+            format_args!(
+                "{id} \"{line}\" refused: {why} ({status}){place}; {}",
+                id.remedy()
+            ),
         );
     }
 
@@ -139,14 +156,14 @@ impl Visit<'_> {
     #[inline(never)]
     pub(super) fn await_request(&mut self) -> bool {
         // RFC 9112 section 2.2: some clients put an empty line behind a body, which begins no request.
-        while self.input.bytes().starts_with(b"\r\n") {
-            self.input.discard(2);
+        while self.link.input.bytes().starts_with(b"\r\n") {
+            self.link.input.discard(2);
         }
-        if !self.input.is_empty() {
+        if !self.link.input.is_empty() {
             return true;
         }
-        if self.waiter.let_others_run() {
-            match self.input.fill(&mut self.client) {
+        if self.link.waiter.let_others_run() {
+            match self.link.input.fill(&mut self.link.client) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // An end or a failure is found again by who reads the request.
                 _ => return true,
@@ -154,21 +171,27 @@ impl Visit<'_> {
         }
         // Others need not wait for a client that may ask nothing more, and nothing is held for it.
         self.handshake = None;
-        self.input = Buffer::default();
-        if self.bell.is_none() {
-            *self.bell = Bell::new().ok().map(Arc::new);
+        self.link.input = Buffer::default();
+        if self.link.bell.is_none() {
+            *self.link.bell = Bell::new().ok().map(Arc::new);
         }
-        let Some(bell) = self.bell.as_ref() else {
+        let Some(bell) = self.link.bell.as_ref() else {
             // Out of descriptors: others need this one.
             return false;
         };
-        let Some(waiting) = self.shared.clients.wait(bell) else {
+        let Some(waiting) = self.link.shared.clients.wait(bell) else {
             return false;
         };
         let deadline = Instant::now() + self.site.host.keep_alive.timeout;
-        let sockets = [self.client.waits_to_read(), (waiting.bell(), Want::Read)];
+        let sockets = [
+            self.link.client.waits_to_read(),
+            (waiting.bell(), Want::Read),
+        ];
         // Who has asked in the last moment is served.
-        let has_asked = matches!(self.waiter.wait(sockets, Some(deadline)), Ok([true, _]));
+        let has_asked = matches!(
+            self.link.waiter.wait(sockets, Some(deadline)),
+            Ok([true, _])
+        );
         if has_asked {
             waiting.stay();
         }

@@ -173,7 +173,7 @@ impl Visit<'_> {
             request.extend_from_slice(&upload.take_first());
         }
         let reuses = manner.stays
-            && (self.served > 0 || !self.environment.is_set("proxy-initial-not-pooled"));
+            && (self.link.served > 0 || !self.environment.is_set("proxy-initial-not-pooled"));
         // RFC 9112 section 9.3.1: what may have been done already is not asked for again, unless twice is as once.
         let may_ask_again = upload.is_empty() && is_idempotent(head.method());
         let mut lease = self.lease(&route.backend, head, reuses)?;
@@ -204,7 +204,7 @@ impl Visit<'_> {
     ) -> Result<Lease<'r>, End> {
         let name = self.client_name(backend, head);
         if reuses {
-            let (kept, client) = (&self.shared.kept, self.transaction.id);
+            let (kept, client) = (&self.link.shared.kept, self.transaction.id);
             let kept = kept.take(self.site, backend, name.as_deref(), client);
             if let Some((stream, owner)) = kept {
                 return Ok(Lease {
@@ -238,7 +238,7 @@ impl Visit<'_> {
     /// Keeps a connection for the next request, if nothing speaks against it; and gives the turn to the next.
     pub(super) fn give_back(&mut self, lease: Lease<'_>) {
         if lease.stays {
-            let (kept, site) = (&self.shared.kept, self.site);
+            let (kept, site) = (&self.link.shared.kept, self.site);
             kept.put(site, lease.backend, lease.name, lease.owner, lease.stream);
         }
         self.turn = None;
@@ -273,7 +273,7 @@ impl Visit<'_> {
         let parameters = &lease.backend.parameters;
         let timeout = self.site.host.backend_timeout(lease.backend);
         let deadline = Instant::now() + timeout;
-        match lease.stream.send_all(request, deadline, self.waiter) {
+        match lease.stream.send_all(request, deadline, self.link.waiter) {
             Ok(()) => {}
             // It may have said why before it closed.
             Err(Interrupted::Failed(_)) => upload.abandon(),
@@ -352,7 +352,7 @@ impl Visit<'_> {
         size: usize,
     ) -> Result<(), Lost> {
         let mut is_ready =
-            !lease.stream.is_plain() || !upload.goes_on() && self.waiter.let_others_run();
+            !lease.stream.is_plain() || !upload.goes_on() && self.link.waiter.let_others_run();
         loop {
             if is_ready {
                 match hearing.answer.fill(&mut lease.stream) {
@@ -370,8 +370,12 @@ impl Visit<'_> {
                 }
             }
             let was_going = upload.goes_on();
-            let blocked =
-                upload.push(&mut self.client, &mut self.input, &mut lease.stream, size)?;
+            let blocked = upload.push(
+                &mut self.link.client,
+                &mut self.link.input,
+                &mut lease.stream,
+                size,
+            )?;
             let now = Instant::now();
             let is_asking = matches!(upload.way, Way::ClientWaits | Way::WeWait);
             if was_going && !upload.goes_on() {
@@ -405,7 +409,7 @@ impl Visit<'_> {
             Want::Either => (lease.stream.waits_for_both(), Step::Request),
             Want::Read | Want::Write => (lease.stream.waits_to_read(), Step::Answer),
         };
-        match self.waiter.wait([awaited], Some(deadline)) {
+        match self.link.waiter.wait([awaited], Some(deadline)) {
             Ok(_) => Ok(true),
             Err(Interrupted::Deadline) if upload.way == Way::WeWait => {
                 let why = "no sign of it within ping=";
@@ -428,8 +432,11 @@ impl Visit<'_> {
         } else {
             self.body_deadline(upload)
         };
-        let sockets = [lease.stream.waits_to_read(), self.client.waits_to_read()];
-        match self.waiter.wait(sockets, deadline) {
+        let sockets = [
+            lease.stream.waits_to_read(),
+            self.link.client.waits_to_read(),
+        ];
+        match self.link.waiter.wait(sockets, deadline) {
             Ok([is_ready, _]) => Ok(is_ready),
             Err(Interrupted::Cancelled) => Err(stopping()),
             Err(Interrupted::Deadline) if upload.way != Way::ClientWaits => Err(body_timeout()),

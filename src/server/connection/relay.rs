@@ -26,7 +26,7 @@ impl Visit<'_> {
         backend: &Arc<Backend>,
         first: Vec<u8>,
     ) -> End {
-        self.transaction.bytes_in += self.input.take().len() as u64;
+        self.transaction.bytes_in += self.link.input.take().len() as u64;
         if let Some(ours) = self.in_place_of(answer) {
             return End::Failed(ours);
         }

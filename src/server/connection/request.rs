@@ -13,7 +13,7 @@ use std::time::Instant;
 impl Visit<'_> {
     /// Reads the request head; what is behind it stays where it is.
     pub(super) fn read_request(&mut self) -> Result<RequestHead, End> {
-        let mut buffer = std::mem::take(&mut self.input);
+        let mut buffer = std::mem::take(&mut self.link.input);
         // What it has waited for a worker is not the client's fault.
         let began = Instant::now();
         let outcome = self
@@ -26,7 +26,7 @@ impl Visit<'_> {
             outcome.inspect_err(|_| self.transaction.bytes_in = buffer.bytes().len() as u64)?;
         self.transaction.bytes_in = used as u64;
         buffer.discard(used);
-        self.input = buffer;
+        self.link.input = buffer;
         Ok(head)
     }
 
@@ -34,11 +34,12 @@ impl Visit<'_> {
     fn read_proxy_header(&mut self, buffer: &mut Buffer, began: Instant) -> Result<(), End> {
         let Transaction { peer, local, .. } = self.transaction;
         let is_expected = self
+            .link
             .shared
             .config
             .proxy_protocol
             .is_expected(local, peer.ip());
-        if !is_expected || self.served > 0 {
+        if !is_expected || self.link.served > 0 {
             return Ok(());
         }
         let (used, header) = loop {
@@ -50,7 +51,7 @@ impl Visit<'_> {
         self.debug(format_args!("PROXY header: {header}"));
         if let Header::Proxied { source, .. } = header {
             self.transaction.client = source;
-            self.forwarded_for = Some(source);
+            self.link.forwarded_for = Some(source);
         }
         buffer.discard(used);
         Ok(())
@@ -75,7 +76,7 @@ impl Visit<'_> {
         let allowed = self.site.host.header_timeout;
         let allowed = allowed.allowed(buffer.bytes().len());
         let deadline = allowed.map(|allowed| began + allowed);
-        match buffer.receive(&mut self.client, deadline, self.waiter) {
+        match buffer.receive(&mut self.link.client, deadline, self.link.waiter) {
             Ok(0) if buffer.bytes().is_empty() => {
                 Err(End::Gone("closed without a request".to_owned()))
             }

@@ -250,20 +250,20 @@ impl Visit<'_> {
         // httpd: refuses it with 417 where the backend is spoken to in HTTP/1.0, which knows nothing of it.
         let passes_expect =
             self.settings.passes_expect && !self.environment.is_set("force-proxy-request-1.0");
-        if expects && self.input.is_empty() && passes_expect {
+        if expects && self.link.input.is_empty() && passes_expect {
             upload.way = Way::ClientWaits;
             upload.settle(sends_chunks);
             return Ok(upload);
         }
-        if expects && self.input.is_empty() {
+        if expects && self.link.input.is_empty() {
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         // One byte more, so that the end of a body of just this length is seen.
         while !upload.is_read() && upload.pending.len() <= FIRST {
-            if self.input.is_empty() {
+            if self.link.input.is_empty() {
                 self.receive_body(&mut upload)?;
             }
-            upload.take(&mut self.input, FIRST + 1, false)?;
+            upload.take(&mut self.link.input, FIRST + 1, false)?;
         }
         upload.settle(sends_chunks);
         Ok(upload)
@@ -272,8 +272,12 @@ impl Visit<'_> {
     /// Takes what the client sends next of a body, within the time that it has for it.
     fn receive_body(&mut self, upload: &mut Upload) -> Result<(), End> {
         let deadline = self.body_deadline(upload);
-        self.input.reserve(self.site.host.io_buffer);
-        match self.input.receive(&mut self.client, deadline, self.waiter) {
+        self.link.input.reserve(self.site.host.io_buffer);
+        match self
+            .link
+            .input
+            .receive(&mut self.link.client, deadline, self.link.waiter)
+        {
             Ok(0) => Err(cut()),
             Ok(received) => {
                 upload.received += received;

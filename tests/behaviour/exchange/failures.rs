@@ -181,6 +181,8 @@ fn a_client_that_is_slow_with_its_body_gets_a_408() {
                 "the body took longer than RequestReadTimeout allows (408)",
                 "PW111",
                 "\"PUT /x HTTP/1.1\" refused",
+                " on the way to http://127.0.0.1:",
+                "by ProxyPass \"/\", step request; raise RequestReadTimeout",
             ],
         );
     }
@@ -216,7 +218,7 @@ fn what_a_client_does_wrong_has_its_line_too() {
         let proxy = origin.behind("LimitRequestBody 10");
         let mut client = Client::sending(&proxy, request);
         client.last_answer().expect_status(status);
-        expect_one_line(&proxy, &[line]);
+        expect_one_line(&proxy, &[line, " by ProxyPass \"/\", step request; "]);
     }
     assert_eq!(origin.backend.count(), 0);
 }
