@@ -24,19 +24,6 @@ fn stays(answer: &Answer) -> bool {
     answer.field("Connection").is_none()
 }
 
-/// Waits until all threads of the proxy sleep: who has got an answer is idle by then.
-#[track_caller]
-fn settle(proxy: &Proxy) {
-    wait_until("the proxy to come to rest", BOUND, || {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", proxy.id())).unwrap();
-        tasks.flatten().all(|task| {
-            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(')')
-                .is_none_or(|(_, rest)| rest.starts_with(" S"))
-        })
-    });
-}
-
 /// A client that has got a page and is idle, if need be after others that had to close.
 #[track_caller]
 fn idle(proxy: &Proxy) -> Client {
@@ -47,7 +34,7 @@ fn idle(proxy: &Proxy) -> Client {
         found = stays.then_some(client);
         stays
     });
-    settle(proxy);
+    proxy.settle();
     found.unwrap()
 }
 
@@ -57,16 +44,16 @@ fn who_has_been_idle_for_the_longest_makes_room() {
     let proxy = start(2, &pages.backend);
     let mut first = visitor(&proxy, "/first");
     let mut second = visitor(&proxy, "/second");
-    settle(&proxy);
+    proxy.settle();
     // The first is idle again later than the second.
     fetch(&mut first, "/again");
-    settle(&proxy);
+    proxy.settle();
     let mut third = visitor(&proxy, "/third");
     second.expect_end();
     fetch(&mut first, "/still-there");
-    settle(&proxy);
+    proxy.settle();
     fetch(&mut third, "/still-there");
-    settle(&proxy);
+    proxy.settle();
     let mut fourth = visitor(&proxy, "/fourth");
     first.expect_end();
     fetch(&mut third, "/still-there");
@@ -81,7 +68,7 @@ fn nobody_makes_room_while_a_worker_can_still_be_started() {
     assert!(proxy.log_lines(BUSY).is_empty());
     for client in &mut idle {
         fetch(client, "/still-there");
-        settle(&proxy);
+        proxy.settle();
     }
     // The sixth is one too many.
     visitor(&proxy, "/");

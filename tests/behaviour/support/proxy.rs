@@ -149,6 +149,19 @@ impl Proxy {
         lines
     }
 
+    /// Waits until all its threads sleep: who has got an answer is idle by then, and who has written a line is done.
+    #[track_caller]
+    pub fn settle(&self) {
+        wait_until("the proxy to come to rest", BOUND, || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+            tasks.flatten().all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(')')
+                    .is_none_or(|(_, rest)| rest.starts_with(" S"))
+            })
+        });
+    }
+
     /// The number of its process.
     pub fn id(&self) -> u32 {
         self.child.id()
