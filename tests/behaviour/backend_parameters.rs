@@ -241,8 +241,9 @@ fn a_backend_s_own_receive_buffer_counts_more_than_that_of_its_host() {
     let mut sizes = Vec::new();
     for path in ["/host/", "/own/", "/kernel/"] {
         let _client = Client::asking(&proxy, path);
-        let theirs = backend.accept_tcp().peer_addr().unwrap();
-        match receive_buffer(&proxy, theirs) {
+        // Open until it was looked at: else the proxy closes its end.
+        let tcp = backend.accept_tcp();
+        match receive_buffer(&proxy, tcp.peer_addr().unwrap()) {
             Ok(size) => sizes.push(size),
             Err(why) => return missing(&format!("nobody may look into the proxy here ({why})")),
         }
