@@ -57,6 +57,14 @@ impl From<io::Error> for Interrupted {
     }
 }
 
+/// Whether an operation that failed so only has to be tried again, now or when its socket is ready.
+pub fn is_momentary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
 /// Ends all waits at once, those of the past and those to come.
 #[derive(Debug)]
 pub struct Cancel {

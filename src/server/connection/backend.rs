@@ -11,12 +11,11 @@ use crate::net::connect::{Options, connect, connect_unix};
 use crate::net::resolve::{Addresses, ResolveError};
 use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
-use crate::net::wait::{Interrupted, Want};
+use crate::net::wait::{Interrupted, Want, is_momentary};
 use crate::route::backend::Backend;
 use crate::server::Site;
 use crate::server::acceptor::is_exhaustion;
 use crate::server::turns::{Entry, Turn};
-use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -240,8 +239,4 @@ impl Visit<'_> {
             Err(error) => Err(End::Gone(error.to_string())),
         }
     }
-}
-
-fn is_momentary(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

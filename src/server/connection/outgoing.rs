@@ -2,6 +2,7 @@
 
 use crate::http::body;
 use crate::http::headers::Headers;
+use crate::net::wait::is_momentary;
 use std::io::{self, ErrorKind, Write};
 use std::time::Instant;
 
@@ -128,10 +129,6 @@ impl Outgoing {
         self.has_begun = true;
         self.moved = Instant::now();
     }
-}
-
-fn is_momentary(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
