@@ -269,6 +269,13 @@ impl VirtualHost {
         own.or(self.receive_buffer).filter(|size| *size > 0)
     }
 
+    /// Whether `name` is one that the configuration gives the host, letter by letter and without wildcards.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        let is_it = |own: &str| own.eq_ignore_ascii_case(name) && !own.contains(['*', '?']);
+        is_it(&self.server_name) || self.names.iter().any(|own| is_it(own))
+    }
+
     fn is_called(&self, name: &str) -> bool {
         let called = |own: &String| wildcard_match(own.as_bytes(), name.as_bytes());
         self.names.iter().any(called)

@@ -5,6 +5,7 @@ use super::findings::Origin;
 use super::parameters;
 use super::sections::ProxySection;
 use crate::route::backend::{Backend, Parameters};
+use crate::route::destination::Destination;
 use crate::route::mapping::{Action, Mapping, Proxy, TargetPath};
 use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
@@ -52,10 +53,10 @@ impl MappingDraft {
                 };
                 let shared = ProxySection::parameters_for(url, sections);
                 Action::Proxy(Proxy {
-                    backend: Arc::new(Backend {
+                    to: Destination::Backend(Arc::new(Backend {
                         url: url.clone(),
                         parameters: target.own.clone().over(&shared),
-                    }),
+                    })),
                     path: path.clone(),
                     is_raw: target.is_raw,
                 })

@@ -6,6 +6,8 @@ use super::findings::{Findings, Origin};
 use super::names;
 use super::proxy_pass::check_tls;
 use super::sections::ProxySection;
+use crate::route::backend::Backend;
+use crate::route::destination::Destination;
 use crate::route::rewrite::{Condition, Review, Rule, Rules};
 use crate::route::url::BackendUrl;
 use std::sync::Arc;
@@ -30,7 +32,10 @@ pub(super) struct RuleDraft {
 impl RuleDraft {
     /// The backend that a `[P]` rule leads to.
     pub(super) fn url(&self) -> Option<&BackendUrl> {
-        self.rule.backend().map(|backend| &backend.url)
+        match self.rule.destination()? {
+            Destination::Backend(backend) => Some(&backend.url),
+            Destination::Balancer { .. } => None,
+        }
     }
 }
 
@@ -82,7 +87,7 @@ pub(super) fn rewrite_rule(scope: &mut Scope<'_>, arguments: &str) -> Result<(),
     let rule = Rule::parse(words, conditions.collect(), origin, &mut review);
     report(scope, review);
     if let Some(rule) = rule {
-        if let Some(backend) = rule.backend() {
+        if let Some(Destination::Backend(backend)) = rule.destination() {
             check_tls(&backend.url)?;
         }
         let at = scope.at.clone();
@@ -259,9 +264,10 @@ impl RewriteDraft {
 /// Rules with what the `<Proxy>` sections say about their backends.
 pub(super) fn finish(rules: Vec<RuleDraft>, sections: &[Arc<ProxySection>]) -> Rules {
     let finished = rules.into_iter().map(|RuleDraft { mut rule, .. }| {
-        if let Some(backend) = rule.backend() {
-            let parameters = ProxySection::parameters_for(&backend.url, sections);
-            rule.set_parameters(parameters);
+        if let Some(Destination::Backend(backend)) = rule.destination() {
+            let url = backend.url.clone();
+            let parameters = ProxySection::parameters_for(&url, sections);
+            rule.set_destination(Destination::Backend(Arc::new(Backend { url, parameters })));
         }
         Arc::new(rule)
     });

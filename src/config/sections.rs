@@ -6,6 +6,7 @@ use super::findings::Origin;
 use super::proxy_pass::{MappingDraft, check_tls};
 use crate::route::access::{self, Access};
 use crate::route::backend::Parameters;
+use crate::route::destination::ProxyUrl;
 use crate::route::location::Location;
 use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
@@ -194,7 +195,7 @@ impl Section {
     /// The backend whose parameters may stand here.
     pub(super) fn backend(&self) -> Option<&BackendUrl> {
         match &self.scope {
-            Applies::Backend(Which::Url(url)) => Some(url),
+            Applies::Backend(Which::Url(url)) => url.backend(),
             _ => None,
         }
     }
@@ -256,14 +257,14 @@ fn which_backends(text: &str, is_pattern: bool, server_root: &Path) -> Result<Wh
     }
     let url = BackendUrl::configured(text, server_root)?;
     check_tls(&url)?;
-    Ok(Which::Url(url))
+    Ok(Which::Url(ProxyUrl::Backend(url)))
 }
 
 impl ProxySection {
     /// What `ProxySet url key=value ...` says.
     pub(super) fn of_backend(url: BackendUrl, parameters: Parameters, at: &Origin) -> Self {
         Self {
-            which: Which::Url(url),
+            which: Which::Url(ProxyUrl::Backend(url)),
             directive: "ProxySet",
             at: at.clone(),
             parameters,
@@ -285,7 +286,8 @@ impl ProxySection {
 
     /// How exactly this names the backend at `url`, if at all.
     pub(super) fn fit(&self, url: &BackendUrl) -> Option<usize> {
-        self.which.fit(&Wanted::new(url, &url.path))
+        self.which
+            .fit(&Wanted::new(&ProxyUrl::Backend(url.clone())))
     }
 
     /// Why this changes nothing, where requests are led to these URLs only. A pattern is never said to.
@@ -298,7 +300,8 @@ impl ProxySection {
             urls.any(|url| self.fit(url).is_some())
         } else {
             // What a request adds to a URL can lead to any path.
-            self.proxied.is_none() || urls.any(|url| own.is_same_origin(url))
+            self.proxied.is_none()
+                || urls.any(|url| own.backend().is_some_and(|own| own.is_same_origin(url)))
         };
         (!has_effect)
             .then(|| format!("no mapping leads to \"{own}\"; write its URL as ProxyPass does"))

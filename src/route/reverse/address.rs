@@ -537,7 +537,7 @@ mod tests {
             ("/app/", "b", "not a URL"),
             ("/app/", "", "not a URL"),
             ("/app/", "gopher://b/", "gopher://"),
-            ("/app/", "balancer://b/", "balancers are not supported"),
+            ("/app/", "balancer://b/", "a balancer may not stand here"),
             ("/app/", "http://", "the host is empty"),
             ("/app/", "http://b:99999/", "port"),
             ("/app/", "http://b/?x", "a query"),
