@@ -12,6 +12,7 @@
 //! | [`balancer`] | which member of a balancer gets a request, and what is known of them |
 //! | [`forward`] | the heads as the other side shall see them |
 //! | [`frame`] | where WebSocket frames begin and end |
+//! | [`tls`] | versions of TLS, and what a client opens a connection with |
 //! | [`transaction`] | all that is known of one request, and why its tunnel ended |
 //! | [`ids`] | the numbers of our messages, and what to do about each |
 //! | [`config`] | text to a resolved, immutable configuration; the directive table |
@@ -49,5 +50,6 @@ pub mod server;
     reason = "the one room for it: each call is wrapped in a safe function"
 )]
 mod sys;
+pub mod tls;
 pub mod transaction;
 pub mod tunnel;

@@ -1,9 +1,21 @@
-//! TLS towards backends: the only file that knows the TLS library, and whether there is one.
+//! TLS with clients and with backends: the only room that knows the TLS libraries, and whether there are any.
+//!
+//! Backends are spoken to by native-tls, clients by OpenSSL itself, on which it stands: native-tls has no TLS 1.3 for
+//! listeners, no choice of certificates by name, and no certificates of clients.
 
-use super::stream::{Socket, Stream};
-use super::wait::{Interrupted, Waiter};
+#[cfg(feature = "tls")]
+mod backend;
+#[cfg(feature = "tls")]
+mod listener;
+#[cfg(feature = "tls")]
+mod material;
+#[cfg(feature = "tls")]
+mod session;
+
+use super::wait::Interrupted;
+use crate::tls::Protocols;
 use std::fmt;
-use std::time::Instant;
+use std::path::Path;
 
 /// Whom a TLS client trusts. httpd: `SSLProxyVerify`, `SSLProxyCACertificateFile`.
 #[derive(Debug, Clone, Copy)]
@@ -34,205 +46,59 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-pub use library::{Connector, TlsStream};
+/// What a listener shows, and what it asks of its clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening<'a> {
+    /// At least one, and at most one for each kind of key.
+    pub credentials: &'a [Credential<'a>],
+    /// PEM: what leads from a certificate to its authority, where its own file says nothing of it.
+    pub chain: Option<&'a Path>,
+    /// The versions that it speaks.
+    pub protocols: Protocols,
+    /// The ciphers for TLS up to 1.2, in OpenSSL's words; unset: those of the library.
+    pub ciphers: Option<&'a str>,
+    /// The cipher suites for TLS 1.3, likewise.
+    pub suites: Option<&'a str>,
+    /// Whether our order of ciphers counts, and not that of the client.
+    pub prefers_own_order: bool,
+    /// Whether sessions can be resumed, by tickets.
+    pub tickets: bool,
+    /// 1 to 32 bytes that no other policy has: sessions of others are not resumed here.
+    pub context: &'a [u8],
+    /// Whose certificates clients are asked for; unset: they are not.
+    pub client: Option<Client<'a>>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, Copy)]
+pub struct Credential<'a> {
+    /// PEM: the certificate, then those that lead to its authority.
+    pub certificate: &'a Path,
+    /// PEM: PKCS#8, PKCS#1 or SEC1; may be the same file.
+    pub key: &'a Path,
+}
+
+/// What is asked of clients' certificates.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// Whether none is let in without one.
+    pub is_required: bool,
+    /// How many certificates may stand between theirs and the authority.
+    pub depth: u32,
+    /// PEM: the authorities that count.
+    pub authorities: &'a Path,
+}
 
 #[cfg(feature = "tls")]
-mod library {
-    use super::{Instant, Socket, Stream, TlsError, Trust, Waiter};
-    use crate::net::wait::Want;
-    use native_tls::{Certificate, HandshakeError, TlsConnector};
-    use std::error::Error as _;
-    use std::io::{self, Read, Write};
-    use std::os::fd::AsFd;
-
-    /// Makes TLS connections with one policy.
-    #[derive(Debug, Clone)]
-    pub struct Connector {
-        library: TlsConnector,
-    }
-
-    impl Connector {
-        /// Reads the trust anchors; costly where they are the system's, so made once per policy.
-        ///
-        /// # Errors
-        /// A sentence that says what is wrong with the anchors.
-        pub fn new(trust: Trust<'_>) -> Result<Self, String> {
-            let mut builder = TlsConnector::builder();
-            builder.danger_accept_invalid_certs(!trust.verify);
-            builder.danger_accept_invalid_hostnames(!trust.verify);
-            if let Some(pem) = trust.anchors {
-                let anchors =
-                    Certificate::stack_from_pem(pem).map_err(|e| format!("not a PEM file: {e}"))?;
-                if anchors.is_empty() {
-                    return Err("no certificate in it; expected at least one PEM block \
-                                \"-----BEGIN CERTIFICATE-----\""
-                        .to_owned());
-                }
-                builder.disable_built_in_roots(true);
-                for anchor in anchors {
-                    builder.add_root_certificate(anchor);
-                }
-            }
-            let library = builder.build().map_err(|e| e.to_string())?;
-            Ok(Self { library })
-        }
-
-        /// Speaks TLS over `socket` with a peer called `name`, which is sent as SNI and verified.
-        ///
-        /// # Errors
-        /// [`TlsError`].
-        pub fn connect(
-            &self,
-            name: &str,
-            socket: Socket,
-            deadline: Instant,
-            waiter: &mut Waiter,
-        ) -> Result<Stream, TlsError> {
-            let mut outcome = self.library.connect(name, Observed::new(socket));
-            loop {
-                match outcome {
-                    Ok(library) => {
-                        return Ok(Stream::Tls(Box::new(TlsStream {
-                            library,
-                            was_cut: false,
-                        })));
-                    }
-                    Err(HandshakeError::WouldBlock(half_way)) => {
-                        let observed = half_way.get_ref();
-                        waiter
-                            .wait(
-                                [(observed.socket.as_fd(), observed.blocked_on)],
-                                Some(deadline),
-                            )
-                            .map_err(TlsError::Interrupted)?;
-                        outcome = half_way.handshake();
-                    }
-                    Err(HandshakeError::Failure(error)) => {
-                        return Err(TlsError::Handshake(in_words(&error)));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The library's error with its cause, each once.
-    fn in_words(error: &native_tls::Error) -> String {
-        let mut words = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let cause_words = cause.to_string();
-            if !words.contains(&cause_words) {
-                words = format!("{words}: {cause_words}");
-            }
-            source = cause.source();
-        }
-        words
-    }
-
-    /// A TLS session over a socket.
-    #[derive(Debug)]
-    pub struct TlsStream {
-        library: native_tls::TlsStream<Observed>,
-        was_cut: bool,
-    }
-
-    impl TlsStream {
-        pub(in crate::net) fn socket(&self) -> &Socket {
-            &self.library.get_ref().socket
-        }
-
-        pub(in crate::net) fn blocked_on(&self) -> Want {
-            self.library.get_ref().blocked_on
-        }
-
-        pub(in crate::net) fn was_cut(&self) -> bool {
-            self.was_cut
-        }
-
-        /// Says that nothing more will be sent, as far as the socket has room for it.
-        pub(in crate::net) fn close_notify(&mut self) {
-            let _ = self.library.shutdown();
-        }
-    }
-
-    impl Read for TlsStream {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            match self.library.read(buffer) {
-                // Many peers close without a close_notify, which the library calls an error. In a tunnel it
-                // is an end like any other: what runs inside knows where its own messages end. Who has to
-                // know asks `was_cut`.
-                Err(error)
-                    if error.kind() != io::ErrorKind::WouldBlock
-                        && self.library.get_ref().ended =>
-                {
-                    self.was_cut = true;
-                    Ok(0)
-                }
-                Ok(0) => {
-                    self.was_cut = self.library.get_ref().ended && !buffer.is_empty();
-                    Ok(0)
-                }
-                outcome => outcome,
-            }
-        }
-    }
-
-    impl Write for TlsStream {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.library.write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// A socket that remembers what the library cannot be asked: what it last waited for, and whether it has ended.
-    #[derive(Debug)]
-    struct Observed {
-        socket: Socket,
-        blocked_on: Want,
-        ended: bool,
-    }
-
-    impl Observed {
-        fn new(socket: Socket) -> Self {
-            Self {
-                socket,
-                blocked_on: Want::Read,
-                ended: false,
-            }
-        }
-
-        fn note(&mut self, want: Want, outcome: io::Result<usize>) -> io::Result<usize> {
-            if let Err(error) = &outcome
-                && error.kind() == io::ErrorKind::WouldBlock
-            {
-                self.blocked_on = want;
-            }
-            outcome
-        }
-    }
-
-    impl Read for Observed {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let outcome = self.socket.read(buffer);
-            self.ended |= matches!(outcome, Ok(0)) && !buffer.is_empty();
-            self.note(Want::Read, outcome)
-        }
-    }
-
-    impl Write for Observed {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let outcome = self.socket.write(bytes);
-            self.note(Want::Write, outcome)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-}
+pub use backend::Connector;
+#[cfg(feature = "tls")]
+pub use listener::Acceptor;
+#[cfg(feature = "tls")]
+pub use material::Validity;
+#[cfg(feature = "tls")]
+pub use session::TlsStream;
+#[cfg(not(feature = "tls"))]
+pub use without::{Acceptor, Connector, TlsStream, Validity};
 
 /// A binary without TLS: the configuration refuses what would need it, and these types cannot be made.
 #[cfg(not(feature = "tls"))]
@@ -241,10 +107,12 @@ mod library {
     clippy::missing_errors_doc,
     reason = "the same as above, and never called"
 )]
-mod library {
-    use super::{Instant, Socket, Stream, TlsError, Trust, Waiter};
-    use crate::net::wait::Want;
+mod without {
+    use super::{Listening, TlsError, Trust};
+    use crate::net::stream::{Socket, Stream};
+    use crate::net::wait::{Waiter, Want};
     use std::io::{self, Read, Write};
+    use std::time::Instant;
 
     #[derive(Debug, Clone)]
     pub enum Connector {}
@@ -265,10 +133,36 @@ mod library {
         }
     }
 
+    #[derive(Debug, Clone)]
+    pub enum Acceptor {}
+
+    #[derive(Debug, Clone)]
+    pub enum Validity {}
+
+    impl Acceptor {
+        pub fn new(_: &Listening<'_>) -> Result<Self, String> {
+            Err("this binary was built without TLS".to_owned())
+        }
+
+        pub fn accept(
+            &self,
+            _: Socket,
+            _: Vec<u8>,
+            _: Instant,
+            _: &mut Waiter,
+        ) -> Result<Stream, TlsError> {
+            match *self {}
+        }
+    }
+
     #[derive(Debug)]
     pub enum TlsStream {}
 
     impl TlsStream {
+        pub fn variable(&self, _: &str) -> Option<String> {
+            match *self {}
+        }
+
         pub(in crate::net) fn socket(&self) -> &Socket {
             match *self {}
         }

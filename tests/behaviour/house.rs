@@ -47,7 +47,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error_log", &["log_writer"]),
     ("config_files", &["config"]),
     ("sys", &[]),
-    ("net", &[]),
+    ("tls", &[]),
+    ("net", &["tls"]),
     ("tunnel", &["net", "frame", "transaction", "ids"]),
     ("cli", &["config", "config_files", "explain"]),
     (
@@ -107,6 +108,7 @@ const PURE: &[&str] = &[
     "balancer",
     "forward",
     "frame",
+    "tls",
     "transaction",
     "access_log::format",
     "config",

@@ -1,0 +1,217 @@
+//! TLS towards clients.
+
+use super::material::{self, Validity, certificates};
+use super::session::{Observed, Side, shake_hands};
+use super::{Client, Listening, TlsError, TlsStream};
+use crate::net::stream::{Socket, Stream};
+use crate::net::wait::Waiter;
+use crate::tls::{Protocols, Version};
+use openssl::error::ErrorStack;
+use openssl::ssl::{
+    AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSessionCacheMode,
+    SslVerifyMode, SslVersion,
+};
+use openssl::x509::store::X509StoreBuilder;
+use std::time::Instant;
+
+/// The only protocol that is spoken inside (RFC 7301), as the library lists it.
+const HTTP_1_1: &[u8] = b"\x08http/1.1";
+
+/// Makes TLS connections with clients by one policy, with tickets that no other policy takes.
+#[derive(Clone)]
+pub struct Acceptor {
+    context: SslContext,
+    /// Of its certificates, in their order.
+    pub validity: Vec<Validity>,
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Acceptor")
+            .field("validity", &self.validity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Acceptor {
+    /// Reads certificates and keys.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with them. It holds no part of a key.
+    pub fn new(listening: &Listening<'_>) -> Result<Self, String> {
+        let in_words = |error: ErrorStack| format!("cannot set up TLS: {error}");
+        let mut builder = SslContextBuilder::new(SslMethod::tls_server()).map_err(in_words)?;
+        builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION);
+        if listening.prefers_own_order {
+            builder.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
+        }
+        if !listening.tickets {
+            builder.set_options(SslOptions::NO_TICKET);
+            builder.set_num_tickets(0).map_err(in_words)?;
+        }
+        // Sessions live in tickets alone, so that they take no memory here.
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        builder
+            .set_session_id_context(listening.context)
+            .map_err(in_words)?;
+        protocols(&mut builder, listening.protocols).map_err(in_words)?;
+        ciphers(&mut builder, listening.ciphers, listening.suites)?;
+        builder.set_alpn_select_callback(|_, offered| {
+            openssl::ssl::select_next_proto(HTTP_1_1, offered).ok_or(AlpnError::NOACK)
+        });
+        let mut validity = Vec::new();
+        let mut kinds: Vec<&str> = Vec::new();
+        for credential in listening.credentials {
+            let material = credential.read()?;
+            if kinds.contains(&material.kind()) {
+                return Err(format!(
+                    "there are two certificates with keys of the kind {}; expected one of each kind",
+                    material.kind()
+                ));
+            }
+            kinds.push(material.kind());
+            let file = credential.certificate.display();
+            // Not by what has been read: only so has each certificate a chain of its own.
+            builder
+                .set_certificate_chain_file(credential.certificate)
+                .map_err(|error| format!("{file}: the certificate is not accepted: {error}"))?;
+            builder
+                .set_private_key(&material.key)
+                .and_then(|()| builder.check_private_key())
+                .map_err(|error| format!("{file}: its key is not accepted: {error}"))?;
+            validity.push(material.validity());
+        }
+        // For those that have none in their own file.
+        for above in listening
+            .chain
+            .map(certificates)
+            .transpose()?
+            .unwrap_or_default()
+        {
+            builder.add_extra_chain_cert(above).map_err(in_words)?;
+        }
+        clients(&mut builder, listening.client.as_ref())?;
+        Ok(Self {
+            context: builder.build(),
+            validity,
+        })
+    }
+
+    /// Speaks TLS over `socket` with a client that has sent the bytes `first` already.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn accept(
+        &self,
+        socket: Socket,
+        first: Vec<u8>,
+        deadline: Instant,
+        waiter: &mut Waiter,
+    ) -> Result<Stream, TlsError> {
+        let ssl =
+            Ssl::new(&self.context).map_err(|error| TlsError::Handshake(error.to_string()))?;
+        let socket = Observed::new(socket, first);
+        shake_hands(ssl, Side::Server, socket, deadline, waiter)
+    }
+}
+
+pub(super) fn protocols(
+    builder: &mut SslContextBuilder,
+    Protocols { least, most }: Protocols,
+) -> Result<(), ErrorStack> {
+    let version = |version| match version {
+        Version::Tls10 => SslVersion::TLS1,
+        Version::Tls11 => SslVersion::TLS1_1,
+        Version::Tls12 => SslVersion::TLS1_2,
+        Version::Tls13 => SslVersion::TLS1_3,
+    };
+    builder.set_min_proto_version(Some(version(least)))?;
+    builder.set_max_proto_version(Some(version(most)))
+}
+
+/// `list` is for TLS up to 1.2, `suites` for TLS 1.3.
+pub(super) fn ciphers(
+    builder: &mut SslContextBuilder,
+    list: Option<&str>,
+    suites: Option<&str>,
+) -> Result<(), String> {
+    let wrong = |text: &str| {
+        format!("\"{text}\" names no cipher that OpenSSL has; \"openssl ciphers -v\" lists them")
+    };
+    if let Some(list) = list {
+        builder.set_cipher_list(list).map_err(|_| wrong(list))?;
+    }
+    if let Some(suites) = suites {
+        builder
+            .set_ciphersuites(suites)
+            .map_err(|_| wrong(suites))?;
+    }
+    Ok(())
+}
+
+/// Whose certificates are asked for.
+fn clients(builder: &mut SslContextBuilder, client: Option<&Client<'_>>) -> Result<(), String> {
+    let Some(client) = client else {
+        builder.set_verify(SslVerifyMode::NONE);
+        return Ok(());
+    };
+    let in_words = |error: ErrorStack| format!("the authorities of clients: {error}");
+    let authorities = certificates(client.authorities)?;
+    let mut store = X509StoreBuilder::new().map_err(in_words)?;
+    let mut names = openssl::stack::Stack::new().map_err(in_words)?;
+    for authority in authorities {
+        let name = authority.subject_name().to_owned().map_err(in_words)?;
+        names.push(name).map_err(in_words)?;
+        store.add_cert(authority).map_err(in_words)?;
+    }
+    builder
+        .set_verify_cert_store(store.build())
+        .map_err(in_words)?;
+    builder.set_client_ca_list(names);
+    builder.set_verify_depth(client.depth);
+    builder.set_verify(if client.is_required {
+        SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT
+    } else {
+        SslVerifyMode::PEER
+    });
+    Ok(())
+}
+
+impl TlsStream {
+    /// What is known of the session under one of httpd's names, such as `SSL_PROTOCOL`; nothing, where there is nothing or
+    /// the name is not one of those. Source: httpd mod_ssl, Environment Variables.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let ssl = self.ssl()?;
+        let cipher = || ssl.current_cipher();
+        let client = || ssl.peer_certificate();
+        let text = match name {
+            "HTTPS" => "on".to_owned(),
+            "SSL_PROTOCOL" => ssl.version_str().to_owned(),
+            "SSL_CIPHER" => cipher()?.name().to_owned(),
+            "SSL_CIPHER_USEKEYSIZE" => cipher()?.bits().secret.to_string(),
+            "SSL_CIPHER_ALGKEYSIZE" => cipher()?.bits().algorithm.to_string(),
+            "SSL_SESSION_RESUMED" if ssl.session_reused() => "Resumed".to_owned(),
+            "SSL_SESSION_RESUMED" => "Initial".to_owned(),
+            "SSL_TLS_SNI" => ssl
+                .servername(openssl::ssl::NameType::HOST_NAME)?
+                .to_owned(),
+            "SSL_CLIENT_VERIFY" => match (client(), ssl.verify_result().as_raw()) {
+                (None, _) => "NONE".to_owned(),
+                (Some(_), 0) => "SUCCESS".to_owned(),
+                (Some(_), _) => format!("FAILED:{}", ssl.verify_result().error_string()),
+            },
+            "SSL_CLIENT_S_DN" => material::subject(&client()?),
+            "SSL_CLIENT_I_DN" => material::name(client()?.issuer_name()),
+            "SSL_CLIENT_S_DN_CN" => material::common_name(client()?.subject_name())?,
+            "SSL_CLIENT_I_DN_CN" => material::common_name(client()?.issuer_name())?,
+            "SSL_CLIENT_M_SERIAL" => {
+                let serial = client()?.serial_number().to_bn().ok()?;
+                serial.to_hex_str().ok()?.to_string()
+            }
+            "SSL_CLIENT_V_START" => client()?.not_before().to_string(),
+            "SSL_CLIENT_V_END" => client()?.not_after().to_string(),
+            _ => return None,
+        };
+        Some(text)
+    }
+}

@@ -1,0 +1,150 @@
+//! Certificates and keys, as they stand in files.
+
+use super::Credential;
+use openssl::pkey::{Id, PKey, Private};
+use openssl::x509::{X509, X509NameRef};
+use std::path::Path;
+
+/// The least days that a certificate should have left.
+const SOON: i32 = 14;
+
+/// A certificate with those that lead to its authority, and its key.
+pub(super) struct Material {
+    leaf: X509,
+    pub(super) key: PKey<Private>,
+}
+
+/// What an administrator wants to know of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validity {
+    /// Whom it names.
+    pub subject: String,
+    /// When it ends, as OpenSSL writes it.
+    pub until: String,
+    /// Whole days until then, below 0 if it is over.
+    pub days: i32,
+}
+
+impl Validity {
+    /// Whether it ends soon or has ended.
+    pub fn is_short(&self) -> bool {
+        self.days < SOON
+    }
+}
+
+impl Credential<'_> {
+    /// Reads the files.
+    pub(super) fn read(&self) -> Result<Material, String> {
+        let chain = certificates(self.certificate)?;
+        let file = self.certificate.display();
+        let leaf = chain.into_iter().next();
+        let leaf = leaf.ok_or_else(|| without_certificate(self.certificate))?;
+        let key = private_key(self.key)?;
+        let public = leaf.public_key().map_err(|error| {
+            format!("{file}: the key in the certificate cannot be read: {error}")
+        })?;
+        if !public.public_eq(&key) {
+            return Err(format!(
+                "{}: the key does not belong to the certificate in {file}; expected the one that it was made with",
+                self.key.display()
+            ));
+        }
+        Ok(Material { leaf, key })
+    }
+}
+
+/// The certificates in a file; at least one.
+pub(super) fn certificates(file: &Path) -> Result<Vec<X509>, String> {
+    let text = read(file)?;
+    let found = X509::stack_from_pem(&text).map_err(|error| {
+        format!(
+            "{}: a certificate in it cannot be read: {error}",
+            file.display()
+        )
+    })?;
+    if found.is_empty() {
+        return Err(without_certificate(file));
+    }
+    Ok(found)
+}
+
+fn without_certificate(file: &Path) -> String {
+    format!(
+        "{}: there is no certificate in it; expected PEM blocks \"-----BEGIN CERTIFICATE-----\"",
+        file.display()
+    )
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))
+}
+
+impl Material {
+    pub(super) fn validity(&self) -> Validity {
+        let now = openssl::asn1::Asn1Time::days_from_now(0);
+        let until = self.leaf.not_after();
+        let left = now.and_then(|now| now.diff(until));
+        Validity {
+            subject: subject(&self.leaf),
+            until: until.to_string(),
+            days: left.map_or(0, |left| left.days),
+        }
+    }
+
+    /// `RSA`, `EC`, ...: a listener has one certificate of a kind.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.key.id() {
+            Id::RSA => "RSA",
+            Id::EC => "EC",
+            Id::ED25519 => "Ed25519",
+            Id::ED448 => "Ed448",
+            Id::RSA_PSS => "RSA-PSS",
+            _ => "other",
+        }
+    }
+}
+
+/// A key in any of the forms of PEM: PKCS#8, PKCS#1 or SEC1.
+fn private_key(file: &Path) -> Result<PKey<Private>, String> {
+    let text = read(file)?;
+    let file = file.display();
+    let has = |label: &[u8]| text.windows(label.len()).any(|window| window == label);
+    if has(b"ENCRYPTED") {
+        return Err(format!(
+            "{file}: the key is encrypted, and nobody is there to ask for its password at start; write it without one by \
+             \"openssl pkey -in {file} -out NEW\", readable by the server alone"
+        ));
+    }
+    if !has(b"PRIVATE KEY-----") {
+        return Err(format!(
+            "{file}: there is no key in it; expected a PEM block such as \"-----BEGIN PRIVATE KEY-----\""
+        ));
+    }
+    // No word of the library about a key: it may hold a part of it.
+    PKey::private_key_from_pem(&text).map_err(|_| {
+        format!(
+            "{file}: the key cannot be read; \"openssl pkey -in {file} -noout -check\" says why"
+        )
+    })
+}
+
+/// Names as `CN=www.example.org, O=Example`, with what is not printable escaped.
+pub(super) fn subject(certificate: &X509) -> String {
+    name(certificate.subject_name())
+}
+
+pub(super) fn name(name: &X509NameRef) -> String {
+    let entries = name.entries().map(|entry| {
+        let kind = entry.object().nid().short_name().unwrap_or("?");
+        let value = entry.data().to_string();
+        let value = value.map_or_else(|_| "?".to_owned(), |value| value.escape_debug().to_string());
+        format!("{kind}={value}")
+    });
+    entries.collect::<Vec<_>>().join(",")
+}
+
+/// The first common name.
+pub(super) fn common_name(name: &X509NameRef) -> Option<String> {
+    let entry = name.entries_by_nid(openssl::nid::Nid::COMMONNAME).next()?;
+    Some(entry.data().to_string().ok()?.escape_debug().to_string())
+}
