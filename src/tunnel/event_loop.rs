@@ -505,16 +505,54 @@ mod tests {
     use crate::tunnel::{Leftovers, Limits, Observer, Record};
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
-    use std::sync::Mutex;
+    use std::sync::{Condvar, Mutex};
     use std::time::SystemTime;
 
-    /// Keeps why tunnels ended.
+    /// Keeps why tunnels ended, and what was told of their bytes to and from the backend.
     #[derive(Debug, Default)]
-    struct Ends(Mutex<Vec<CloseReason>>);
+    struct Ends {
+        reasons: Mutex<Vec<CloseReason>>,
+        moved: Mutex<Vec<[u64; 2]>>,
+        has_moved: Condvar,
+        /// What the transactions say at the end.
+        total: Mutex<[u64; 2]>,
+    }
+
+    impl Ends {
+        fn told(&self) -> [u64; 2] {
+            sum(&self.moved.lock().unwrap())
+        }
+
+        /// Waits until so many bytes are known to have moved to and from the backend.
+        fn wait_for(&self, bytes: [u64; 2]) {
+            let moved = self.moved.lock().unwrap();
+            let bound = Duration::from_secs(10);
+            let (_moved, waited) = self
+                .has_moved
+                .wait_timeout_while(moved, bound, |moved| sum(moved) != bytes)
+                .unwrap();
+            assert!(!waited.timed_out(), "{:?}", self.told());
+        }
+    }
+
+    fn sum(moved: &[[u64; 2]]) -> [u64; 2] {
+        let add = |sum: [u64; 2], more: &[u64; 2]| [sum[0] + more[0], sum[1] + more[1]];
+        moved.iter().fold([0; 2], add)
+    }
 
     impl Observer for Ends {
+        fn moved(&self, to_backend: u64, from_backend: u64) {
+            self.moved.lock().unwrap().push([to_backend, from_backend]);
+            self.has_moved.notify_all();
+        }
+
         fn ended(&self, transaction: &Transaction, _: Duration) {
-            self.0.lock().unwrap().extend(transaction.close.clone());
+            self.reasons
+                .lock()
+                .unwrap()
+                .extend(transaction.close.clone());
+            let mut total = self.total.lock().unwrap();
+            *total = sum(&[*total, [transaction.to_backend, transaction.from_backend]]);
         }
     }
 
@@ -528,6 +566,15 @@ mod tests {
 
     /// A tunnel with its client and its backend.
     fn tunnel(idle: Duration, ends: &Arc<Ends>) -> (Box<Tunnel>, TcpStream, TcpStream) {
+        tunnel_behind(Leftovers::default(), idle, ends)
+    }
+
+    /// As [`tunnel`], with what the handshake has left behind.
+    fn tunnel_behind(
+        leftovers: Leftovers,
+        idle: Duration,
+        ends: &Arc<Ends>,
+    ) -> (Box<Tunnel>, TcpStream, TcpStream) {
         let ((near_client, client), (near_backend, backend)) = (connection(), connection());
         let address = client.local_addr().unwrap();
         let limits = Limits {
@@ -542,7 +589,7 @@ mod tests {
         let tunnel = Tunnel::new(
             near_client.into(),
             near_backend.into(),
-            Leftovers::default(),
+            leftovers,
             limits,
             record,
         );
@@ -593,9 +640,9 @@ mod tests {
         }
         inbox.end(CloseReason::Stopping);
         runs.join().unwrap().unwrap();
-        let ends = ends.0.lock().unwrap();
+        let reasons = ends.reasons.lock().unwrap();
         assert_eq!(
-            *ends,
+            *reasons,
             [CloseReason::Idle(idle), CloseReason::Idle(2 * idle)]
         );
     }
@@ -608,5 +655,76 @@ mod tests {
         drop(event_loop);
         let (tunnel, _client, _backend) = tunnel(Duration::from_secs(60), &ends);
         assert!(door.adopt(tunnel).is_err());
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_moves_is_told_while_the_tunnel_is_open() {
+        let ends = Arc::<Ends>::default();
+        let leftovers = Leftovers {
+            from_client: b"early".to_vec(),
+            from_backend: b"first words".to_vec(),
+            ..Leftovers::default()
+        };
+        let (tunnel, mut client, mut backend) = tunnel_behind(leftovers, MINUTE, &ends);
+        let (mut event_loop, mut alarm) = event_loop();
+        let runs = thread::spawn(move || event_loop.run_one(tunnel, &mut alarm, None));
+        ends.wait_for([5, 11]);
+        for round in 1..=50 {
+            client.write_all(b"ping").unwrap();
+            ends.wait_for([5 + 4 * round, 11 + 6 * (round - 1)]);
+            backend.write_all(b"answer").unwrap();
+            ends.wait_for([5 + 4 * round, 11 + 6 * round]);
+        }
+        drop((client, backend));
+        runs.join().unwrap().unwrap();
+        assert_eq!(*ends.total.lock().unwrap(), [205, 311]);
+        let moved = ends.moved.lock().unwrap();
+        assert_eq!(sum(&moved), [205, 311], "and nothing of it twice");
+        assert!(
+            moved.iter().all(|turn| *turn != [0; 2]),
+            "no word of nothing"
+        );
+    }
+
+    #[test]
+    fn what_is_told_sums_up_to_what_the_access_line_says_however_a_tunnel_ends() {
+        let ends = Arc::<Ends>::default();
+        let leftovers = Leftovers {
+            from_backend: vec![1; 9000],
+            ..Leftovers::default()
+        };
+        let (tunnel, client, mut backend) = tunnel_behind(leftovers, MINUTE, &ends);
+        let (mut event_loop, mut alarm) = event_loop();
+        let inbox = event_loop.inbox();
+        let runs = thread::spawn(move || event_loop.run_one(tunnel, &mut alarm, None));
+        // The client reads nothing: much has been taken that it never gets.
+        backend
+            .set_write_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        while backend.write(&[2; 1 << 20]).is_ok() {}
+        drop(client);
+        inbox.end(CloseReason::Stopping);
+        drop(backend);
+        runs.join().unwrap().unwrap();
+        let told = ends.told();
+        assert_eq!(told, *ends.total.lock().unwrap());
+        assert!(told[1] > 1 << 20, "{told:?}");
+    }
+
+    /// Nothing has a turn in which it could be told of.
+    #[test]
+    fn a_leftover_that_is_cut_before_its_first_turn_is_told_of_at_the_end() {
+        let ends = Arc::<Ends>::default();
+        let leftovers = Leftovers {
+            from_client: vec![1; 300],
+            from_backend: vec![2; 400],
+            ..Leftovers::default()
+        };
+        let (tunnel, _client, _backend) = tunnel_behind(leftovers, MINUTE, &ends);
+        tunnel.close();
+        assert_eq!(ends.told(), [0, 400]);
+        assert_eq!(*ends.total.lock().unwrap(), [0, 400]);
     }
 }

@@ -58,12 +58,20 @@ pub struct Tunnel {
     began: Instant,
     transaction: Transaction,
     observer: Arc<dyn Observer>,
+    /// Bytes to and from the backend that the observer knows of.
+    told: [u64; 2],
 }
 
-/// Who is told of a tunnel's end.
+/// Who is told how a tunnel fares. Called in the thread that runs it, so that nothing in here may wait.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// The connection has come to its end, `took` after it was accepted. Called once, in the thread that ran the
-    /// tunnel last: it must not wait.
+    /// So many bytes were delivered to the backend and taken from it since the last call. Called at most once in a
+    /// turn, never for nothing, and for the last time before the [`end`](Self::ended): the sums are then
+    /// [`Transaction::to_backend`] and [`Transaction::from_backend`].
+    fn moved(&self, to_backend: u64, from_backend: u64) {
+        let _ = (to_backend, from_backend);
+    }
+
+    /// The connection has come to its end, `took` after it was accepted. Called once.
     fn ended(&self, transaction: &Transaction, took: Duration);
 }
 
@@ -140,6 +148,7 @@ impl Tunnel {
             began: record.began,
             transaction: record.transaction,
             observer: record.observer,
+            told: [0; 2],
         }
     }
 
@@ -191,6 +200,7 @@ impl Tunnel {
         self.note(Side::Backend, down);
         if self.progress() != before {
             self.moved_at = Instant::now();
+            self.tell();
         }
         trace!(
             "[{}] {} {} bytes up, {} down so far",
@@ -217,6 +227,16 @@ impl Tunnel {
             .map(|flow| flow.accepted() + flow.delivered())
             .iter()
             .sum()
+    }
+
+    /// Tells the observer what has moved since it was told last.
+    fn tell(&mut self) {
+        let moved = [self.up.delivered(), self.down.accepted()];
+        let [to_backend, from_backend] = [moved[0] - self.told[0], moved[1] - self.told[1]];
+        if to_backend + from_backend > 0 {
+            self.told = moved;
+            self.observer.moved(to_backend, from_backend);
+        }
     }
 
     /// Takes note of how the flow that comes from `source` fared.
@@ -319,6 +339,7 @@ impl Tunnel {
 
     /// Closes both connections, and tells the observer.
     pub(super) fn close(mut self) {
+        self.tell();
         self.transaction.bytes_in += self.up.accepted();
         self.transaction.to_backend += self.up.delivered();
         self.transaction.from_backend += self.down.accepted();
