@@ -94,6 +94,8 @@ pub enum Id {
     CutShort,
     /// The backend answered with an error, and ProxyErrorOverride put ours in its place.
     Overridden,
+    /// The backend ended a WebSocket without a Close frame.
+    Died,
     // What happens to the server.
     /// The server is stopping.
     Stopping,
@@ -413,6 +415,12 @@ const ENTRIES: &[Entry] = &[
         code: "PW415",
         counterpart: None,
         remedy: "see the backend's own log",
+    },
+    Entry {
+        id: Id::Died,
+        code: "PW418",
+        counterpart: None,
+        remedy: "see whether the backend has died, by its own log; one that lives has to send Close before it ends",
     },
     Entry {
         id: Id::Stopping,

@@ -501,100 +501,9 @@ fn readiness(event: &Event) -> Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transaction::Transaction;
-    use crate::tunnel::{Leftovers, Limits, Observer, Record};
+    use crate::tunnel::Leftovers;
+    use crate::tunnel::tests::{Ends, MINUTE, sum, tunnel, tunnel_behind};
     use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
-    use std::sync::{Condvar, Mutex};
-    use std::time::SystemTime;
-
-    /// Keeps why tunnels ended, and what was told of their bytes to and from the backend.
-    #[derive(Debug, Default)]
-    struct Ends {
-        reasons: Mutex<Vec<CloseReason>>,
-        moved: Mutex<Vec<[u64; 2]>>,
-        has_moved: Condvar,
-        /// What the transactions say at the end.
-        total: Mutex<[u64; 2]>,
-    }
-
-    impl Ends {
-        fn told(&self) -> [u64; 2] {
-            sum(&self.moved.lock().unwrap())
-        }
-
-        /// Waits until so many bytes are known to have moved to and from the backend.
-        fn wait_for(&self, bytes: [u64; 2]) {
-            let moved = self.moved.lock().unwrap();
-            let bound = Duration::from_secs(10);
-            let (_moved, waited) = self
-                .has_moved
-                .wait_timeout_while(moved, bound, |moved| sum(moved) != bytes)
-                .unwrap();
-            assert!(!waited.timed_out(), "{:?}", self.told());
-        }
-    }
-
-    fn sum(moved: &[[u64; 2]]) -> [u64; 2] {
-        let add = |sum: [u64; 2], more: &[u64; 2]| [sum[0] + more[0], sum[1] + more[1]];
-        moved.iter().fold([0; 2], add)
-    }
-
-    impl Observer for Ends {
-        fn moved(&self, to_backend: u64, from_backend: u64) {
-            self.moved.lock().unwrap().push([to_backend, from_backend]);
-            self.has_moved.notify_all();
-        }
-
-        fn ended(&self, transaction: &Transaction, _: Duration) {
-            self.reasons
-                .lock()
-                .unwrap()
-                .extend(transaction.close.clone());
-            let mut total = self.total.lock().unwrap();
-            *total = sum(&[*total, [transaction.to_backend, transaction.from_backend]]);
-        }
-    }
-
-    fn connection() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let near = listener.accept().unwrap().0;
-        near.set_nonblocking(true).unwrap();
-        (near, far)
-    }
-
-    /// A tunnel with its client and its backend.
-    fn tunnel(idle: Duration, ends: &Arc<Ends>) -> (Box<Tunnel>, TcpStream, TcpStream) {
-        tunnel_behind(Leftovers::default(), idle, ends)
-    }
-
-    /// As [`tunnel`], with what the handshake has left behind.
-    fn tunnel_behind(
-        leftovers: Leftovers,
-        idle: Duration,
-        ends: &Arc<Ends>,
-    ) -> (Box<Tunnel>, TcpStream, TcpStream) {
-        let ((near_client, client), (near_backend, backend)) = (connection(), connection());
-        let address = client.local_addr().unwrap();
-        let limits = Limits {
-            idle: Some(idle),
-            half_close: idle,
-        };
-        let record = Record {
-            transaction: Transaction::new(1, address, address, SystemTime::now()),
-            began: Instant::now(),
-            observer: Arc::<Ends>::clone(ends),
-        };
-        let tunnel = Tunnel::new(
-            near_client.into(),
-            near_backend.into(),
-            leftovers,
-            limits,
-            record,
-        );
-        (Box::new(tunnel), client, backend)
-    }
 
     fn event_loop() -> (EventLoop, Alarm) {
         let alarm = Alarm::new().unwrap();
@@ -657,8 +566,6 @@ mod tests {
         assert!(door.adopt(tunnel).is_err());
     }
 
-    const MINUTE: Duration = Duration::from_secs(60);
-
     #[test]
     fn what_moves_is_told_while_the_tunnel_is_open() {
         let ends = Arc::<Ends>::default();
@@ -711,20 +618,5 @@ mod tests {
         let told = ends.told();
         assert_eq!(told, *ends.total.lock().unwrap());
         assert!(told[1] > 1 << 20, "{told:?}");
-    }
-
-    /// Nothing has a turn in which it could be told of.
-    #[test]
-    fn a_leftover_that_is_cut_before_its_first_turn_is_told_of_at_the_end() {
-        let ends = Arc::<Ends>::default();
-        let leftovers = Leftovers {
-            from_client: vec![1; 300],
-            from_backend: vec![2; 400],
-            ..Leftovers::default()
-        };
-        let (tunnel, _client, _backend) = tunnel_behind(leftovers, MINUTE, &ends);
-        tunnel.close();
-        assert_eq!(ends.told(), [0, 400]);
-        assert_eq!(*ends.total.lock().unwrap(), [0, 400]);
     }
 }

@@ -14,7 +14,7 @@ use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::turns::Turn;
 use crate::server::{Shared, Site};
-use crate::transaction::Transaction;
+use crate::transaction::{CloseReason, Transaction};
 use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
 use log::{Level, error, warn};
 use std::io::{self, ErrorKind};
@@ -256,11 +256,27 @@ impl Observer for Site {
     fn ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
-            self.say(
-                Level::Debug,
-                transaction,
-                format_args!("closed: {reason}; {up} bytes up, {down} down"),
-            );
+            if let CloseReason::Died(_) = reason
+                && let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend)
+            {
+                // No warning: thousands may have had this backend, and who comes next is warned about. And where a
+                // backend never says Close, the log would be full of what is usual there.
+                let (id, url) = (Id::Died, &backend.url);
+                self.say(
+                    Level::Info,
+                    transaction,
+                    format_args!(
+                        "{id} {mapping}: {url}: closed: {reason}; {up} bytes up, {down} down; {}",
+                        id.remedy()
+                    ),
+                );
+            } else {
+                self.say(
+                    Level::Debug,
+                    transaction,
+                    format_args!("closed: {reason}; {up} bytes up, {down} down"),
+                );
+            }
         }
         self.log_access(transaction, took);
     }
