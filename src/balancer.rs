@@ -7,8 +7,6 @@
 //! end.
 //!
 //! A choice is one step for all who choose at once, under a lock that nobody holds any longer. Everything else is atomics.
-//!
-//! No directive leads here yet: the configuration refuses balancers by name.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -155,6 +153,16 @@ pub struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
+    /// The names of all that [`Self::variables`] may tell.
+    pub const VARIABLES: [&'static str; 6] = [
+        "BALANCER_NAME",
+        "BALANCER_WORKER_NAME",
+        "BALANCER_WORKER_ROUTE",
+        "BALANCER_SESSION_STICKY",
+        "BALANCER_SESSION_ROUTE",
+        "BALANCER_ROUTE_CHANGED",
+    ];
+
     /// What httpd has in a request's environment: names and values of those variables that are set. A member without a
     /// route has an empty one.
     pub fn variables(&self) -> impl Iterator<Item = (&'static str, &'a [u8])> + use<'a> {
@@ -229,6 +237,17 @@ impl Balancer {
             sets,
             choosing: Mutex::default(),
         }
+    }
+
+    /// The name without `balancer://`.
+    pub fn bare_name(&self) -> &str {
+        self.name.trim_start_matches("balancer://")
+    }
+
+    /// Whether requests become tunnels at its members; they are all alike.
+    pub fn is_tunnel(&self) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| member.backend.url.scheme.is_tunnel())
     }
 
     /// `balancer://name`
@@ -481,7 +500,7 @@ mod tests {
                         0 => drop(choice.member.failed(now)),
                         1 => choice.member.set_status(Change::parse("+N").unwrap(), now),
                         2 => choice.member.set_status(Change::parse("-N").unwrap(), now),
-                        _ => choice.member.succeeded(),
+                        _ => drop(choice.member.succeeded()),
                     }
                     choice.lease.meter().sent(round);
                     held.push_back(choice.lease);

@@ -9,6 +9,7 @@ use crate::http::body::Framing;
 use crate::http::head::RequestHead;
 use crate::http::headers::is_token;
 use crate::ids::Id;
+use crate::route::destination::Destination;
 use crate::route::{Arrival, Decision, Route};
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -174,7 +175,9 @@ fn write_route(
         environment,
         ..
     } = decision;
-    let backend = &route.backend;
+    let Destination::Backend(backend) = &route.to else {
+        return Ok(());
+    };
     let parameters = &backend.parameters;
     writeln!(out, "backend")?;
     writeln!(out, "  {}", backend.url)?;

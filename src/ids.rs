@@ -94,6 +94,10 @@ pub enum Id {
     CutShort,
     /// The backend answered with an error, and ProxyErrorOverride put ours in its place.
     Overridden,
+    /// No member of a balancer can take a request.
+    NoMember,
+    /// A member of a balancer is left alone for a while after an error.
+    SetAside,
     /// The backend ended a WebSocket without a Close frame.
     Died,
     // What happens to the server.
@@ -417,8 +421,20 @@ const ENTRIES: &[Entry] = &[
         remedy: "see the backend's own log",
     },
     Entry {
+        id: Id::NoMember,
+        code: "PW416",
+        counterpart: Some("AH01171"),
+        remedy: "see why its members were set aside, or are disabled",
+    },
+    Entry {
+        id: Id::SetAside,
+        code: "PW417",
+        counterpart: Some("AH00959"),
+        remedy: "the line before says why; requests go to the other members meanwhile",
+    },
+    Entry {
         id: Id::Died,
-        code: "PW418",
+        code: "PW420",
         counterpart: None,
         remedy: "see whether the backend has died, by its own log; one that lives has to send Close before it ends",
     },

@@ -189,13 +189,16 @@ impl Member {
     /// A connection to it came about: its errors are forgotten.
     ///
     /// Not so while it is set aside: somebody else's request met an error meanwhile, and perhaps one that
-    /// `failonstatus` names, where connections say nothing. httpd: `ap_proxy_connect_backend`.
-    pub fn succeeded(&self) {
+    /// `failonstatus` names, where connections say nothing. Whether there were any errors, for the log.
+    /// httpd: `ap_proxy_connect_backend`.
+    pub fn succeeded(&self) -> bool {
         let live = self.live();
         let mut error = live.error();
-        if self.status().is_usable() {
+        let forgets = self.status().is_usable() && error.at.is_some();
+        if forgets {
             *error = Error::default();
         }
+        forgets
     }
 
     /// Changes its flags while it runs. A flag for an error that is set counts from `now`.
@@ -227,7 +230,7 @@ impl Member {
         let live = self.live();
         live.elected.fetch_add(1, Relaxed);
         live.busy.fetch_add(1, Relaxed);
-        Lease(Arc::clone(live))
+        Lease(Meter(Arc::clone(live)))
     }
 
     pub(super) fn busy(&self) -> usize {
@@ -328,18 +331,18 @@ impl Live {
 /// One request or tunnel at a member. It counts as busy until this is dropped, by whichever thread and for whatever
 /// reason, a panic among them.
 #[derive(Debug)]
-pub struct Lease(Arc<Live>);
+pub struct Lease(Meter);
 
 impl Lease {
-    /// A handle for who moves bytes.
-    pub fn meter(&self) -> Meter {
-        Meter(Arc::clone(&self.0))
+    /// For who moves bytes.
+    pub fn meter(&self) -> &Meter {
+        &self.0
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Relaxed);
+        self.0.0.busy.fetch_sub(1, Relaxed);
     }
 }
 
@@ -524,7 +527,7 @@ mod tests {
         let member = member("");
         let (one, two) = (member.lease(), member.lease());
         assert_eq!(member.figures().busy, 2);
-        let meter = one.meter();
+        let meter = one.meter().clone();
         drop(one);
         std::thread::spawn(move || drop(two)).join().unwrap();
         assert_eq!((member.figures().busy, member.figures().elected), (0, 2));

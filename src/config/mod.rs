@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod apply;
+mod balancers;
 mod checks;
 pub mod directives;
 mod documents;
@@ -33,6 +34,7 @@ pub(crate) use summary::{limit, span};
 pub use syntax::Files;
 
 use crate::access_log::format::LogFormat;
+use crate::balancer::Balancer;
 use crate::http::authority::Authority;
 use crate::http::head::Limits;
 use crate::route::Router;
@@ -230,6 +232,9 @@ pub struct VirtualHost {
     pub backend_tls: BackendTls,
     /// `CustomLog`, `TransferLog`
     pub access_logs: Vec<AccessLog>,
+    /// The balancers that have their members here; those of the main server serve virtual hosts as well. httpd:
+    /// `BalancerMember`.
+    pub balancers: Vec<Arc<Balancer>>,
     /// Paths, and what is set for them. The main server's locations and mappings come first in every virtual host, as in
     /// httpd.
     pub router: Router,
@@ -267,6 +272,13 @@ impl VirtualHost {
     pub fn backend_receive_buffer(&self, backend: &Backend) -> Option<usize> {
         let own = backend.parameters.receive_buffer;
         own.or(self.receive_buffer).filter(|size| *size > 0)
+    }
+
+    /// Whether `name` is one that the configuration gives the host, letter by letter and without wildcards.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        let is_it = |own: &str| own.eq_ignore_ascii_case(name) && !own.contains(['*', '?']);
+        is_it(&self.server_name) || self.names.iter().any(|own| is_it(own))
     }
 
     fn is_called(&self, name: &str) -> bool {

@@ -5,6 +5,7 @@ use super::{Config, KeepAlive, ReadTimeout, Trace, VirtualHost};
 use crate::handshake::Upgrade;
 use crate::http::document::Document;
 use crate::route::backend::Backend;
+use crate::route::destination::Destination;
 use crate::route::mapping::{Action, Mapping, TargetPath};
 use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, ErrorOverride, Settings, Via};
@@ -129,9 +130,9 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
             writeln!(out, "  {condition}")?;
         }
         write!(out, "  {rule}")?;
-        if let Some(backend) = rule.backend() {
-            write!(out, " -> {}", backend.url)?;
-            write_backend(out, host, backend)?;
+        if let Some(to) = rule.destination() {
+            write!(out, " -> {to}")?;
+            write_destination(out, host, to)?;
         }
         writeln!(out, "  [{}]", rule.origin)?;
     }
@@ -203,17 +204,23 @@ fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt
     match &mapping.action {
         Action::Exclude => write!(out, "excluded")?,
         Action::Proxy(proxy) => {
-            let url = &proxy.backend.url;
             let raw = if proxy.is_raw { " nocanon" } else { "" };
-            write!(out, "{url}")?;
+            write!(out, "{}", proxy.to)?;
             if let TargetPath::Template(template) = &proxy.path {
                 write!(out, "{template}")?;
             }
             write!(out, "{raw}")?;
-            write_backend(out, host, &proxy.backend)?;
+            write_destination(out, host, &proxy.to)?;
         }
     }
     writeln!(out, "  [{}]", mapping.origin)
+}
+
+fn write_destination(out: &mut String, host: &VirtualHost, to: &Destination) -> fmt::Result {
+    match to {
+        Destination::Backend(backend) => write_backend(out, host, backend),
+        Destination::Balancer { .. } => Ok(()),
+    }
 }
 
 fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt::Result {

@@ -200,7 +200,12 @@ fn status_of(id: Id) -> u16 {
         Id::FieldsTooLarge => 431,
         Id::Unresolved | Id::TlsFailed | Id::Closed | Id::Garbage | Id::BadSwitch => 502,
         // httpd: a connect timeout is 503 there too, as one of the ways of not being reachable.
-        Id::Disabled | Id::Busy | Id::Unreachable | Id::ConnectTimeout | Id::Stopping => 503,
+        Id::Disabled
+        | Id::NoMember
+        | Id::Busy
+        | Id::Unreachable
+        | Id::ConnectTimeout
+        | Id::Stopping => 503,
         Id::TlsTimeout | Id::AnswerTimeout => 504,
         Id::BadVersion => 505,
         _ => 500,

@@ -1,6 +1,6 @@
 //! One `ProxyPass` or `ProxyPassMatch` line: where it applies, and what a backend is asked for there.
 
-use super::backend::Backend;
+use super::destination::Destination;
 use super::environment::Environment;
 use super::pattern::{Pattern, Subject};
 use super::place::{self, Place};
@@ -36,7 +36,7 @@ pub enum Action {
 #[derive(Debug, Clone)]
 pub struct Proxy {
     /// Which one.
-    pub backend: Arc<Backend>,
+    pub to: Destination,
     /// What it is asked for.
     pub path: TargetPath,
     /// `nocanon`: the rest of the path goes to the backend as the client wrote it.
@@ -124,7 +124,7 @@ impl Proxy {
             && is_plain(asked.raw)
             && let Some(rest) = self.rest_of_raw(place, asked)?
         {
-            return Ok(Some(self.backend.url.target(&rest, asked.query)));
+            return Ok(Some(self.to.target(&rest, asked.query)));
         }
         let rest = match place {
             Place::Prefix(prefix) => {
@@ -140,7 +140,7 @@ impl Proxy {
                 None => return Ok(None),
             },
         };
-        Ok(Some(self.backend.url.target(&rest, asked.query)))
+        Ok(Some(self.to.target(&rest, asked.query)))
     }
 
     /// What a pattern makes of the path, for the wire; `None` if it finds nothing.

@@ -5,6 +5,7 @@
 pub mod access;
 mod arrival;
 pub mod backend;
+pub mod destination;
 pub mod edit;
 pub mod environment;
 pub mod facts;
@@ -31,6 +32,7 @@ use crate::http::head::RequestHead;
 use crate::http::headers::Headers;
 use crate::ids::Id;
 use backend::Backend;
+use destination::Destination;
 use edit::{Circumstances, HeaderEdit};
 use environment::Environment;
 use facts::Tell;
@@ -102,11 +104,12 @@ impl Decision<'_> {
 /// The way to a backend.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The backend.
-    pub backend: Arc<Backend>,
+    /// Where to.
+    pub to: Destination,
     /// The line that leads there, as logs name it: `ProxyPass "/ws2/"`.
     pub name: Arc<str>,
-    /// The target for the backend: path and query, canonical, every byte visible.
+    /// What is asked for there: path and query, canonical, every byte visible. A member of a balancer is asked for this
+    /// below its own path.
     pub target: String,
 }
 
@@ -190,6 +193,12 @@ impl Router {
 
     /// Every backend that a request can be led to.
     pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let all = self.destinations().flat_map(Destination::backends);
+        all.map(AsRef::as_ref)
+    }
+
+    /// Everywhere that a request can be led to.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
         let own = self
             .locations
             .iter()
@@ -197,10 +206,14 @@ impl Router {
         let mapped = own
             .chain(&self.mappings)
             .filter_map(|mapping| match &mapping.action {
-                Action::Proxy(proxy) => Some(proxy.backend.as_ref()),
+                Action::Proxy(proxy) => Some(&proxy.to),
                 Action::Exclude => None,
             });
-        let led = self.rules.rules.iter().filter_map(|rule| rule.backend());
+        let led = self
+            .rules
+            .rules
+            .iter()
+            .filter_map(|rule| rule.destination());
         mapped.chain(led)
     }
 

@@ -5,10 +5,11 @@
 //! looked at decoded and in canonical form, as a request's path is by `<Location>`: however a client writes it, the same
 //! rules hold.
 
+use super::destination::{Destination, Origin, ProxyUrl};
 use super::pattern::{Pattern, Subject};
 use super::place;
 use super::settings::Change;
-use super::url::{BackendUrl, Slashes, canonical_path};
+use super::url::{Slashes, canonical_path};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
@@ -30,7 +31,7 @@ pub struct Proxied {
 #[derive(Debug, Clone)]
 pub enum Which {
     /// This one, and all that is below its path.
-    Url(BackendUrl),
+    Url(ProxyUrl),
     /// Those in which the pattern is found.
     Pattern(Pattern),
 }
@@ -38,7 +39,7 @@ pub enum Which {
 /// A URL that sections are compared with.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    url: &'a BackendUrl,
+    origin: Origin<'a>,
     /// The path, decoded and in canonical form.
     path: Cow<'a, [u8]>,
     /// The whole, for patterns: as short as it can be written, and with its port. Made when the first one asks.
@@ -46,11 +47,21 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// What a backend is asked for. The query of `target` does not count.
-    pub fn new(url: &'a BackendUrl, target: &'a str) -> Self {
+    /// What is asked for at a destination, of which a balancer's members are no part. The query of `target` does not
+    /// count.
+    pub fn of(to: &'a Destination, target: &'a str) -> Self {
+        Self::at(to.origin(), target)
+    }
+
+    /// The URL itself.
+    pub fn new(url: &'a ProxyUrl) -> Self {
+        Self::at(url.origin(), url.path())
+    }
+
+    fn at(origin: Origin<'a>, target: &'a str) -> Self {
         let (path, _) = target.split_once('?').unwrap_or((target, ""));
         Self {
-            url,
+            origin,
             path: decoded(path),
             texts: OnceCell::new(),
         }
@@ -58,7 +69,7 @@ impl<'a> Wanted<'a> {
 
     fn texts(&self) -> &[Vec<u8>; 2] {
         let text = |origin: String| [origin.as_bytes(), &self.path].concat();
-        self.texts.get_or_init(|| self.url.origins().map(text))
+        self.texts.get_or_init(|| self.origin.texts().map(text))
     }
 }
 
@@ -74,9 +85,9 @@ impl Which {
     pub fn fit(&self, wanted: &Wanted<'_>) -> Option<usize> {
         match self {
             Self::Url(own) => {
-                let path = decoded(&own.path);
+                let path = decoded(own.path());
                 let is_below = place::behind(&path, &wanted.path).is_some();
-                (own.is_same_origin(wanted.url) && is_below).then_some(path.len())
+                (own.origin().is_same(wanted.origin) && is_below).then_some(path.len())
             }
             Self::Pattern(pattern) => {
                 let mut texts = wanted.texts().iter();
@@ -97,9 +108,10 @@ impl fmt::Display for Proxied {
 mod tests {
     use super::super::pattern::Case;
     use super::*;
+    use std::path::Path;
 
-    fn url(text: &str) -> BackendUrl {
-        BackendUrl::parse(text).unwrap()
+    fn url(text: &str) -> ProxyUrl {
+        ProxyUrl::configured(text, Path::new("/")).unwrap()
     }
 
     #[test]
@@ -107,7 +119,7 @@ mod tests {
         let below = |own: &str, target: &str| {
             let backend = url("ws://backend/app");
             let which = Which::Url(url(own));
-            which.fit(&Wanted::new(&backend, target)).is_some()
+            which.fit(&Wanted::at(backend.origin(), target)).is_some()
         };
         for own in ["ws://backend/app", "ws://BACKEND:80/app/x", "ws://backend"] {
             for target in [
@@ -125,6 +137,7 @@ mod tests {
             assert!(!below("ws://backend/app/x", target), "{target}");
         }
         assert!(below("ws://backend/a%70p/%78", "/app/x"));
+        assert!(!below("balancer://backend/app", "/app/x"));
         for own in ["wss://backend/app", "ws://backend:81/app", "ws://other/app"] {
             assert!(!below(own, "/app/x"), "{own}");
         }
@@ -141,7 +154,7 @@ mod tests {
             ("", true),
         ] {
             let which = Which::Pattern(Pattern::parse(pattern, Case::Sensitive).unwrap());
-            let wanted = Wanted::new(&backend, "/app/x%20y?q");
+            let wanted = Wanted::at(backend.origin(), "/app/x%20y?q");
             assert_eq!(which.fit(&wanted).is_some(), holds, "{pattern}");
         }
     }

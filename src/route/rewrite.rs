@@ -15,7 +15,7 @@ mod variable;
 pub use condition::Condition;
 pub use rule::Rule;
 
-use super::backend::Backend;
+use super::destination::Destination;
 use super::environment::Environment;
 use super::facts::{Facts, Tell};
 use super::pattern::Subject;
@@ -95,9 +95,9 @@ pub enum Outcome<'a> {
     Proxy {
         /// The rule, as logs name it.
         name: &'a Arc<str>,
-        /// The backend.
-        backend: &'a Arc<Backend>,
-        /// Path and query for the backend, not yet looked at for the last time.
+        /// Where it leads.
+        to: &'a Destination,
+        /// Path and query that are asked for there, not yet looked at for the last time.
         target: String,
     },
     /// The client is sent elsewhere.
@@ -280,7 +280,7 @@ impl<'a> Walk<'a, '_, '_, '_> {
             }
             Effect::Proxy(proxy) => Step::Decided(Outcome::Proxy {
                 name: &rule.name,
-                backend: &proxy.backend,
+                to: &proxy.to,
                 target: rule.target(proxy, &values)?,
             }),
             Effect::Redirect(redirect) => Step::Decided(Outcome::Redirect {
@@ -317,11 +317,8 @@ impl<'a> Walk<'a, '_, '_, '_> {
                         .escape_debug()
                 ));
             }
-            Step::Decided(Outcome::Proxy {
-                backend, target, ..
-            }) => tell(format_args!(
-                "  leads to {}, which is asked for \"{}\"",
-                backend.url,
+            Step::Decided(Outcome::Proxy { to, target, .. }) => tell(format_args!(
+                "  leads to {to}, which is asked for \"{}\"",
                 target.escape_debug()
             )),
             Step::Decided(Outcome::Redirect { location, .. }) => {
@@ -501,10 +498,11 @@ mod tests {
             Ok(Outcome::Redirect {
                 status, location, ..
             }) => format!("{status} {location}"),
-            Ok(Outcome::Proxy {
-                backend, target, ..
-            }) => match crate::route::outgoing(&target) {
-                Ok(()) => format!("{} {target}", backend.url.host_header()),
+            Ok(Outcome::Proxy { to, target, .. }) => match crate::route::outgoing(&target) {
+                Ok(()) => {
+                    let backend = to.backends().next().unwrap();
+                    format!("{} {target}", backend.url.host_header())
+                }
                 Err(refusal) => refusal.status.to_string(),
             },
             Ok(Outcome::Mappings) => {
@@ -956,7 +954,6 @@ mod tests {
             ("rule ^/ - [P]", "leads nowhere"),
             ("rule ^/ - [R]", "leads nowhere"),
             ("rule ^/ h2c://b/$1 [P]", "write http:// or https://"),
-            ("rule ^/ balancer://b/$1 [P]", "balancers"),
             (
                 "rule ^/ ws://%{HTTP_HOST}/ [P]",
                 "nothing of a request may become",

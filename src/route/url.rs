@@ -235,19 +235,31 @@ impl BackendUrl {
     /// Nothing of a request can reach the scheme, the host or the port: they are not part of a target, and between them
     /// and `rest` there is always a `/`. (httpd: glues `rest` to the authority of a URL without a path.)
     pub fn target(&self, rest: &str, query: Option<&str>) -> String {
-        let query_length = query.map_or(0, |query| 1 + query.len());
-        let mut target = String::with_capacity(self.path.len() + 1 + rest.len() + query_length);
-        target.push_str(&self.path);
-        if target.is_empty() && !rest.starts_with('/') {
-            target.push('/');
-        }
-        target.push_str(rest);
-        if let Some(query) = query {
-            target.push('?');
-            target.push_str(query);
-        }
-        target
+        target(&self.path, rest, query)
     }
+
+    /// What this backend is asked for as a member of a balancer that is asked for `target`.
+    // httpd: doubles the slash where the URL of the member ends with one.
+    pub fn below(&self, target: &str) -> String {
+        let path = self.path.strip_suffix('/').unwrap_or(&self.path);
+        [path, target].concat()
+    }
+}
+
+/// Path and query: `rest` behind `path`, which is empty or begins with `/`. See [`BackendUrl::target`].
+pub(super) fn target(path: &str, rest: &str, query: Option<&str>) -> String {
+    let query_length = query.map_or(0, |query| 1 + query.len());
+    let mut target = String::with_capacity(path.len() + 1 + rest.len() + query_length);
+    target.push_str(path);
+    if target.is_empty() && !rest.starts_with('/') {
+        target.push('/');
+    }
+    target.push_str(rest);
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    target
 }
 
 impl fmt::Display for BackendUrl {
@@ -267,10 +279,9 @@ fn strip_unix(text: &str) -> Option<&str> {
 /// The sentence for a URL of another scheme.
 fn unsupported(scheme: &str, text: &str) -> String {
     match scheme.to_ascii_lowercase().as_str() {
-        "balancer" => format!(
-            "{text:?}: balancers are not supported by this version; expected one backend, \
-             {FORM}"
-        ),
+        "balancer" => {
+            format!("{text:?}: a balancer may not stand here; expected one backend, {FORM}")
+        }
         "h2" | "h2c" => format!(
             "{text:?}: HTTP/2 to backends is not supported; write http:// or https://, which every backend speaks as well"
         ),
@@ -527,7 +538,7 @@ mod tests {
     fn a_refused_url_says_what_was_expected() {
         for (text, part) in [
             ("http:/b", "is not a URL"),
-            ("balancer://set/", "balancers are not supported"),
+            ("balancer://set/", "a balancer may not stand here"),
             (
                 "unix:/run/a.sock|ws://b/",
                 "Unix socket, which may not stand here",

@@ -120,12 +120,8 @@ impl Router {
                 let answer = Refusal::with_status(Id::Redirected, status, why);
                 return Err(answer.with_header("Location", location));
             }
-            Outcome::Proxy {
-                name,
-                backend,
-                target,
-            } => Some(Route {
-                backend: Arc::clone(backend),
+            Outcome::Proxy { name, to, target } => Some(Route {
+                to: to.clone(),
                 name: Arc::clone(name),
                 target,
             }),
@@ -158,7 +154,7 @@ impl Router {
     /// The `<Proxy>` sections about what a backend is asked for.
     #[inline(never)]
     fn sections_for(&self, route: &Route, tell: &mut Tell<'_>) -> Vec<&Proxied> {
-        let wanted = Wanted::new(&route.backend.url, &route.target);
+        let wanted = Wanted::of(&route.to, &route.target);
         let mut found = Vec::new();
         for section in &self.proxied {
             let applies = section.which.fit(&wanted).is_some();
@@ -205,7 +201,7 @@ impl Router {
                 "{name} at {origin}: matches, and asks for {target}"
             ));
             return Ok(Some(Route {
-                backend: Arc::clone(&proxy.backend),
+                to: proxy.to.clone(),
                 name: Arc::clone(&mapping.name),
                 target,
             }));
@@ -257,6 +253,7 @@ mod tests {
     use crate::http::head::Limits;
     use crate::route::Arrival;
     use crate::route::backend::{Backend, Parameters};
+    use crate::route::destination::Destination;
     use crate::route::mapping::{Mapping, Proxy, TargetPath};
     use crate::route::pattern::{Case, Pattern};
     use crate::route::settings::Change;
@@ -271,10 +268,10 @@ mod tests {
 
     fn proxy(url: &str) -> Proxy {
         Proxy {
-            backend: Arc::new(Backend {
+            to: Destination::Backend(Arc::new(Backend {
                 url: BackendUrl::parse(url).unwrap(),
                 parameters: Parameters::default(),
-            }),
+            })),
             path: TargetPath::Appended,
             is_raw: false,
         }
@@ -324,7 +321,7 @@ mod tests {
     fn route(router: &Router, target: &str) -> Result<(String, String), u16> {
         let decision = decide(router, target, &mut |_| ());
         let route = decision.outcome.map_err(|refusal| refusal.status)?;
-        Ok((route.backend.url.to_string(), route.target))
+        Ok((route.to.to_string(), route.target))
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One connection, request by request, until it ends or becomes a tunnel: a script that only calls the rooms.
 
 mod backend;
+mod balance;
 mod deliver;
 mod ending;
 mod exchange;
@@ -11,6 +12,7 @@ mod request;
 mod upload;
 
 use self::backend::Final;
+use self::balance::{Elected, Way};
 use self::failure::Step;
 use super::acceptor::Accepted;
 use super::clients::Bell;
@@ -27,6 +29,7 @@ use crate::ids::Id;
 use crate::net::buffer::Buffer;
 use crate::net::stream::{LINGER, Stream};
 use crate::net::wait::Waiter;
+use crate::route::destination::Destination;
 use crate::route::edit::Circumstances;
 use crate::route::environment::Environment;
 use crate::route::settings::Settings;
@@ -140,7 +143,10 @@ impl Drop for Counted<'_> {
 enum End {
     /// We answer, instead of a backend, what the request is to blame for.
     Refused(Refusal),
-    /// We answer in place of a backend that failed, which has been logged where it happened.
+    /// A backend failed at this step before the client has got anything, which has been logged. We answer in its place,
+    /// unless another one does.
+    BackendFailed(Step, Refusal),
+    /// We answer in place of any backend, which has been logged where it happened.
     Failed(Refusal),
     /// The backend's own answer has been passed on, as far as it went.
     Answered(Afterwards),
@@ -196,6 +202,8 @@ struct Visit<'a> {
     afterwards: Afterwards,
     /// Given back when the request or its tunnel ends.
     turn: Option<Turn>,
+    /// The member that a balancer has chosen; given back likewise.
+    elected: Option<Elected>,
     /// It is one of those that others wait for a moment for, since they will soon be done.
     handshake: Option<Counted<'a>>,
     transaction: Transaction,
@@ -241,6 +249,7 @@ impl<'a> Visit<'a> {
             host: None,
             afterwards: Afterwards::Ends,
             turn: None,
+            elected: None,
             handshake: Some(Counted::new(&shared.handshakes)),
             transaction,
             began,
@@ -267,7 +276,7 @@ impl<'a> Visit<'a> {
         let route = self.find_route(&mut head);
         self.afterwards = self.afterwards_of_refusal(&head);
         let outcome = match route {
-            Ok(route) if route.backend.url.scheme.is_tunnel() => self.ask_backend(&head, &route),
+            Ok(route) if route.to.is_tunnel() => self.ask_backend(&head, &route),
             Ok(route) => match self.exchange(&head, &route) {
                 Ok(afterwards) => Err(End::Answered(afterwards)),
                 Err(end) => Err(end),
@@ -312,24 +321,28 @@ impl<'a> Visit<'a> {
         head: &RequestHead,
         route: &Route,
     ) -> Result<(Stream, Leftovers), End> {
-        let (backend, asked, deadline) = self.ask(head, route)?;
-        self.hear_switch(head, route, &asked, backend, deadline)
+        // Whatever comes of it, this connection has no further request.
+        self.afterwards = Afterwards::Ends;
+        asks_for_tunnel(head, &route.to)?;
+        self.lead(head, route, true, |visit, way| {
+            let (backend, asked, deadline) = visit.ask(head, way)?;
+            visit.hear_switch(head, way, &asked, backend, deadline)
+        })
     }
 
     /// Connects, and sends the request. Also: until when the answer has to be there. What the client sends early is kept.
     #[inline(never)]
-    fn ask(&mut self, head: &RequestHead, route: &Route) -> Result<(Stream, Asked, Instant), End> {
-        // Whatever comes of it, this connection has no further request.
-        self.afterwards = Afterwards::Ends;
-        let asked = handshake::requested(head, route.backend.parameters.upgrade())?;
-        self.turn = self.take_turn(&route.backend)?;
-        let mut backend = self.connect(&route.backend, head)?;
-        let request = forward::upgrade_head(head, &route.target, &asked, &self.policy(route));
-        let deadline = Instant::now() + self.site.host.backend_timeout(&route.backend);
+    fn ask(&mut self, head: &RequestHead, way: &Way<'_>) -> Result<(Stream, Asked, Instant), End> {
+        let asked = handshake::requested(head, way.backend.parameters.upgrade())?;
+        self.turn = self.take_turn(way.backend)?;
+        let mut backend = self.connect(way.backend, head)?;
+        let request = forward::upgrade_head(head, &way.target, &asked, &self.policy(way));
+        let deadline = Instant::now() + self.site.host.backend_timeout(way.backend);
         backend
             .send_all(&request, deadline, self.link.waiter)
             .map_err(|why| self.step_failed(Step::Handshake, &why))?;
-        self.debug(format_args!("asked for {}", route.target));
+        self.count_sent(request.len());
+        self.debug(format_args!("asked for {}", way.target));
         Ok((backend, asked, deadline))
     }
 
@@ -338,24 +351,22 @@ impl<'a> Visit<'a> {
     fn hear_switch(
         &mut self,
         head: &RequestHead,
-        route: &Route,
+        way: &Way<'_>,
         asked: &Asked,
         mut backend: Stream,
         deadline: Instant,
     ) -> Result<(Stream, Leftovers), End> {
         let mut limits = Limits::default();
-        limits.field = route
-            .backend
-            .parameters
-            .answer_field
-            .unwrap_or(limits.field);
+        let parameters = &way.backend.parameters;
+        limits.field = parameters.answer_field.unwrap_or(limits.field);
         let (answer, outcome, from_backend) =
             self.read_answer(&mut backend, asked, &limits, deadline)?;
         if matches!(outcome, Final::Relay) {
-            if answer.status == 403 && self.policy(route).origin_is_foreign(head) {
-                self.hint_at_origin(&route.name);
+            if answer.status == 403 && self.policy(way).origin_is_foreign(head) {
+                self.hint_at_origin(way.name);
             }
-            return Err(self.relay(head, &answer, backend, &route.backend, from_backend));
+            self.judge(answer.status, false);
+            return Err(self.relay(head, &answer, backend, way.backend, from_backend));
         }
         let switched = forward::switched_head(&answer, &self.answer_policy(head));
         self.send(&switched)?;
@@ -371,9 +382,9 @@ impl<'a> Visit<'a> {
         Ok((backend, leftovers))
     }
 
-    fn policy<'p>(&'p self, route: &'p Route) -> forward::Policy<'p> {
+    fn policy<'p>(&'p self, way: &'p Way<'_>) -> forward::Policy<'p> {
         let name = &self.site.host.server_name;
-        forward::Policy::new(&self.settings, name, &self.arrival(), &route.backend.url)
+        forward::Policy::new(&self.settings, name, &self.arrival(), &way.backend.url)
     }
 
     /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
@@ -384,12 +395,12 @@ impl<'a> Visit<'a> {
         self.settings = decision.settings;
         self.environment = decision.environment;
         self.host = decision.host;
-        let logs = &self.site.access_logs;
-        let is_logged = |name: &str| logs.iter().any(|log| log.needs_variable(name));
-        self.transaction.environment = self.environment.only(is_logged);
+        self.note_environment();
         let route = decision.outcome?;
         self.transaction.mapping = Some(Arc::clone(&route.name));
-        self.transaction.backend = Some(Arc::clone(&route.backend));
+        if let Destination::Backend(backend) = &route.to {
+            self.transaction.backend = Some(Arc::clone(backend));
+        }
         forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
         Ok(route)
     }
@@ -475,6 +486,20 @@ impl<'a> Visit<'a> {
     fn log(&self, level: Level, text: fmt::Arguments<'_>) {
         self.site.say(level, &self.transaction, text);
     }
+}
+
+/// What none of its members would be asked for, is no turn of a balancer.
+fn asks_for_tunnel(head: &RequestHead, to: &Destination) -> Result<(), Refusal> {
+    let Destination::Balancer { balancer, .. } = to else {
+        return Ok(());
+    };
+    let members = balancer.members().iter();
+    let mut asked = members.map(|member| {
+        let upgrade = member.backend.parameters.upgrade();
+        handshake::requested(head, upgrade).map(drop)
+    });
+    let first = asked.next().unwrap_or(Ok(()));
+    first.or_else(|refusal| asked.find(Result::is_ok).unwrap_or(Err(refusal)))
 }
 
 impl Site {

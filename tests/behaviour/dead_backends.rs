@@ -37,10 +37,10 @@ each_mode! {
         expect_line(&proxy, begun, ENDED);
         let took = begun.elapsed();
         assert!(took > Duration::from_millis(950), "{took:?}");
-        let line = proxy.wait_for_log("PW418");
+        let line = proxy.wait_for_log("PW420");
         assert!(line.contains("[INFO]"), "{line}");
         let begin = format!(
-            "] {} PW418 ProxyPass \"/ws/\": {}/: closed: backend ended without a Close frame; 0 bytes up, 12 down; ",
+            "] {} PW420 ProxyPass \"/ws/\": {}/: closed: backend ended without a Close frame; 0 bytes up, 12 down; ",
             client.local(),
             backend.url()
         );
@@ -175,7 +175,7 @@ each_mode! {
         peer.expect(close_frame(MASK));
         expect_halves([announced, (client, peer)]);
         assert_eq!(proxy.wait_for_lines("access.log", 2), ["101 backend closed"; 2]);
-        assert!(proxy.log_lines("PW418").is_empty());
+        assert!(proxy.log_lines("PW420").is_empty());
     }
 
     fn of_what_is_not_made_of_frames_nobody_expects_a_close(mode: Mode) {
@@ -241,7 +241,7 @@ each_mode! {
         for line in &lines {
             assert!(line == ENDED || line.starts_with(FAILED), "{line}");
         }
-        assert_eq!(proxy.log_lines("PW418").len(), TUNNELS);
+        assert_eq!(proxy.log_lines("PW420").len(), TUNNELS);
     }
 }
 

@@ -10,7 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The numbers of our messages: everybody who speaks may name them.
     ("ids", &[]),
     ("http", &["ids"]),
-    ("route", &["http", "handshake", "ids"]),
+    ("route", &["http", "handshake", "ids", "balancer"]),
     ("handshake", &["http", "ids"]),
     ("balancer", &["http", "route"]),
     ("forward", &["http", "handshake", "route", "ids"]),
@@ -19,11 +19,25 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("access_log::format", &["http", "route", "transaction"]),
     (
         "config",
-        &["http", "route", "handshake", "access_log::format"],
+        &[
+            "http",
+            "route",
+            "handshake",
+            "balancer",
+            "access_log::format",
+        ],
     ),
     (
         "explain",
-        &["http", "route", "handshake", "forward", "config", "ids"],
+        &[
+            "http",
+            "route",
+            "handshake",
+            "balancer",
+            "forward",
+            "config",
+            "ids",
+        ],
     ),
     ("log_writer", &["ids"]),
     (
@@ -42,6 +56,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "http",
             "route",
             "handshake",
+            "balancer",
             "forward",
             "ids",
             "transaction",

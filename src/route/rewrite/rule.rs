@@ -7,9 +7,11 @@ use super::redirect::{self, Scheme};
 use super::text::{Piece, Text, Values, percent_encoded};
 use super::variable::{Plain, Variable};
 use super::{Review, written};
+use crate::balancer::{Balancer, Settings};
 use crate::http::answer::Refusal;
 use crate::ids::Id;
 use crate::route::backend::{Backend, Parameters};
+use crate::route::destination::{Destination, ProxyUrl};
 use crate::route::pattern::{Case, Pattern};
 use crate::route::url::{BackendUrl, KEPT_SLASH, encoded, has_no_dot_segments, push_escape};
 use std::fmt;
@@ -62,8 +64,8 @@ pub(super) struct Redirect {
 /// The way to a backend.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Proxy {
-    pub(super) backend: Arc<Backend>,
-    /// What stands behind the URL of the backend.
+    pub(super) to: Destination,
+    /// What stands behind its URL.
     rest: Text,
 }
 
@@ -116,19 +118,19 @@ impl Rule {
         &self.conditions
     }
 
-    /// The backend that it leads to. Its URL is without what a request adds to it.
-    pub fn backend(&self) -> Option<&Backend> {
+    /// Where it leads, if to a backend or a balancer; of either, nothing is known yet but the URL, until
+    /// [`Self::set_destination`] has said the rest. What a request adds to the URL is no part of it.
+    pub fn destination(&self) -> Option<&Destination> {
         match &self.effect {
-            Effect::Proxy(proxy) => Some(&proxy.backend),
+            Effect::Proxy(proxy) => Some(&proxy.to),
             _ => None,
         }
     }
 
-    /// Says what is configured elsewhere about the backend that it leads to.
-    pub fn set_parameters(&mut self, parameters: Parameters) {
+    /// Says what is configured elsewhere about where it leads.
+    pub fn set_destination(&mut self, to: Destination) {
         if let Effect::Proxy(proxy) = &mut self.effect {
-            let url = proxy.backend.url.clone();
-            proxy.backend = Arc::new(Backend { url, parameters });
+            proxy.to = to;
         }
     }
 
@@ -229,8 +231,7 @@ impl Rule {
             proxy.rest.expand(values, self.escape.as_ref())?
         };
         let (rest, query) = self.with_query(rest, values)?;
-        let url = &proxy.backend.url;
-        if url.path.is_empty() && !rest.is_empty() && !rest.starts_with(b"/") {
+        if proxy.to.path().is_empty() && !rest.is_empty() && !rest.starts_with(b"/") {
             return Err(Refusal::new(
                 Id::BadTarget,
                 "a part of the path would become a part of the host that the rule leads to",
@@ -248,7 +249,7 @@ impl Rule {
         } else {
             encoded(&rest)
         };
-        Ok(url.target(&rest, query.as_deref()))
+        Ok(proxy.to.target(&rest, query.as_deref()))
     }
 
     /// Where the client is sent.
@@ -314,7 +315,7 @@ impl Rule {
             {
                 doubt("the client's query is lost; add QSA to keep it, or QSD to say that it is not wanted".to_owned());
             }
-            if proxy.backend.url.path.ends_with('/')
+            if proxy.to.path().ends_with('/')
                 && proxy.rest.pieces.first()
                     == Some(&Piece::Variable(Variable::Plain(Plain::RequestUri)))
             {
@@ -399,10 +400,7 @@ fn substitution_of(
     let effect = if proxies {
         let (url, rest) = backend(path, substitution, review)?;
         Effect::Proxy(Proxy {
-            backend: Arc::new(Backend {
-                url,
-                parameters: Parameters::default(),
-            }),
+            to: bare(url),
             rest: decoded(rest)?,
         })
     } else {
@@ -419,13 +417,27 @@ fn substitution_of(
     Ok((effect, query))
 }
 
+/// The destination at a URL, before anything else is known of it.
+fn bare(url: ProxyUrl) -> Destination {
+    match url {
+        ProxyUrl::Backend(url) => Destination::Backend(Arc::new(Backend {
+            url,
+            parameters: Parameters::default(),
+        })),
+        ProxyUrl::Balancer(url) => Destination::Balancer {
+            balancer: Arc::new(Balancer::new(&url.name, Settings::default(), Vec::new())),
+            path: url.path.into(),
+        },
+    }
+}
+
 /// The URL that a `[P]` rule begins with, and what stands behind it. Scheme, host and port have to be in the text of the
 /// rule: no request decides where it goes (CVE-2024-39573).
 fn backend(
     text: Text,
     substitution: &str,
     review: &Review<'_>,
-) -> Result<(BackendUrl, Text), String> {
+) -> Result<(ProxyUrl, Text), String> {
     let mut pieces = text.pieces.into_iter();
     let first = pieces.next();
     let mut rest: Vec<Piece> = pieces.collect();
@@ -467,11 +479,11 @@ fn backend(
             ));
         }
     }
-    let url = BackendUrl::configured(&start, review.server_root)?;
+    let url = ProxyUrl::configured(&start, review.server_root)?;
     // The last segment may go on in what a request brings in.
-    let whole = match url.path.rsplit_once('/') {
+    let whole = match url.path().rsplit_once('/') {
         Some((whole, _)) if !rest.is_empty() => whole,
-        _ => &url.path,
+        _ => url.path(),
     };
     if !has_no_dot_segments(whole) {
         return Err(format!(

@@ -97,20 +97,34 @@ impl Visit<'_> {
             }
         };
         if !url.scheme.is_tls() {
+            self.backend_lives();
             return Ok(socket.into());
         }
         let Some(connector) = tls else {
             return Err(self.backend_failed(Step::Tls, Id::TlsFailed, &"this host has no TLS"));
         };
         let name = self.client_name(backend, head);
+        // Which certificate a backend shows, and whether it shows one at all, may depend on the name: nobody shall have
+        // others do without a backend by asking it for something odd.
+        let step = match &name {
+            Some(name) if !host.is_named(name) => Step::TlsByName,
+            _ => Step::Tls,
+        };
         let name = name.as_deref().unwrap_or(&url.host);
         let deadline = Instant::now() + host.backend_timeout(backend);
-        connector
+        let stream = connector
             .connect(name, socket, deadline, self.link.waiter)
             .map_err(|why| match why {
-                TlsError::Interrupted(why) => self.step_failed(Step::Tls, &why),
-                TlsError::Handshake(why) => self.backend_failed(Step::Tls, Id::TlsFailed, &why),
-            })
+                TlsError::Interrupted(why) => self.step_failed(step, &why),
+                TlsError::Handshake(why) => self.backend_failed(step, Id::TlsFailed, &why),
+            })?;
+        self.backend_lives();
+        Ok(stream)
+    }
+
+    /// Whether more is taken from a client that has no 101 yet.
+    pub(super) fn has_room_for_early(&self) -> bool {
+        self.link.input.bytes().len() < EARLY
     }
 
     /// The name that a backend is asked for in TLS and held to, where it is one that the client chose.
@@ -188,7 +202,10 @@ impl Visit<'_> {
                         let why = "closed before its answer was complete";
                         return Err(self.backend_failed(Step::Handshake, Id::Closed, &why));
                     }
-                    Ok(_) => return Ok(()),
+                    Ok(read) => {
+                        self.count_received(read);
+                        return Ok(());
+                    }
                     Err(error) if is_momentary(&error) => {}
                     Err(error) => {
                         return Err(self.backend_failed(Step::Handshake, Id::Closed, &error));
@@ -212,7 +229,7 @@ impl Visit<'_> {
         loop {
             let woken = match [awaited, self.link.client.waits_to_read()] {
                 // What is not read waits in the kernel, and slows its sender.
-                [awaited, _] if self.link.input.bytes().len() >= EARLY => self
+                [awaited, _] if !self.has_room_for_early() => self
                     .link
                     .waiter
                     .wait([awaited], Some(deadline))
@@ -229,7 +246,7 @@ impl Visit<'_> {
         }
     }
 
-    fn take_early(&mut self) -> Result<(), End> {
+    pub(super) fn take_early(&mut self) -> Result<(), End> {
         match self.link.input.fill(&mut self.link.client) {
             Ok(0) => Err(End::Gone(
                 "closed before the backend had answered".to_owned(),

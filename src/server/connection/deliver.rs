@@ -155,7 +155,10 @@ impl Visit<'_> {
                     let why = "closed inside the body of its answer";
                     return Err(self.broken_off(&mut out, &why));
                 }
-                Ok(_) => heard = Instant::now(),
+                Ok(read) => {
+                    self.count_received(read);
+                    heard = Instant::now();
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.write_out(&mut out)?;

@@ -1,8 +1,10 @@
 //! How a connection goes on when its handshake is over: as a tunnel, with an answer of ours, or without a word. Each way
 //! ends with its line in the access log.
 
+use super::balance::Elected;
 use super::failure::Step;
 use super::{End, Next, Visit, Worker};
+use crate::balancer::Lease;
 use crate::http::answer::Refusal;
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
@@ -41,11 +43,12 @@ impl Visit<'_> {
             idle: idle_timeout,
             half_close: half_close_timeout,
         };
-        let observer: Arc<dyn Observer> = match self.turn {
-            None => Arc::<Site>::clone(self.site),
-            Some(turn) => Arc::new(Guest {
+        let observer: Arc<dyn Observer> = match (self.turn, self.elected) {
+            (None, None) => Arc::<Site>::clone(self.site),
+            (turn, elected) => Arc::new(Guest {
                 site: Arc::clone(self.site),
                 _turn: turn,
+                _lease: elected.map(Elected::into_lease),
             }),
         };
         let record = Record {
@@ -62,12 +65,13 @@ impl Visit<'_> {
     pub(super) fn conclude(&mut self, end: End) -> Next {
         // There is no exchange with the backend any more, and a client may take its time.
         self.turn = None;
+        self.elected = None;
         match end {
             End::Refused(refusal) => {
                 self.log_refusal(&refusal);
                 self.answer(&refusal)
             }
-            End::Failed(refusal) => self.answer(&refusal),
+            End::BackendFailed(_, refusal) | End::Failed(refusal) => self.answer(&refusal),
             End::Answered(afterwards) => self.answered(afterwards),
             End::Gone(why) => {
                 self.give_up(&why);
@@ -282,11 +286,12 @@ impl Observer for Site {
     }
 }
 
-/// A tunnel that has taken a turn, and gives it back when it goes.
+/// A tunnel that has taken a turn or is at a member of a balancer, and gives both back when it goes.
 #[derive(Debug)]
 struct Guest {
     site: Arc<Site>,
-    _turn: Turn,
+    _turn: Option<Turn>,
+    _lease: Option<Lease>,
 }
 
 impl Observer for Guest {

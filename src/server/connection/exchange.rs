@@ -1,9 +1,10 @@
 //! One request and its answer on an `http://` or `https://` route. No `ws://` or `wss://` route ever leads here, and no
 //! `Upgrade` passes.
 
+use super::balance::Way;
 use super::deliver::Answer;
 use super::failure::{Step, stopping};
-use super::upload::{Blocked, Upload, Way, body_timeout};
+use super::upload::{Blocked, Sending, Upload, body_timeout};
 use super::{End, Visit};
 use crate::access_log::AccessLog;
 use crate::config::Trace;
@@ -79,7 +80,11 @@ impl Visit<'_> {
         self.handshake = None;
         self.check_trace(head)?;
         let mut upload = self.begin_upload(head)?;
-        let asked = self.ask_for_answer(head, route, &mut upload);
+        // RFC 9112 section 9.3.1: what may have been done already is not asked for again, unless twice is as once.
+        let is_repeatable = upload.is_empty() && is_idempotent(head.method());
+        let asked = self.lead(head, route, is_repeatable, |visit, way| {
+            visit.ask_for_answer(head, way, is_repeatable, &mut upload)
+        });
         let consumed = upload.consumed();
         self.transaction.bytes_in += consumed;
         if upload.is_read() {
@@ -88,7 +93,8 @@ impl Visit<'_> {
             self.afterwards = self.afterwards_of(head);
         }
         let (mut lease, answer, first) = asked?;
-        if upload.way != Way::Open {
+        self.judge(answer.status, false);
+        if upload.sending != Sending::Open {
             // Whoever waits for a 100 and gets this is done.
             upload.abandon();
         }
@@ -109,7 +115,7 @@ impl Visit<'_> {
         if self.site.access_logs.iter().any(AccessLog::needs_answer) {
             self.transaction.answer = answer.headers.clone();
         }
-        let timeout = self.site.host.backend_timeout(&route.backend);
+        let timeout = self.site.host.backend_timeout(lease.backend);
         let answer = Answer {
             head: &answer,
             framing,
@@ -153,39 +159,42 @@ impl Visit<'_> {
     fn ask_for_answer<'r>(
         &mut self,
         head: &RequestHead,
-        route: &'r Route,
+        way: &Way<'r>,
+        is_repeatable: bool,
         upload: &mut Upload,
     ) -> Result<(Lease<'r>, ResponseHead, Vec<u8>), End> {
         let began = Instant::now();
-        self.turn = self.take_turn(&route.backend)?;
+        if upload.sending == Sending::WeWait {
+            upload.sending = Sending::Open;
+        }
+        self.turn = self.take_turn(way.backend)?;
         let manner = Manner::new(
             head,
             upload.framing(),
-            upload.way == Way::ClientWaits,
-            &route.backend.parameters,
+            upload.sending == Sending::ClientWaits,
+            &way.backend.parameters,
             &self.environment,
         )?;
-        let mut request = forward::exchange_head(head, &route.target, &manner, &self.policy(route));
+        let reuses = manner.stays
+            && (self.link.served > 0 || !self.environment.is_set("proxy-initial-not-pooled"));
+        let mut lease = self.lease(way.backend, head, reuses)?;
+        upload.pause(began.elapsed());
+        let mut request = forward::exchange_head(head, &way.target, &manner, &self.policy(way));
         // With ping= nothing of the body goes out before the backend has shown that it is there.
-        if manner.expects && upload.way == Way::Open {
-            upload.way = Way::WeWait;
+        if manner.expects && upload.sending == Sending::Open {
+            upload.sending = Sending::WeWait;
         } else {
             request.extend_from_slice(&upload.take_first());
         }
-        let reuses = manner.stays
-            && (self.link.served > 0 || !self.environment.is_set("proxy-initial-not-pooled"));
-        // RFC 9112 section 9.3.1: what may have been done already is not asked for again, unless twice is as once.
-        let may_ask_again = upload.is_empty() && is_idempotent(head.method());
-        let mut lease = self.lease(&route.backend, head, reuses)?;
-        upload.pause(began.elapsed());
+        upload.meter = self.meter();
         loop {
             lease.stays = manner.stays;
             match self.ask_over(&mut lease, &request, head, upload) {
                 Ok((answer, first)) => return Ok((lease, answer, first)),
                 Err(Lost::End(end)) => return Err(end),
-                Err(Lost::Stale) if may_ask_again => {
+                Err(Lost::Stale) if is_repeatable => {
                     self.debug(format_args!("a kept connection had ended; asking again"));
-                    lease = self.lease(&route.backend, head, false)?;
+                    lease = self.lease(way.backend, head, false)?;
                 }
                 Err(Lost::Stale) => {
                     let why = "the kept connection was closed before its answer had begun";
@@ -242,6 +251,7 @@ impl Visit<'_> {
             kept.put(site, lease.backend, lease.name, lease.owner, lease.stream);
         }
         self.turn = None;
+        self.elected = None;
     }
 
     /// Keeps a connection whose answer nobody wants, if all of that is here.
@@ -274,7 +284,11 @@ impl Visit<'_> {
         let timeout = self.site.host.backend_timeout(lease.backend);
         let deadline = Instant::now() + timeout;
         match lease.stream.send_all(request, deadline, self.link.waiter) {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(meter) = &upload.meter {
+                    meter.sent(request.len() as u64);
+                }
+            }
             // It may have said why before it closed.
             Err(Interrupted::Failed(_)) => upload.abandon(),
             Err(why) => return Err(self.step_failed(Step::Request, &why).into()),
@@ -288,7 +302,10 @@ impl Visit<'_> {
             deadline: Instant::now() + timeout,
             timeout,
         };
-        if let Some(ping) = parameters.ping.filter(|_| upload.way == Way::WeWait) {
+        if let Some(ping) = parameters
+            .ping
+            .filter(|_| upload.sending == Sending::WeWait)
+        {
             hearing.deadline = Instant::now() + ping;
         }
         loop {
@@ -329,9 +346,10 @@ impl Visit<'_> {
         head: &RequestHead,
         upload: &mut Upload,
     ) -> Result<(), End> {
-        let is_awaited = answer.status != 100 || upload.way == Way::ClientWaits;
-        if answer.status == 100 && matches!(upload.way, Way::ClientWaits | Way::WeWait) {
-            upload.way = Way::Open;
+        let is_awaited = answer.status != 100 || upload.sending == Sending::ClientWaits;
+        if answer.status == 100 && matches!(upload.sending, Sending::ClientWaits | Sending::WeWait)
+        {
+            upload.sending = Sending::Open;
         }
         let policy = self.environment.get("proxy-interim-response");
         let is_suppressed = policy.is_some_and(|policy| policy.eq_ignore_ascii_case(b"suppress"));
@@ -363,7 +381,10 @@ impl Visit<'_> {
                             &"closed before its answer was complete",
                         ));
                     }
-                    Ok(_) => return Ok(()),
+                    Ok(read) => {
+                        self.count_received(read);
+                        return Ok(());
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                     Err(error) => return Err(self.no_answer(lease, hearing, &error)),
@@ -377,12 +398,12 @@ impl Visit<'_> {
                 size,
             )?;
             let now = Instant::now();
-            let is_asking = matches!(upload.way, Way::ClientWaits | Way::WeWait);
+            let is_asking = matches!(upload.sending, Sending::ClientWaits | Sending::WeWait);
             if was_going && !upload.goes_on() {
                 hearing.deadline = now + hearing.timeout;
             }
             is_ready = match blocked {
-                Blocked::No if upload.goes_on() && upload.way != Way::WeWait => true,
+                Blocked::No if upload.goes_on() && upload.sending != Sending::WeWait => true,
                 Blocked::No => self.wait_for_answer(lease, upload, Want::Read, hearing.deadline)?,
                 Blocked::OnBackend => {
                     let deadline = now + hearing.timeout;
@@ -411,9 +432,9 @@ impl Visit<'_> {
         };
         match self.link.waiter.wait([awaited], Some(deadline)) {
             Ok(_) => Ok(true),
-            Err(Interrupted::Deadline) if upload.way == Way::WeWait => {
+            Err(Interrupted::Deadline) if upload.sending == Sending::WeWait => {
                 let why = "no sign of it within ping=";
-                Err(self.backend_failed(Step::Request, Id::Unreachable, &why))
+                Err(self.backend_failed(Step::Ping, Id::Unreachable, &why))
             }
             Err(why) => Err(self.step_failed(step, &why)),
         }
@@ -427,7 +448,7 @@ impl Visit<'_> {
         hearing: &Hearing,
     ) -> Result<bool, End> {
         // Who waits for a 100 is not slow, but the backend is.
-        let deadline = if upload.way == Way::ClientWaits {
+        let deadline = if upload.sending == Sending::ClientWaits {
             Some(hearing.deadline)
         } else {
             self.body_deadline(upload)
@@ -439,7 +460,9 @@ impl Visit<'_> {
         match self.link.waiter.wait(sockets, deadline) {
             Ok([is_ready, _]) => Ok(is_ready),
             Err(Interrupted::Cancelled) => Err(stopping()),
-            Err(Interrupted::Deadline) if upload.way != Way::ClientWaits => Err(body_timeout()),
+            Err(Interrupted::Deadline) if upload.sending != Sending::ClientWaits => {
+                Err(body_timeout())
+            }
             Err(why) => Err(self.step_failed(Step::Answer, &why)),
         }
     }

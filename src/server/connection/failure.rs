@@ -15,7 +15,11 @@ pub(super) enum Step {
     Resolve,
     Connect,
     Tls,
+    /// TLS, with a name that the client chose, whose fault it may be.
+    TlsByName,
     Handshake,
+    /// The backend shows that it is there before it gets a request's body.
+    Ping,
     /// The backend takes an ordinary request with its body.
     Request,
     /// It answers that.
@@ -30,7 +34,8 @@ impl Step {
         match self {
             Self::Acquire => Id::Busy,
             Self::Resolve | Self::Connect => Id::ConnectTimeout,
-            Self::Tls => Id::TlsTimeout,
+            Self::Tls | Self::TlsByName => Id::TlsTimeout,
+            Self::Ping => Id::Unreachable,
             Self::Handshake | Self::Request | Self::Answer => Id::AnswerTimeout,
             Self::Relay => Id::CutShort,
         }
@@ -42,8 +47,8 @@ impl Step {
             Self::Acquire => Id::Busy,
             Self::Resolve => Id::Unresolved,
             Self::Connect => Id::Unreachable,
-            Self::Tls => Id::TlsFailed,
-            Self::Handshake | Self::Request | Self::Answer => Id::Closed,
+            Self::Tls | Self::TlsByName => Id::TlsFailed,
+            Self::Handshake | Self::Ping | Self::Request | Self::Answer => Id::Closed,
             Self::Relay => Id::CutShort,
         }
     }
@@ -55,8 +60,9 @@ impl fmt::Display for Step {
             Self::Acquire => "acquire",
             Self::Resolve => "resolve",
             Self::Connect => "connect",
-            Self::Tls => "tls",
+            Self::Tls | Self::TlsByName => "tls",
             Self::Handshake => "handshake",
+            Self::Ping => "ping",
             Self::Request => "request",
             Self::Answer => "answer",
             Self::Relay => "relay",
@@ -77,8 +83,13 @@ impl Visit<'_> {
     /// The backend failed us before the client has got anything. What the client is told names no backend.
     pub(super) fn backend_failed(&self, step: Step, failure: Id, why: &dyn fmt::Display) -> End {
         let refusal = Refusal::new(failure, why.to_string());
-        self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));
-        End::Failed(refusal)
+        if self.elected.is_some() {
+            // Another member may do better, so this is not what the client is told.
+            self.log_failure(step, failure, why);
+        } else {
+            self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));
+        }
+        End::BackendFailed(step, refusal)
     }
 
     /// The one log line of a backend that failed.

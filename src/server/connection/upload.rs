@@ -1,6 +1,7 @@
 //! The body of a request on its way to the backend: read as the client has framed it, written in framing of our own.
 
 use super::{End, Visit};
+use crate::balancer::Meter;
 use crate::http::answer::Refusal;
 use crate::http::body::{self, BodyReader, Framing};
 use crate::http::head::{RequestHead, Version};
@@ -31,7 +32,9 @@ pub(super) struct Upload {
     limit: Option<u64>,
     /// Whether its end has been written into `pending`, where it has to be.
     is_ended: bool,
-    pub(super) way: Way,
+    pub(super) sending: Sending,
+    /// Counts what the backend gets, if somebody wants to know.
+    pub(super) meter: Option<Meter>,
     /// When the client's time began; later, where we did not listen.
     began: Instant,
     received: usize,
@@ -41,7 +44,7 @@ pub(super) struct Upload {
 
 /// Whether a body goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Sending {
     /// As fast as it comes.
     Open,
     /// The client may wait for a 100 before it sends anything.
@@ -73,7 +76,8 @@ impl Upload {
             payload: 0,
             limit,
             is_ended: false,
-            way: Way::Open,
+            sending: Sending::Open,
+            meter: None,
             began: Instant::now(),
             received: 0,
             consumed: 0,
@@ -92,12 +96,12 @@ impl Upload {
 
     /// Whether the backend has got all of it.
     pub(super) fn is_sent(&self) -> bool {
-        self.is_read() && self.sent == self.pending.len() && self.way != Way::Closed
+        self.is_read() && self.sent == self.pending.len() && self.sending != Sending::Closed
     }
 
     /// Whether the backend is still to get some of it.
     pub(super) fn goes_on(&self) -> bool {
-        !self.is_sent() && self.way != Way::Closed
+        !self.is_sent() && self.sending != Sending::Closed
     }
 
     /// Whether there is none, so that nothing of it can be lost.
@@ -126,7 +130,7 @@ impl Upload {
         if self.is_sent() {
             return;
         }
-        self.way = Way::Closed;
+        self.sending = Sending::Closed;
         self.pending = Vec::new();
         self.sent = 0;
     }
@@ -193,12 +197,15 @@ impl Upload {
         size: usize,
     ) -> Result<Blocked, End> {
         let mut moved = 0;
-        while moved < ROUND && matches!(self.way, Way::Open | Way::ClientWaits) {
+        while moved < ROUND && matches!(self.sending, Sending::Open | Sending::ClientWaits) {
             if let Some(pending @ [_, ..]) = self.pending.get(self.sent..) {
                 match backend.write(pending) {
                     Ok(written) => {
                         self.sent += written;
                         moved += written;
+                        if let Some(meter) = &self.meter {
+                            meter.sent(written as u64);
+                        }
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         return Ok(Blocked::OnBackend);
@@ -226,7 +233,7 @@ impl Upload {
                     Err(error) => return Err(End::Gone(error.to_string())),
                 }
             }
-            self.way = Way::Open;
+            self.sending = Sending::Open;
             self.take(input, size, true)?;
         }
         Ok(Blocked::No)
@@ -251,7 +258,7 @@ impl Visit<'_> {
         let passes_expect =
             self.settings.passes_expect && !self.environment.is_set("force-proxy-request-1.0");
         if expects && self.link.input.is_empty() && passes_expect {
-            upload.way = Way::ClientWaits;
+            upload.sending = Sending::ClientWaits;
             upload.settle(sends_chunks);
             return Ok(upload);
         }
