@@ -48,7 +48,7 @@ impl Visit<'_> {
             (turn, elected) => Arc::new(Guest {
                 site: Arc::clone(self.site),
                 _turn: turn,
-                _lease: elected.map(Elected::into_lease),
+                lease: elected.map(Elected::into_lease),
             }),
         };
         let record = Record {
@@ -291,10 +291,17 @@ impl Observer for Site {
 struct Guest {
     site: Arc<Site>,
     _turn: Option<Turn>,
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
 }
 
 impl Observer for Guest {
+    fn moved(&self, to_backend: u64, from_backend: u64) {
+        if let Some(lease) = &self.lease {
+            lease.meter().sent(to_backend);
+            lease.meter().received(from_backend);
+        }
+    }
+
     fn ended(&self, transaction: &Transaction, took: Duration) {
         self.site.ended(transaction, took);
     }
