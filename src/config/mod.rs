@@ -24,6 +24,7 @@ mod sections;
 mod set_env;
 mod summary;
 mod syntax;
+mod tls;
 pub mod value;
 mod walk;
 
@@ -32,6 +33,7 @@ pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
 pub use proxy_protocol::ProxyProtocol;
 pub(crate) use summary::{limit, span};
 pub use syntax::Files;
+pub use tls::{Certificate, ClientCertificates, ListenerTls, TlsPolicy};
 
 use crate::access_log::format::LogFormat;
 use crate::balancer::Balancer;
@@ -208,6 +210,10 @@ pub struct VirtualHost {
     pub origin: Origin,
     /// `LimitRequestLine`, `LimitRequestFieldSize`, `LimitRequestFields`
     pub limits: Limits,
+    /// TLS towards clients, where it is on.
+    pub tls: Option<ListenerTls>,
+    /// `RequestReadTimeout handshake=`
+    pub handshake_timeout: ReadTimeout,
     /// `RequestReadTimeout header=`
     pub header_timeout: ReadTimeout,
     /// `RequestReadTimeout body=`

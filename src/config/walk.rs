@@ -422,6 +422,8 @@ impl Walk<'_> {
             addresses,
             origin,
             limits: draft.limits,
+            tls: None,
+            handshake_timeout: draft.header_timeout,
             header_timeout: draft.header_timeout,
             body_timeout: draft.body_timeout,
             keep_alive: draft.keep_alive.resolved(),

@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "route",
             "handshake",
             "balancer",
+            "tls",
             "access_log::format",
         ],
     ),
