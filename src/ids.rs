@@ -102,6 +102,8 @@ pub enum Id {
     Unhealthy,
     /// It passes again, and is used.
     Healthy,
+    /// The backend ended a WebSocket without a Close frame.
+    Died,
     // What happens to the server.
     /// The server is stopping.
     Stopping,
@@ -445,6 +447,12 @@ const ENTRIES: &[Entry] = &[
         code: "PW419",
         counterpart: Some("AH03302"),
         remedy: "nothing",
+    },
+    Entry {
+        id: Id::Died,
+        code: "PW420",
+        counterpart: None,
+        remedy: "see whether the backend has died, by its own log; one that lives has to send Close before it ends",
     },
     Entry {
         id: Id::Stopping,
