@@ -131,7 +131,7 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
         client: peer,
         peer,
         local,
-        is_secure: false,
+        tls: None,
         received: question.at,
         took: Duration::ZERO,
     };
@@ -168,7 +168,7 @@ fn write_route(
     decision: &Decision<'_>,
     route: &Route,
     head: &RequestHead,
-    arrival: &Arrival,
+    arrival: &Arrival<'_>,
 ) -> fmt::Result {
     let Decision {
         settings,

@@ -37,6 +37,10 @@ pub enum Id {
     TraceOff,
     /// `Max-Forwards` has come to its end.
     NoHopsLeft,
+    /// Plain HTTP on an address of TLS.
+    PlainHttp,
+    /// The request is for a host whose terms of TLS its connection was not made on.
+    Misdirected,
     // Where it goes.
     /// Nothing is mapped at the path.
     NotMapped,
@@ -105,6 +109,10 @@ pub enum Id {
     /// The backend ended a WebSocket without a Close frame.
     Died,
     // What happens to the server.
+    /// There is no TLS with a client.
+    ClientTls,
+    /// A certificate of ours ends soon, or has ended.
+    CertificateEnds,
     /// The server is stopping.
     Stopping,
     /// All workers are busy; new connections wait.
@@ -261,6 +269,19 @@ const ENTRIES: &[Entry] = &[
         code: "PW115",
         counterpart: Some("AH01140"),
         remedy: "see whether proxies lead to each other in a circle",
+    },
+    Entry {
+        id: Id::PlainHttp,
+        code: "PW116",
+        counterpart: Some("AH02219"),
+        remedy: "write https:// or wss:// in the address, or SSLEngine Off where no TLS is meant",
+    },
+    Entry {
+        id: Id::Misdirected,
+        code: "PW117",
+        counterpart: Some("AH02032"),
+        remedy: "hosts that share connections need the same SSLProtocol, SSLCipherSuite and SSLVerifyClient; else the client \
+                 has to open another connection",
     },
     Entry {
         id: Id::NotMapped,
@@ -519,6 +540,18 @@ const ENTRIES: &[Entry] = &[
         code: "PW511",
         counterpart: None,
         remedy: "remove it by hand",
+    },
+    Entry {
+        id: Id::ClientTls,
+        code: "PW512",
+        counterpart: Some("AH02008"),
+        remedy: "see what the client speaks, and whether it trusts the authority of the certificate",
+    },
+    Entry {
+        id: Id::CertificateEnds,
+        code: "PW513",
+        counterpart: None,
+        remedy: "renew it, and restart the server",
     },
 ];
 

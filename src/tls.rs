@@ -127,6 +127,49 @@ impl fmt::Display for Protocols {
     }
 }
 
+/// What is known of the TLS of a client's connection, by the names of httpd (mod_ssl, Environment Variables).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Session(Vec<(&'static str, String)>);
+
+impl Session {
+    /// The names that there are.
+    pub const NAMES: [&'static str; 15] = [
+        "SSL_PROTOCOL",
+        "SSL_CIPHER",
+        "SSL_CIPHER_USEKEYSIZE",
+        "SSL_CIPHER_ALGKEYSIZE",
+        "SSL_SESSION_RESUMED",
+        "SSL_TLS_SNI",
+        "SSL_CLIENT_VERIFY",
+        "SSL_CLIENT_S_DN",
+        "SSL_CLIENT_I_DN",
+        "SSL_CLIENT_S_DN_CN",
+        "SSL_CLIENT_I_DN_CN",
+        "SSL_CLIENT_M_SERIAL",
+        "SSL_CLIENT_V_START",
+        "SSL_CLIENT_V_END",
+        "SSL_CLIENT_CERT",
+    ];
+
+    /// Asks `about` each of the names.
+    pub fn new(about: impl Fn(&str) -> Option<String>) -> Self {
+        let known = Self::NAMES.into_iter();
+        Self(
+            known
+                .filter_map(|name| Some((name, about(name)?)))
+                .collect(),
+        )
+    }
+
+    /// What is known under this name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut known = self.0.iter();
+        known
+            .find(|(own, _)| *own == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

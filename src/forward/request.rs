@@ -54,7 +54,7 @@ impl<'a> Policy<'a> {
     pub fn new(
         settings: &Settings,
         server_name: &'a str,
-        arrival: &Arrival,
+        arrival: &Arrival<'_>,
         backend: &'a BackendUrl,
     ) -> Self {
         Self {

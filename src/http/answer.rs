@@ -186,7 +186,9 @@ fn status_of(id: Id) -> u16 {
         | Id::BadBody
         | Id::NoHopsLeft
         | Id::BadPath
+        | Id::PlainHttp
         | Id::BadUpgrade => 400,
+        Id::Misdirected => 421,
         Id::BadTarget | Id::Denied | Id::Forbidden => 403,
         Id::NotMapped | Id::HiddenByte | Id::LocalFile => 404,
         Id::Connect | Id::TraceOff => 405,

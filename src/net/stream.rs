@@ -107,6 +107,18 @@ impl Stream {
         }
     }
 
+    /// The bare socket once more, for who speaks over it from now on.
+    ///
+    /// # Errors
+    /// Where the stream is none, or no descriptor is left.
+    pub fn plain_clone(&self) -> io::Result<Socket> {
+        match self {
+            Self::Plain(Socket::Tcp(tcp)) => tcp.try_clone().map(Socket::Tcp),
+            Self::Plain(Socket::Unix(unix)) => unix.try_clone().map(Socket::Unix),
+            Self::Tls(_) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
     fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,

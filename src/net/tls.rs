@@ -63,8 +63,6 @@ pub struct Listening<'a> {
     pub prefers_own_order: bool,
     /// Whether sessions can be resumed, by tickets.
     pub tickets: bool,
-    /// 1 to 32 bytes that no other policy has: sessions of others are not resumed here.
-    pub context: &'a [u8],
     /// Whose certificates clients are asked for; unset: they are not.
     pub client: Option<Client<'a>>,
 }
@@ -92,13 +90,13 @@ pub struct Client<'a> {
 #[cfg(feature = "tls")]
 pub use backend::Connector;
 #[cfg(feature = "tls")]
-pub use listener::Acceptor;
+pub use listener::TlsHost;
 #[cfg(feature = "tls")]
 pub use material::Validity;
 #[cfg(feature = "tls")]
 pub use session::TlsStream;
 #[cfg(not(feature = "tls"))]
-pub use without::{Acceptor, Connector, TlsStream, Validity};
+pub use without::{Connector, TlsHost, TlsStream, Validity};
 
 /// A binary without TLS: the configuration refuses what would need it, and these types cannot be made.
 #[cfg(not(feature = "tls"))]
@@ -134,21 +132,37 @@ mod without {
     }
 
     #[derive(Debug, Clone)]
-    pub enum Acceptor {}
+    pub enum TlsHost {}
 
     #[derive(Debug, Clone)]
     pub enum Validity {}
 
-    impl Acceptor {
+    impl Validity {
+        pub fn is_short(&self) -> bool {
+            match *self {}
+        }
+    }
+
+    impl std::fmt::Display for Validity {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            match *self {}
+        }
+    }
+
+    impl TlsHost {
         pub fn new(_: &Listening<'_>) -> Result<Self, String> {
             Err("this binary was built without TLS".to_owned())
+        }
+
+        pub fn validity(&self) -> &[Validity] {
+            match *self {}
         }
 
         pub fn accept(
             &self,
             _: Socket,
             _: Vec<u8>,
-            _: Instant,
+            _: Option<Instant>,
             _: &mut Waiter,
         ) -> Result<Stream, TlsError> {
             match *self {}

@@ -2,6 +2,7 @@
 
 use super::own_name::OwnName;
 use crate::http::head::Version;
+use crate::tls::Session;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,8 +16,8 @@ pub struct Facts<'a> {
     pub peer: SocketAddr,
     /// Our end of the connection.
     pub local: SocketAddr,
-    /// Whether the client speaks TLS to us.
-    pub is_secure: bool,
+    /// The client's TLS, if it speaks that to us.
+    pub tls: Option<&'a Session>,
     /// The name of the virtual host in the configuration.
     pub server_name: &'a str,
     /// What this server calls itself towards the client, in one of the ways of `UseCanonicalName`.
@@ -69,13 +70,18 @@ impl Fact {
 }
 
 impl Facts<'_> {
+    /// Whether the client speaks TLS to us.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// What is known. Addresses are written as people know them: an IPv4 address never in the form of an IPv6 one.
     pub fn get(&self, fact: Fact) -> Cow<'_, str> {
         let address = |socket: SocketAddr| socket.ip().to_canonical().to_string().into();
         match fact {
-            Fact::Https if self.is_secure => "on".into(),
+            Fact::Https if self.is_secure() => "on".into(),
             Fact::Https => "off".into(),
-            Fact::RequestScheme if self.is_secure => "https".into(),
+            Fact::RequestScheme if self.is_secure() => "https".into(),
             Fact::RequestScheme => "http".into(),
             Fact::RemoteAddr => address(self.client),
             Fact::RemotePort => self.client.port().to_string().into(),
@@ -112,7 +118,7 @@ pub(crate) mod testing {
             client: SocketAddr::from(([192, 0, 2, 7], 4711)),
             peer: SocketAddr::from(([10, 0, 0, 1], 4712)),
             local: SocketAddr::from(([10, 0, 0, 2], 8080)),
-            is_secure: false,
+            tls: None,
             server_name: "www.example",
             own_name: OwnName {
                 name: "www.example",
@@ -149,7 +155,8 @@ mod tests {
             assert_eq!(facts.get(fact), value, "{name}");
         }
         assert_eq!(Fact::named("HTTP"), None);
-        facts.is_secure = true;
+        let session = Session::default();
+        facts.tls = Some(&session);
         assert_eq!(facts.get(Fact::Https), "on");
         assert_eq!(facts.get(Fact::RequestScheme), "https");
     }

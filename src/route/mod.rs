@@ -121,7 +121,7 @@ impl Router {
     pub fn route(
         &self,
         head: &mut RequestHead,
-        arrival: &Arrival,
+        arrival: &Arrival<'_>,
         tell: &mut Tell<'_>,
     ) -> Decision<'_> {
         let mut arrival = *arrival;
@@ -160,8 +160,8 @@ impl Router {
     }
 
     /// What this host calls itself towards a client that has sent this `Host`.
-    pub fn own_name<'a>(&'a self, host: Option<&'a [u8]>, arrival: &Arrival) -> OwnName<'a> {
-        let (local, is_secure) = (arrival.local.port(), arrival.is_secure);
+    pub fn own_name<'a>(&'a self, host: Option<&'a [u8]>, arrival: &Arrival<'_>) -> OwnName<'a> {
+        let (local, is_secure) = (arrival.local.port(), arrival.tls.is_some());
         self.name.towards(host, local, is_secure)
     }
 
@@ -170,7 +170,7 @@ impl Router {
     fn edit(
         &self,
         head: &mut RequestHead,
-        arrival: &Arrival,
+        arrival: &Arrival<'_>,
         decision: &Decision<'_>,
         apply: impl FnOnce(&[Arc<HeaderEdit>], &mut Headers, &Circumstances<'_>),
     ) -> Option<Vec<u8>> {

@@ -119,11 +119,14 @@ mod testing {
     use super::Facts;
     use crate::route::facts;
     use crate::route::own_name::OwnName;
+    use crate::tls::Session;
+    use std::sync::LazyLock;
 
     /// Those of a request for which we have this name.
     pub(super) fn facts(name: &str, port: Option<u16>, is_secure: bool) -> Facts<'_> {
+        static SESSION: LazyLock<Session> = LazyLock::new(Session::default);
         Facts {
-            is_secure,
+            tls: is_secure.then_some(&*SESSION),
             own_name: OwnName { name, port },
             ..facts::testing::facts()
         }

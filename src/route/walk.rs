@@ -310,7 +310,7 @@ mod tests {
             client: "192.0.2.1:5000".parse().unwrap(),
             peer: "192.0.2.1:5000".parse().unwrap(),
             local: "192.0.2.2:80".parse().unwrap(),
-            is_secure: false,
+            tls: None,
             received: UNIX_EPOCH,
             took: Duration::ZERO,
         };

@@ -9,11 +9,13 @@ mod failure;
 mod outgoing;
 mod relay;
 mod request;
+mod secure;
 mod upload;
 
 use self::backend::Final;
 use self::balance::{Elected, Way};
 use self::failure::Step;
+use self::secure::Secured;
 use super::acceptor::Accepted;
 use super::clients::Bell;
 use super::turns::Turn;
@@ -152,6 +154,8 @@ enum End {
     Answered(Afterwards),
     /// There is nobody left to answer.
     Gone(String),
+    /// There is no TLS with the client, which has been logged; it may have been told why.
+    Unsecured,
 }
 
 impl From<Refusal> for End {
@@ -184,6 +188,8 @@ struct Link<'a> {
     local: SocketAddr,
     /// The client, as the header of the PROXY protocol named it.
     forwarded_for: Option<SocketAddr>,
+    /// Its TLS, if it speaks that.
+    secured: Option<Secured<'a>>,
     /// Requests that were served before the present one.
     served: u64,
 }
@@ -223,6 +229,7 @@ impl<'a> Link<'a> {
             peer: connection.client,
             local: connection.local,
             forwarded_for: None,
+            secured: None,
             served: 0,
         }
     }
@@ -273,7 +280,7 @@ impl<'a> Visit<'a> {
             .shared
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
-        let route = self.find_route(&mut head);
+        let route = self.check_terms().and_then(|()| self.find_route(&mut head));
         self.afterwards = self.afterwards_of_refusal(&head);
         let outcome = match route {
             Ok(route) if route.to.is_tunnel() => self.ask_backend(&head, &route),
@@ -420,7 +427,7 @@ impl<'a> Visit<'a> {
         }
     }
 
-    fn arrival(&self) -> Arrival {
+    fn arrival(&self) -> Arrival<'_> {
         let Transaction {
             client,
             peer,
@@ -432,7 +439,7 @@ impl<'a> Visit<'a> {
             client,
             peer,
             local,
-            is_secure: false,
+            tls: self.link.secured.as_ref().map(|secured| &secured.session),
             received,
             took: self.began.elapsed(),
         }

@@ -183,6 +183,7 @@ mod tests {
             host: load(&sources, &Machine).unwrap().main,
             log_target: String::new(),
             access_logs: Vec::new(),
+            tls_host: None,
             tls: None,
         })
     }

@@ -16,7 +16,7 @@ use crate::ids::Id;
 use crate::log_writer::{LogWriter, Target};
 use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
-use crate::net::tls::{Connector, Trust};
+use crate::net::tls::{Client, Connector, Credential, Listening, TlsHost, Trust};
 use crate::net::wait::Cancel;
 use crate::sys;
 use crate::transaction::CloseReason;
@@ -85,6 +85,8 @@ struct Site {
     /// The target of log records about its requests.
     log_target: String,
     access_logs: Vec<AccessLog>,
+    /// Where it speaks TLS with its clients.
+    tls_host: Option<TlsHost>,
     /// Where it has a backend with TLS.
     tls: Option<Connector>,
 }
@@ -333,8 +335,54 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> 
         log_target: log_target(host),
         host: Arc::clone(host),
         access_logs,
+        tls_host: tls_host(host)?,
         tls: connector(host)?,
     }))
+}
+
+/// Reads a host's certificates and keys, where it speaks TLS with its clients.
+fn tls_host(host: &VirtualHost) -> Result<Option<TlsHost>, String> {
+    let Some(tls) = &host.tls else {
+        return Ok(None);
+    };
+    let credentials: Vec<Credential<'_>> = tls
+        .certificates
+        .iter()
+        .map(|certificate| Credential {
+            certificate: &certificate.file,
+            key: &certificate.key,
+        })
+        .collect();
+    let policy = &tls.policy;
+    let client = policy.client.as_ref().map(|client| Client {
+        is_required: client.is_required,
+        depth: client.depth,
+        authorities: &client.authorities,
+    });
+    let origin = match tls.certificates.first() {
+        Some(certificate) => &certificate.origin,
+        None => &host.origin,
+    };
+    let made = TlsHost::new(&Listening {
+        credentials: &credentials,
+        chain: tls.chain.as_deref(),
+        protocols: policy.protocols,
+        ciphers: policy.ciphers.as_deref(),
+        suites: policy.suites.as_deref(),
+        prefers_own_order: policy.prefers_own_order,
+        tickets: tls.tickets,
+        client,
+    })
+    .map_err(|problem| format!("{origin}: TLS of {}: {problem}", host.server_name))?;
+    for certificate in made.validity() {
+        if certificate.is_short() {
+            let id = Id::CertificateEnds;
+            warn!("{id} {origin}: {certificate}; {}", id.remedy());
+        } else {
+            error_log::notice(&format!("{origin}: {certificate}"));
+        }
+    }
+    Ok(Some(made))
 }
 
 /// Makes a host's TLS connector, where it has a backend that needs one.

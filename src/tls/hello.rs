@@ -125,7 +125,7 @@ fn server_name(hello: &[u8]) -> Option<Option<String>> {
 fn host_name(name: &[u8]) -> Option<String> {
     let name = name.strip_suffix(b".").unwrap_or(name);
     let is_odd = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"-_.".contains(byte);
-    if name.is_empty() || name.len() > 253 || name.iter().any(|byte| is_odd(byte)) {
+    if name.is_empty() || name.len() > 253 || name.iter().any(is_odd) {
         return None;
     }
     let name = String::from_utf8_lossy(name);

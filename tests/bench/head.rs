@@ -142,7 +142,7 @@ fn forward_edited(bencher: Bencher<'_, '_>, edits: &[Arc<HeaderEdit>]) {
                 client: address,
                 peer: address,
                 local: address,
-                is_secure: false,
+                tls: None,
                 server_name: "front.example",
                 own_name: OwnName {
                     name: "front.example",

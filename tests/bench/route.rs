@@ -105,7 +105,7 @@ fn decide<'a>(config: &'a Config, head: &mut RequestHead) -> Decision<'a> {
         client: local,
         peer: local,
         local,
-        is_secure: false,
+        tls: None,
         received: UNIX_EPOCH,
         took: Duration::ZERO,
     };

@@ -58,7 +58,7 @@ impl Connector {
             match outcome {
                 Ok(library) => return Ok(Stream::Tls(Box::new(TlsStream::native(library)))),
                 Err(HandshakeError::WouldBlock(half_way)) => {
-                    half_way.get_ref().wait(deadline, waiter)?;
+                    half_way.get_ref().wait(Some(deadline), waiter)?;
                     outcome = half_way.handshake();
                 }
                 Err(HandshakeError::Failure(error)) => {

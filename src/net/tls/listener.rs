@@ -19,21 +19,20 @@ const HTTP_1_1: &[u8] = b"\x08http/1.1";
 
 /// Makes TLS connections with clients by one policy, with tickets that no other policy takes.
 #[derive(Clone)]
-pub struct Acceptor {
+pub struct TlsHost {
     context: SslContext,
-    /// Of its certificates, in their order.
-    pub validity: Vec<Validity>,
+    validity: Vec<Validity>,
 }
 
-impl std::fmt::Debug for Acceptor {
+impl std::fmt::Debug for TlsHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Acceptor")
+        f.debug_struct("TlsHost")
             .field("validity", &self.validity)
             .finish_non_exhaustive()
     }
 }
 
-impl Acceptor {
+impl TlsHost {
     /// Reads certificates and keys.
     ///
     /// # Errors
@@ -51,8 +50,9 @@ impl Acceptor {
         }
         // Sessions live in tickets alone, so that they take no memory here.
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        // The keys of tickets are the context's own, so no other one ever takes a session of this.
         builder
-            .set_session_id_context(listening.context)
+            .set_session_id_context(b"proxy-wstunnel")
             .map_err(in_words)?;
         protocols(&mut builder, listening.protocols).map_err(in_words)?;
         ciphers(&mut builder, listening.ciphers, listening.suites)?;
@@ -97,6 +97,11 @@ impl Acceptor {
         })
     }
 
+    /// How long its certificates are good for, in their order.
+    pub fn validity(&self) -> &[Validity] {
+        &self.validity
+    }
+
     /// Speaks TLS over `socket` with a client that has sent the bytes `first` already.
     ///
     /// # Errors
@@ -105,7 +110,7 @@ impl Acceptor {
         &self,
         socket: Socket,
         first: Vec<u8>,
-        deadline: Instant,
+        deadline: Option<Instant>,
         waiter: &mut Waiter,
     ) -> Result<Stream, TlsError> {
         let ssl =
@@ -207,6 +212,11 @@ impl TlsStream {
             "SSL_CLIENT_M_SERIAL" => {
                 let serial = client()?.serial_number().to_bn().ok()?;
                 serial.to_hex_str().ok()?.to_string()
+            }
+            "SSL_CLIENT_CERT" => {
+                let pem = client()?.to_pem().ok()?;
+                // One line, as headers and logs have them.
+                String::from_utf8(pem).ok()?.trim_end().replace('\n', " ")
             }
             "SSL_CLIENT_V_START" => client()?.not_before().to_string(),
             "SSL_CLIENT_V_END" => client()?.not_after().to_string(),

@@ -25,6 +25,21 @@ pub struct Validity {
     pub days: i32,
 }
 
+impl std::fmt::Display for Validity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            subject,
+            until,
+            days,
+        } = self;
+        if *days < 0 {
+            write!(f, "certificate {subject} ended {until}")
+        } else {
+            write!(f, "certificate {subject} ends {until}, in {days} days")
+        }
+    }
+}
+
 impl Validity {
     /// Whether it ends soon or has ended.
     pub fn is_short(&self) -> bool {

@@ -78,7 +78,7 @@ pub(super) fn shake_hands(
     ssl: Ssl,
     side: Side,
     socket: Observed,
-    deadline: Instant,
+    deadline: Option<Instant>,
     waiter: &mut Waiter,
 ) -> Result<Stream, TlsError> {
     let mut library =
@@ -175,9 +175,13 @@ impl Observed {
     }
 
     /// Waits for what the library waits for.
-    pub(super) fn wait(&self, deadline: Instant, waiter: &mut Waiter) -> Result<(), TlsError> {
+    pub(super) fn wait(
+        &self,
+        deadline: Option<Instant>,
+        waiter: &mut Waiter,
+    ) -> Result<(), TlsError> {
         let socket = (self.socket.as_fd(), self.blocked_on);
-        let woken = waiter.wait([socket], Some(deadline));
+        let woken = waiter.wait([socket], deadline);
         woken.map(drop).map_err(TlsError::Interrupted)
     }
 

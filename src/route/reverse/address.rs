@@ -242,7 +242,7 @@ impl Outside {
         let mut address = String::new();
         if let Self::Path(_) = self {
             // httpd: writes http:// or https:// in any case, which no WebSocket client takes.
-            let scheme = match (is_tunnel, facts.is_secure) {
+            let scheme = match (is_tunnel, facts.is_secure()) {
                 (false, false) => Scheme::Http,
                 (false, true) => Scheme::Https,
                 (true, false) => Scheme::Ws,

@@ -62,7 +62,7 @@ pub(super) fn own_origin(values: &Values<'_>) -> String {
 }
 
 fn own_scheme(values: &Values<'_>) -> &'static str {
-    if values.facts.is_secure {
+    if values.facts.is_secure() {
         "https"
     } else {
         "http"

@@ -73,6 +73,7 @@ impl Visit<'_> {
             }
             End::BackendFailed(_, refusal) | End::Failed(refusal) => self.answer(&refusal),
             End::Answered(afterwards) => self.answered(afterwards),
+            End::Unsecured => Next::Farewell,
             End::Gone(why) => {
                 self.give_up(&why);
                 Next::Nothing
