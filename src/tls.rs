@@ -133,7 +133,7 @@ pub struct Session(Vec<(&'static str, String)>);
 
 impl Session {
     /// The names that there are.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 29] = [
         "SSL_PROTOCOL",
         "SSL_CIPHER",
         "SSL_CIPHER_USEKEYSIZE",
@@ -143,13 +143,39 @@ impl Session {
         "SSL_CLIENT_VERIFY",
         "SSL_CLIENT_S_DN",
         "SSL_CLIENT_I_DN",
+        "SSL_CLIENT_S_DN_C",
+        "SSL_CLIENT_S_DN_ST",
+        "SSL_CLIENT_S_DN_L",
+        "SSL_CLIENT_S_DN_O",
+        "SSL_CLIENT_S_DN_OU",
         "SSL_CLIENT_S_DN_CN",
+        "SSL_CLIENT_S_DN_UID",
+        "SSL_CLIENT_S_DN_Email",
+        "SSL_CLIENT_I_DN_C",
+        "SSL_CLIENT_I_DN_ST",
+        "SSL_CLIENT_I_DN_L",
+        "SSL_CLIENT_I_DN_O",
+        "SSL_CLIENT_I_DN_OU",
         "SSL_CLIENT_I_DN_CN",
+        "SSL_CLIENT_I_DN_UID",
+        "SSL_CLIENT_I_DN_Email",
         "SSL_CLIENT_M_SERIAL",
         "SSL_CLIENT_V_START",
         "SSL_CLIENT_V_END",
         "SSL_CLIENT_CERT",
     ];
+
+    /// The one of the names that is this, in any case.
+    pub fn named(name: &str) -> Option<&'static str> {
+        let mut names = Self::NAMES.into_iter();
+        names.find(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// What is wanted of it.
+    pub fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let known = self.0.iter();
+        Self(known.filter(|(name, _)| is_wanted(name)).cloned().collect())
+    }
 
     /// Asks `about` each of the names.
     pub fn new(about: impl Fn(&str) -> Option<String>) -> Self {

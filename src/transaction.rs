@@ -4,6 +4,7 @@ use crate::http::head::RequestHead;
 use crate::http::headers::Headers;
 use crate::route::backend::Backend;
 use crate::route::environment::Environment;
+use crate::tls::Session;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Transaction {
     pub answer: Headers,
     /// The variables of the request that an access log looks at; no others.
     pub environment: Environment,
+    /// What an access log looks at of the client's TLS; nothing else.
+    pub tls: Session,
     /// The line of the configuration that the request met, as logs name it: `ProxyPass "/ws2/"`.
     pub mapping: Option<Arc<str>>,
     /// The backend that it leads to.
@@ -75,6 +78,7 @@ impl Transaction {
             status: 0,
             answer: Headers::default(),
             environment: Environment::default(),
+            tls: Session::default(),
             mapping: None,
             backend: None,
             served: 0,

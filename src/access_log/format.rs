@@ -7,6 +7,7 @@ use crate::http::authority::Authority;
 use crate::http::date::{self, Date};
 use crate::http::headers::is_token;
 use crate::route::url::{Slashes, canonical_path};
+use crate::tls::Session;
 use crate::transaction::{CloseReason, Side, Transaction};
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -108,6 +109,12 @@ impl LogFormat {
         self.fields().any(is)
     }
 
+    /// As [`needs_request`](Self::needs_request), for one of the names in [`Transaction::tls`].
+    pub fn needs_tls(&self, name: &str) -> bool {
+        self.fields()
+            .any(|field| matches!(field, Field::Tls(own) if *own == name))
+    }
+
     fn fields(&self) -> impl Iterator<Item = &Field> {
         self.parts.iter().filter_map(|part| match part {
             Part::Field { field, .. } => Some(field),
@@ -180,6 +187,8 @@ enum Field {
     AnswerHeader(String),
     Cookie(String),
     Variable(String),
+    /// `%{NAME}x`
+    Tls(&'static str),
     Note(Note),
     ServerName,
     HostName,
@@ -322,6 +331,21 @@ fn meaning(letter: char, argument: Option<&str>, behind: &str) -> Result<Field, 
         ('C', _) => Field::Cookie(name()?),
         ('e', Some(name)) if !name.is_empty() => Field::Variable(name.to_owned()),
         ('e', _) => return Err("a name is missing, as in \"%{NAME}e\"".to_owned()),
+        ('x', Some(name)) => match Session::named(name) {
+            Some(name) => Field::Tls(name),
+            None => {
+                return Err(format!(
+                    "unknown name; expected one of {}",
+                    Session::NAMES.join(", ")
+                ));
+            }
+        },
+        ('x', None) => return Err("a name is missing, as in \"%{SSL_PROTOCOL}x\"".to_owned()),
+        // Of the time before there was "%{...}x".
+        ('c', Some("version")) => Field::Tls("SSL_PROTOCOL"),
+        ('c', Some("cipher")) => Field::Tls("SSL_CIPHER"),
+        ('c', Some("subjectdn")) => Field::Tls("SSL_CLIENT_S_DN"),
+        ('c', Some("issuerdn")) => Field::Tls("SSL_CLIENT_I_DN"),
         ('n', _) => Field::Note(parse_note(&name()?)?),
         ('v', None) => Field::ServerName,
         ('V', None) => Field::HostName,
@@ -458,6 +482,7 @@ impl Field {
             Self::AnswerHeader(name) => escape_joined(t.answer.all(name), out),
             Self::Cookie(name) => escape_or_dash(cookie(t, name), out),
             Self::Variable(name) => escape_or_dash(t.environment.get(name), out),
+            Self::Tls(name) => escape_or_dash(t.tls.get(name).map(str::as_bytes), out),
             Self::Note(note) => note.render(t, out),
             Self::ServerName => escape(t.server_name.as_bytes(), out),
             Self::HostName => {

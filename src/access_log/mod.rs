@@ -33,6 +33,11 @@ impl AccessLog {
         self.condition.as_ref().is_some_and(is_named) || self.format.needs_variable(name)
     }
 
+    /// Whether its lines tell this of the client's TLS.
+    pub fn needs_tls(&self, name: &str) -> bool {
+        self.format.needs_tls(name)
+    }
+
     /// Whether its lines tell of the request's header fields.
     pub fn needs_request(&self) -> bool {
         self.format.needs_request()

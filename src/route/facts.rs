@@ -45,6 +45,8 @@ pub enum Fact {
     ServerPort,
     /// `SERVER_NAME`
     ServerName,
+    /// One of [`Session::NAMES`]; empty where there is none.
+    Tls(&'static str),
 }
 
 impl Fact {
@@ -66,6 +68,7 @@ impl Fact {
         known
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, fact)| *fact)
+            .or_else(|| Session::named(name).map(Self::Tls))
     }
 }
 
@@ -79,6 +82,10 @@ impl Facts<'_> {
     pub fn get(&self, fact: Fact) -> Cow<'_, str> {
         let address = |socket: SocketAddr| socket.ip().to_canonical().to_string().into();
         match fact {
+            Fact::Tls(name) => {
+                let known = self.tls.and_then(|session| session.get(name));
+                known.unwrap_or_default().into()
+            }
             Fact::Https if self.is_secure() => "on".into(),
             Fact::Https => "off".into(),
             Fact::RequestScheme if self.is_secure() => "https".into(),

@@ -986,7 +986,7 @@ mod tests {
             ("rule ^/ gopher://b/ [R]", "redirections to gopher://"),
             ("rule ^/ /${map:$1} [PT]", "RewriteMap"),
             ("rule ^/ /%{LA-U:REMOTE_USER} [PT]", "looking ahead"),
-            ("rule ^/ /%{SSL:SSL_CIPHER} [PT]", "no TLS towards clients"),
+            ("rule ^/ /%{SSL:SSL_X} [PT]", "behind SSL:"),
             ("rule ^/ /%{REQUEST_FILENAME} [PT]", "no files"),
             ("rule ^/ /%{REMOTE_USER} [PT]", "asks nobody"),
             ("rule ^/ /%{HTTP_HOTS} [PT]", "unknown variable"),

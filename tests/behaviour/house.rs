@@ -10,13 +10,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The numbers of our messages: everybody who speaks may name them.
     ("ids", &[]),
     ("http", &["ids"]),
-    ("route", &["http", "handshake", "ids", "balancer"]),
+    ("route", &["http", "handshake", "ids", "balancer", "tls"]),
     ("handshake", &["http", "ids"]),
     ("balancer", &["http", "route", "handshake"]),
     ("forward", &["http", "handshake", "route", "ids"]),
     ("frame", &[]),
-    ("transaction", &["http", "route"]),
-    ("access_log::format", &["http", "route", "transaction"]),
+    ("transaction", &["http", "route", "tls"]),
+    (
+        "access_log::format",
+        &["http", "route", "transaction", "tls"],
+    ),
     (
         "config",
         &[
@@ -69,6 +72,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "error_log",
             "net",
             "sys",
+            "tls",
             "tunnel",
         ],
     ),

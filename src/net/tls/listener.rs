@@ -207,8 +207,6 @@ impl TlsStream {
             },
             "SSL_CLIENT_S_DN" => material::subject(&client()?),
             "SSL_CLIENT_I_DN" => material::name(client()?.issuer_name()),
-            "SSL_CLIENT_S_DN_CN" => material::common_name(client()?.subject_name())?,
-            "SSL_CLIENT_I_DN_CN" => material::common_name(client()?.issuer_name())?,
             "SSL_CLIENT_M_SERIAL" => {
                 let serial = client()?.serial_number().to_bn().ok()?;
                 serial.to_hex_str().ok()?.to_string()
@@ -220,7 +218,18 @@ impl TlsStream {
             }
             "SSL_CLIENT_V_START" => client()?.not_before().to_string(),
             "SSL_CLIENT_V_END" => client()?.not_after().to_string(),
-            _ => return None,
+            _ => {
+                let client = client()?;
+                let (name, part) = match (
+                    name.strip_prefix("SSL_CLIENT_S_DN_"),
+                    name.strip_prefix("SSL_CLIENT_I_DN_"),
+                ) {
+                    (Some(part), _) => (client.subject_name(), part),
+                    (None, Some(part)) => (client.issuer_name(), part),
+                    (None, None) => return None,
+                };
+                material::part_of(name, part)?
+            }
         };
         Some(text)
     }

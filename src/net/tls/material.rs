@@ -1,6 +1,7 @@
 //! Certificates and keys, as they stand in files.
 
 use super::Credential;
+use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::{X509, X509NameRef};
 use std::path::Path;
@@ -158,8 +159,19 @@ pub(super) fn name(name: &X509NameRef) -> String {
     entries.collect::<Vec<_>>().join(",")
 }
 
-/// The first common name.
-pub(super) fn common_name(name: &X509NameRef) -> Option<String> {
-    let entry = name.entries_by_nid(openssl::nid::Nid::COMMONNAME).next()?;
+/// The first part of this kind, as httpd names it.
+pub(super) fn part_of(name: &X509NameRef, kind: &str) -> Option<String> {
+    let kind = match kind {
+        "C" => Nid::COUNTRYNAME,
+        "ST" => Nid::STATEORPROVINCENAME,
+        "L" => Nid::LOCALITYNAME,
+        "O" => Nid::ORGANIZATIONNAME,
+        "OU" => Nid::ORGANIZATIONALUNITNAME,
+        "CN" => Nid::COMMONNAME,
+        "UID" => Nid::USERID,
+        "Email" => Nid::PKCS9_EMAILADDRESS,
+        _ => return None,
+    };
+    let entry = name.entries_by_nid(kind).next()?;
     Some(entry.data().to_string().ok()?.escape_debug().to_string())
 }

@@ -4,6 +4,7 @@ use super::{Circumstances, starts_with};
 use crate::http::head::MAX_HEAD;
 use crate::route::facts::Fact;
 use crate::route::pattern::Captures;
+use crate::tls::Session;
 use std::time::UNIX_EPOCH;
 
 /// The longest value that is written, in bytes: as long as a whole head may be. What would be longer is left out.
@@ -116,7 +117,12 @@ impl Value {
                     let value = about.environment.get(name);
                     out.extend(value.unwrap_or(absent.as_bytes()).iter().map(printable));
                 }
-                Piece::Fact(fact) => out.extend_from_slice(about.facts.get(*fact).as_bytes()),
+                Piece::Fact(fact) => {
+                    let value = about.facts.get(*fact);
+                    let is_absent = matches!(fact, Fact::Tls(_)) && value.is_empty();
+                    let value = if is_absent { ABSENT } else { &value };
+                    out.extend_from_slice(value.as_bytes());
+                }
                 Piece::Group(number) => {
                     let group = found.map(|found| found.get(*number));
                     out.extend(group.unwrap_or_default().iter().map(printable));
@@ -179,11 +185,7 @@ fn parse_directive<'a>(text: &'a str, pieces: &mut Vec<Piece>) -> Result<&'a str
         (Some('e'), Some(name)) if !name.is_empty() => Piece::Variable(name.to_owned(), ABSENT),
         (Some('s'), Some(name)) if !name.is_empty() => match Fact::named(name) {
             Some(fact) => Piece::Fact(fact),
-            // A connection without TLS has none of them.
-            None if starts_with(name, "SSL_") => {
-                push_text(pieces, ABSENT);
-                return Ok(chars.as_str());
-            }
+            None if starts_with(name, "SSL_") => return Err(unknown_of_tls(name)),
             None => return Err(unknown(name, "SSL_*")),
         },
         (Some(letter @ ('e' | 's')), _) => {
@@ -242,6 +244,13 @@ fn unknown(name: &str, also: &str) -> String {
     format!(
         "{name:?} is not a variable that can be written here; expected one of {} or {also}",
         known.join(", ")
+    )
+}
+
+fn unknown_of_tls(name: &str) -> String {
+    format!(
+        "{name:?} is not known of TLS here; expected one of {}",
+        Session::NAMES.join(", ")
     )
 }
 

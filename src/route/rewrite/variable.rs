@@ -5,6 +5,7 @@ use super::text::Values;
 use crate::http::date::Date;
 use crate::http::headers::is_token;
 use crate::route::facts::{Fact, protocol};
+use crate::tls::Session;
 use std::borrow::Cow;
 
 /// A variable that this program knows.
@@ -109,10 +110,6 @@ const UNSUPPORTED_PREFIXES: &[(&str, &str)] = &[
         "LA-F:",
         "looking ahead needs a file, and this program serves none",
     ),
-    (
-        "SSL:",
-        "this version has no TLS towards clients; %{HTTPS} says whether the client speaks it",
-    ),
 ];
 
 impl Variable {
@@ -136,6 +133,16 @@ impl Variable {
                 return Err(format!("\"%{{{name}}}\": expected a name behind ENV:"));
             }
             return Ok(Self::Environment(variable.to_owned()));
+        }
+        if let Some(name) = behind("SSL:") {
+            return Session::named(name)
+                .map(|name| Self::Fact(Fact::Tls(name)))
+                .ok_or_else(|| {
+                    format!(
+                        "\"%{{SSL:{name}}}\": expected one of {} behind SSL:",
+                        Session::NAMES.join(", ")
+                    )
+                });
         }
         let is = |known: &str| known.eq_ignore_ascii_case(name);
         if let Some(fact) = Fact::named(name) {

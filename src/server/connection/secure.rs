@@ -105,6 +105,15 @@ impl Visit<'_> {
         Ok(())
     }
 
+    /// Keeps of its TLS what an access log looks at.
+    pub(super) fn note_tls(&mut self) {
+        if let Some(secured) = &self.link.secured {
+            let logs = &self.site.access_logs;
+            let is_logged = |name: &str| logs.iter().any(|log| log.needs_tls(name));
+            self.transaction.tls = secured.session.only(is_logged);
+        }
+    }
+
     /// The client gets what the library has to say, and is waited for so that it can read it.
     fn not_secured(&self, why: &dyn std::fmt::Display) -> End {
         let id = Id::ClientTls;
