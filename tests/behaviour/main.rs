@@ -17,6 +17,7 @@
 //! | `smuggling` | messages that two readers could read in two ways |
 //! | `reverse` | `ProxyPassReverse` and its kin, also through Apache's httpd |
 //! | `unix_backends` | backends at Unix sockets |
+//! | `names` | backends whose names have several addresses, or move |
 //! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
@@ -74,6 +75,7 @@ mod idle_timeout;
 mod keep_alive;
 mod limits;
 mod man_pages;
+mod names;
 mod proxy_protocol;
 mod refusals;
 mod reverse;

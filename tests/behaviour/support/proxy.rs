@@ -179,6 +179,14 @@ impl Proxy {
         self.await_exit();
     }
 
+    /// As `kill -9`, and as a machine that fails: nothing is done in order.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        drop(self.child.wait());
+        self.ended = true;
+        self.join_reader();
+    }
+
     /// Waits for its end, and holds it to exit status 0.
     #[track_caller]
     pub fn await_exit(&mut self) {
