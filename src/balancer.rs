@@ -7,8 +7,6 @@
 //! end.
 //!
 //! A choice is one step for all who choose at once, under a lock that nobody holds any longer. Everything else is atomics.
-//!
-//! No directive leads here yet: the configuration refuses balancers by name.
 
 #![deny(clippy::indexing_slicing)]
 

@@ -3,13 +3,13 @@
 use super::draft::{FormatDraft, LogDraft, Scope};
 use super::sections::ProxySection;
 use super::value::{self, Unit::Seconds};
-use super::{Listen, LogTarget, Origin, parameters, syntax};
+use super::{Listen, LogTarget, Origin, balancers, parameters, syntax};
 use crate::access_log::format::LogFormat;
 use crate::route::backend::Parameters;
+use crate::route::destination::ProxyUrl;
 use crate::route::edit::{HeaderEdit, Target};
 use crate::route::environment::Condition;
 use crate::route::settings::{Change, Via};
-use crate::route::url::BackendUrl;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,12 +101,12 @@ pub(super) fn proxy_requests(_: &mut Scope<'_>, on: bool) -> Result<(), String> 
 /// `ProxySet [url] key=value ...`: inside of `<Proxy>` without the URL. Reports every problem of the line.
 pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
     let section = scope.section.as_ref();
-    let inside = section.and_then(|section| section.backend().cloned());
+    let inside = section.and_then(|section| section.url().cloned());
     let is_inside = inside.is_some();
     let (url, words) = match (inside, words) {
         (Some(url), words) => (url, words),
         (None, [url, words @ ..]) if !url.contains('=') && !words.is_empty() => {
-            (BackendUrl::configured(url, scope.server_root)?, words)
+            (ProxyUrl::configured(url, scope.server_root)?, words)
         }
         (None, _) => {
             return Err(
@@ -114,6 +114,13 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
                     .to_owned(),
             );
         }
+    };
+    let url = match url {
+        ProxyUrl::Balancer(url) => {
+            balancers::set(scope, &url, words);
+            return Ok(());
+        }
+        ProxyUrl::Backend(url) => url,
     };
     let mut parameters = Parameters::default();
     for word in words {

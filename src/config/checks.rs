@@ -1,12 +1,13 @@
 //! The checks that need the whole: what contradicts something that stands elsewhere, or leads nowhere.
 
+use super::balancers::{BalancerDraft, MemberDraft};
 use super::draft::{HostDraft, Hosted};
 use super::findings::{Findings, Origin};
 use super::proxy_pass::{MappingDraft, TargetDraft};
 use super::rewrite::RuleDraft;
 use super::sections::ProxySection;
 use super::{ConfigError, HostAddress, Listen};
-use crate::route::url::BackendUrl;
+use crate::route::destination::{BalancerUrl, ProxyUrl};
 use std::sync::Arc;
 
 /// What only shows when everything is known.
@@ -26,6 +27,13 @@ pub(super) fn check(
         findings.error(whole, "Listen", problem);
     }
     tls_off(main, None, findings);
+    let names = |host: &HostDraft| {
+        let lines = host.balanced_lines().into_iter();
+        lines.map(|(url, _, _)| url.name).collect::<Vec<_>>()
+    };
+    let all = std::iter::once(main).chain(hosts.iter().map(|(host, _, _)| host));
+    let used: Vec<_> = all.flat_map(names).collect();
+    balancers(main, None, &used, findings);
     main.rewrite.check(None, findings);
     let heirs = hosts.iter().map(|(host, _, _)| &host.remote_ip);
     main.remote_ip.check(heirs, findings);
@@ -33,6 +41,7 @@ pub(super) fn check(
     sections(&main.proxies, drafts, findings);
     for (host, addresses, origin) in hosts {
         tls_off(host, Some(main), findings);
+        balancers(host, Some(main), &names(host), findings);
         host.rewrite.check(Some(&main.rewrite), findings);
         host.remote_ip.check(std::iter::empty(), findings);
         let own = host.proxies.get(main.proxies.len()..).unwrap_or_default();
@@ -50,6 +59,105 @@ pub(super) fn check(
 }
 
 /// An explicit `SSLProxyEngine Off` contradicts a `wss://` or `https://` entry.
+/// What is wrong with the balancers of a host, and what is odd about them.
+fn balancers(host: &HostDraft, main: Option<&HostDraft>, used: &[String], findings: &mut Findings) {
+    for balancer in &host.balancers {
+        let BalancerDraft {
+            name,
+            members,
+            at,
+            directive,
+            ..
+        } = balancer;
+        let of_main = main.and_then(|main| main.balancer_with_members(name));
+        match (members.first(), of_main) {
+            (Some(first), Some(main)) => findings.error(
+                &first.at,
+                "BalancerMember",
+                format!(
+                    "the main server has a balancer://{name} of its own, at {}, which virtual hosts have as well; give \
+                     this one another name",
+                    main.at
+                ),
+            ),
+            (Some(first), None) => {
+                alike(first, members, findings);
+                if !used.contains(name) {
+                    let text = format!("no mapping leads to balancer://{name}");
+                    findings.warning(at, directive, text);
+                }
+                routes(balancer, findings);
+            }
+            (None, Some(_)) => {}
+            (None, None) => findings.error(at, directive, without_members(name)),
+        }
+    }
+    let lines = host.balanced_lines();
+    for (url, at, directive) in lines {
+        let is_known = |host: &HostDraft| host.balancer_with_members(&url.name).is_some();
+        // What has been said of the balancer elsewhere has been said above.
+        let is_said = host.balancers.iter().any(|own| own.name == url.name);
+        // What the main server gets wrong by itself is its own error, and not that of each host that inherits it.
+        let is_inherited = main.is_some_and(|main| {
+            let mut lines = main.balanced_lines().into_iter();
+            lines.any(|(_, line, _)| line == at)
+        });
+        if !is_said && !is_inherited && !is_known(host) && !main.is_some_and(is_known) {
+            findings.error(&at, directive, without_members(&url.name));
+        }
+    }
+}
+
+fn without_members(name: &str) -> String {
+    format!(
+        "balancer://{name} has no members; write BalancerMember lines with their URLs into <Proxy \"balancer://{name}\">"
+    )
+}
+
+/// One request is either asked for a tunnel or for an answer, whichever member gets it.
+fn alike(first: &MemberDraft, members: &[MemberDraft], findings: &mut Findings) {
+    let is_odd =
+        |member: &&MemberDraft| member.url.scheme.is_tunnel() != first.url.scheme.is_tunnel();
+    if let Some(odd) = members.iter().find(is_odd) {
+        let problem = format!(
+            "\"{}\" speaks {}:// and \"{}\" at {} speaks {}://; write one balancer for tunnels and one for ordinary \
+             requests, and tell both apart by RewriteCond %{{HTTP:Upgrade}} and RewriteRule [P]",
+            odd.url,
+            odd.url.scheme.name(),
+            first.url,
+            first.at,
+            first.url.scheme.name()
+        );
+        findings.error(&odd.at, "BalancerMember", problem);
+    }
+}
+
+/// Sessions and routes belong together.
+fn routes(balancer: &BalancerDraft, findings: &mut Findings) {
+    let BalancerDraft { name, members, .. } = balancer;
+    let has_route = |wanted: &str| {
+        let mut routes = members
+            .iter()
+            .filter_map(|member| member.terms.route.as_deref());
+        routes.any(|route| route == wanted)
+    };
+    for member in members {
+        if let Some(redirect) = &member.terms.redirect
+            && !has_route(redirect)
+        {
+            let text =
+                format!("redirect={redirect}: no member of balancer://{name} has this route");
+            findings.warning(&member.at, "BalancerMember", text);
+        }
+        if balancer.is_sticky() && member.terms.route.is_none() {
+            let text = format!(
+                "balancer://{name} has a stickysession=, and without a route= no session finds this member again"
+            );
+            findings.warning(&member.at, "BalancerMember", text);
+        }
+    }
+}
+
 fn tls_off(host: &HostDraft, main: Option<&HostDraft>, findings: &mut Findings) {
     let Some(off) = &host.tls_off else { return };
     // What the main server gets wrong by itself is its own error, and not that of each host that inherits it.
@@ -60,13 +168,18 @@ fn tls_off(host: &HostDraft, main: Option<&HostDraft>, findings: &mut Findings) 
     };
     let mappings = host
         .targets()
-        .filter(|(mapping, target)| target.url.scheme.is_tls() && !is_inherited(mapping))
-        .map(|(mapping, target)| (&mapping.at, mapping.directive, target.url.scheme));
+        .filter(|(mapping, _)| !is_inherited(mapping))
+        .filter_map(|(mapping, target)| {
+            let scheme = target.url.backend()?.scheme;
+            Some((&mapping.at, mapping.directive, scheme))
+        });
     let rules = host.rules.iter();
-    let rules = rules
-        .filter_map(|rule| Some((&rule.at, "RewriteRule", rule.url()?.scheme)))
-        .filter(|(_, _, scheme)| scheme.is_tls());
-    for (at, directive, scheme) in mappings.chain(rules) {
+    let rules =
+        rules.filter_map(|rule| Some((&rule.at, "RewriteRule", rule.url()?.backend()?.scheme)));
+    let members = host.balancers.iter().flat_map(|balancer| &balancer.members);
+    let members = members.map(|member| (&member.at, "BalancerMember", member.url.scheme));
+    let all = mappings.chain(rules).chain(members);
+    for (at, directive, scheme) in all.filter(|(_, _, scheme)| scheme.is_tls()) {
         let (scheme, plain) = (scheme.name(), scheme.without_tls().name());
         let problem = format!(
             "{scheme}:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write {plain}://"
@@ -84,9 +197,13 @@ fn sections<'h>(
     if sections.is_empty() {
         return;
     }
-    let urls: Vec<_> = hosts.into_iter().flat_map(HostDraft::urls).collect();
+    let hosts: Vec<_> = hosts.into_iter().collect();
+    let urls: Vec<_> = hosts.iter().flat_map(|host| host.urls()).collect();
+    let balancers = hosts.iter().flat_map(|host| &host.balancers);
+    let members = balancers.flat_map(|balancer| &balancer.members);
+    let members: Vec<_> = members.map(|member| &member.url).collect();
     for section in sections {
-        let Some(text) = section.idle(&urls) else {
+        let Some(text) = section.idle(&urls, &members) else {
             continue;
         };
         match section.directive {
@@ -124,8 +241,29 @@ impl HostDraft {
     }
 
     /// The URL of every backend that a request can be led to.
-    fn urls(&self) -> impl Iterator<Item = &BackendUrl> {
-        let mapped = self.targets().map(|(_, target)| &target.url);
+    fn urls(&self) -> impl Iterator<Item = ProxyUrl> {
+        let mapped = self.targets().map(|(_, target)| target.url.clone());
         mapped.chain(self.rules.iter().filter_map(RuleDraft::url))
+    }
+
+    /// Every line that names a balancer whose members stand elsewhere.
+    fn balanced_lines(&self) -> Vec<(BalancerUrl, Origin, &'static str)> {
+        let mapped = self.targets().map(|(mapping, target)| {
+            let url = target.url.clone();
+            (url, mapping.at.clone(), mapping.directive)
+        });
+        let led = self
+            .rules
+            .iter()
+            .filter_map(|rule| Some((rule.url()?, rule.at.clone(), "RewriteRule")));
+        let balanced = mapped
+            .chain(led)
+            .filter_map(|(url, at, directive)| match url {
+                ProxyUrl::Balancer(url) => Some((url, at, directive)),
+                ProxyUrl::Backend(_) => None,
+            });
+        let reversed = self.reversed.iter();
+        let reversed = reversed.map(|(url, at)| (url.clone(), at.clone(), "ProxyPassReverse"));
+        balanced.chain(reversed).collect()
     }
 }

@@ -5,8 +5,8 @@
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, apply, documents, exchange, proxy_pass, proxy_protocol, remote_ip,
-    reverse, rewrite, set_env, syntax, value,
+    DEFAULT_SERVER_ROOT, apply, balancers, documents, exchange, proxy_pass, proxy_protocol,
+    remote_ip, reverse, rewrite, set_env, syntax, value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -145,6 +145,7 @@ const SERVER: &[Context] = &[Context::Server];
 const HOST: &[Context] = &[Context::VirtualHost];
 const BOTH: &[Context] = &[Context::Server, Context::VirtualHost];
 const MAPPED: &[Context] = &[Context::Server, Context::VirtualHost, Context::Location];
+const BALANCED: &[Context] = &[Context::Server, Context::VirtualHost, Context::Proxy];
 const PLACES: &[Context] = &[Context::Location, Context::Proxy];
 const ALL: &[Context] = &[
     Context::Server,
@@ -182,6 +183,46 @@ pub const TABLE: &[Entry] = &[
         contexts: ALL,
         help: "parameters of a backend, in its <Proxy> or with its URL",
         action: Action::UpTo(MANY, apply::proxy_set),
+    },
+    Entry {
+        name: "BalancerMember",
+        syntax: "[balancer://name] url [key=value ...]",
+        default: None,
+        contexts: BALANCED,
+        help: "a backend among which the balancer chooses",
+        action: Action::UpTo(MANY, balancers::balancer_member),
+    },
+    Entry {
+        name: "BalancerGrowth",
+        syntax: "number",
+        default: None,
+        contexts: BOTH,
+        help: "taken from httpd, and without effect: members change with the configuration",
+        action: Action::One(balancers::growth),
+    },
+    Entry {
+        name: "BalancerPersist",
+        syntax: "On|Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "whether what is known of members outlives the program; only Off can be obeyed",
+        action: Action::Flag(balancers::persist),
+    },
+    Entry {
+        name: "BalancerInherit",
+        syntax: "On|Off",
+        default: Some("On"),
+        contexts: BOTH,
+        help: "whether virtual hosts have the balancers of the main server; only On can be obeyed",
+        action: Action::Flag(balancers::inherit),
+    },
+    Entry {
+        name: "ProxyPassInherit",
+        syntax: "On|Off",
+        default: Some("On"),
+        contexts: BOTH,
+        help: "whether virtual hosts have the mappings of the main server; only On can be obeyed",
+        action: Action::Flag(balancers::inherit),
     },
     Entry {
         name: "ProxyPassInterpolateEnv",

@@ -1,6 +1,7 @@
 //! What is set so far: the settings of the program and of a host while directives are applied, and what a directive may
 //! look at and change meanwhile.
 
+use super::balancers::{BalancerDraft, Known};
 use super::documents::{DocumentDraft, DocumentRoot, Pages};
 use super::findings::{Findings, Origin};
 use super::proxy_pass::MappingDraft;
@@ -14,6 +15,7 @@ use super::{
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
 use crate::route::access;
+use crate::route::destination::BalancerUrl;
 use crate::route::environment::Condition;
 use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, ErrorOverride, Settings};
@@ -73,6 +75,10 @@ pub(super) struct HostDraft {
     pub(super) mappings: Vec<MappingDraft>,
     pub(super) locations: Vec<Arc<LocationDraft>>,
     pub(super) proxies: Vec<Arc<ProxySection>>,
+    /// What the host's own lines say of balancers; not inherited.
+    pub(super) balancers: Vec<BalancerDraft>,
+    /// The balancers whose addresses a `ProxyPassReverse` of the host names; not inherited.
+    pub(super) reversed: Vec<(BalancerUrl, Origin)>,
     /// `RewriteRule` and its kin; each host has its own.
     pub(super) rewrite: RewriteDraft,
     /// The rules that run, also those of the main server.
@@ -160,6 +166,22 @@ impl Scope<'_> {
 }
 
 impl HostDraft {
+    /// What a virtual host begins with where this is the main server.
+    pub(super) fn heir(&self) -> Self {
+        Self {
+            server_name: None,
+            server_port: None,
+            remote_ip: self.remote_ip.inherited(),
+            set_env_if: self.set_env_if.inherited(),
+            logs: Vec::new(),
+            rewrite: RewriteDraft::default(),
+            balancers: Vec::new(),
+            reversed: Vec::new(),
+            error_override: ErrorOverride::Off,
+            ..self.clone()
+        }
+    }
+
     pub(super) fn error_log(&self) -> ErrorLog {
         ErrorLog {
             target: self.error_log.clone(),
@@ -174,7 +196,12 @@ impl HostDraft {
 
     /// `main` is that of the main server, whose entries come first, where they mean the same here: many hosts then share
     /// them.
-    pub(super) fn router(&self, main: Option<&Router>, pages: &mut Pages<'_>) -> Router {
+    pub(super) fn router(
+        &self,
+        main: Option<&Router>,
+        known: Known<'_>,
+        pages: &mut Pages<'_>,
+    ) -> Router {
         let inherited = main
             .map(|main| main.mappings.as_slice())
             .unwrap_or_default();
@@ -186,12 +213,12 @@ impl HostDraft {
             remote_ip: None,
             slashes: self.slashes,
             set_env_if: self.set_env_if.lines.clone(),
-            settings: self.settings.clone(),
-            rules: rewrite::finish(self.rules.clone(), &self.proxies),
+            settings: self.settings(known),
+            rules: rewrite::finish(self.rules.clone(), known),
             proxied: self
                 .proxies
                 .iter()
-                .filter_map(|section| section.resolve(pages))
+                .filter_map(|section| section.resolve(known, pages))
                 .collect(),
             locations: locations
                 .iter()
@@ -200,7 +227,7 @@ impl HostDraft {
                     self.locations
                         .iter()
                         .skip(locations.len())
-                        .map(|location| location.resolve(&self.proxies, self.interpolates, pages)),
+                        .map(|location| location.resolve(known, self.interpolates, pages)),
                 )
                 .collect(),
             mappings: inherited
@@ -210,10 +237,18 @@ impl HostDraft {
                     self.mappings
                         .iter()
                         .skip(inherited.len())
-                        .map(|mapping| mapping.resolve(&self.proxies, self.interpolates)),
+                        .map(|mapping| mapping.resolve(known, self.interpolates)),
                 )
                 .collect(),
         }
+    }
+
+    /// What holds outside of sections.
+    fn settings(&self, known: Known<'_>) -> Settings {
+        let mut settings = self.settings.clone();
+        let lines = settings.reverse.into_iter();
+        settings.reverse = lines.flat_map(|line| known.reverse(line)).collect();
+        settings
     }
 
     pub(super) fn format(&self, wanted: &FormatDraft) -> Result<Arc<LogFormat>, String> {

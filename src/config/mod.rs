@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod apply;
+mod balancers;
 mod checks;
 pub mod directives;
 mod documents;
@@ -33,6 +34,7 @@ pub(crate) use summary::{limit, span};
 pub use syntax::Files;
 
 use crate::access_log::format::LogFormat;
+use crate::balancer::Balancer;
 use crate::http::authority::Authority;
 use crate::http::head::Limits;
 use crate::route::Router;
@@ -230,6 +232,9 @@ pub struct VirtualHost {
     pub backend_tls: BackendTls,
     /// `CustomLog`, `TransferLog`
     pub access_logs: Vec<AccessLog>,
+    /// The balancers that have their members here; those of the main server serve virtual hosts as well. httpd:
+    /// `BalancerMember`.
+    pub balancers: Vec<Arc<Balancer>>,
     /// Paths, and what is set for them. The main server's locations and mappings come first in every virtual host, as in
     /// httpd.
     pub router: Router,

@@ -80,10 +80,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
          Require all denied in a <Proxy> with the URL",
     ),
     (
-        "BalancerMember BalancerGrowth BalancerPersist BalancerInherit ProxyPassInherit",
-        "balancers are not supported by this version; write one ProxyPass with one ws:// or wss:// URL for each path",
-    ),
-    (
         "<DirectoryMatch> <Files> <FilesMatch> Options AllowOverride AccessFileName \
          Alias AliasMatch ScriptAlias ScriptAliasMatch UserDir AddType AddHandler SetHandler TypesConfig \
          DefaultType ForceType MimeMagicFile AddDefaultCharset IndexOptions AddIcon AddIconByType AddIconByEncoding \

@@ -1,7 +1,7 @@
 //! `key=value` parameters of backends, behind a URL or in `ProxySet`. Source: httpd mod_proxy.c `set_worker_param`.
 
 use super::value::{self, Unit::Milliseconds, Unit::Seconds};
-use super::{exchange, names};
+use super::{balancers, exchange, names};
 use crate::handshake::Upgrade;
 use crate::route::backend::Parameters;
 use crate::route::url::{BackendUrl, Scheme};
@@ -34,10 +34,16 @@ const FLAGS: [&str; 3] = ["nocanon", "noquery", "interpolate"];
 type Told = &'static [(&'static [&'static str], &'static str)];
 
 /// Parameters of httpd that are taken and change nothing, and why.
-const NOTED: Told = &[(
-    &["retry"],
-    "has no effect: a single backend is never left alone after a failure, each request tries it",
-)];
+const NOTED: Told = &[
+    (
+        &["retry"],
+        "has no effect: a single backend is never left alone after a failure, each request tries it",
+    ),
+    (
+        &["route", "redirect", "loadfactor", "lbset"],
+        "has no effect: it tells members of a balancer apart, and this is a single backend",
+    ),
+];
 
 /// The same where requests become tunnels.
 const NOTED_OF_TUNNELS: Told = &[
@@ -68,26 +74,6 @@ const REFUSED: Told = &[
     (
         &["mapping"],
         "not supported by this version: paths are matched decoded and in canonical form; remove it",
-    ),
-    (
-        &[
-            "route",
-            "redirect",
-            "loadfactor",
-            "lbset",
-            "lbmethod",
-            "stickysession",
-            "stickysessionsep",
-            "scolonpathdelim",
-            "nofailover",
-            "maxattempts",
-            "failonstatus",
-            "failontimeout",
-            "forcerecovery",
-            "nonce",
-            "growth",
-        ],
-        "it belongs to balancers, which are not supported by this version; remove it",
     ),
     (
         &["secret", "flusher", "multipathtcp"],
@@ -126,6 +112,12 @@ pub(super) fn take(
         let found = list.find(|(keys, _)| keys.contains(&lower.as_str()));
         found.map(|(_, why)| *why)
     };
+    if balancers::is_of_balancers(&lower) {
+        return Err(format!(
+            "parameter \"{key}\": it belongs to a balancer as a whole; write it behind the URL of a ProxyPass to \
+             balancer://, or in ProxySet"
+        ));
+    }
     if let Some(why) = told(REFUSED, refused) {
         return Err(format!("parameter \"{key}\": {why}"));
     }
@@ -185,6 +177,13 @@ fn address_ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Whether backends have a parameter of this name, in lower case.
+pub(super) fn is_known(key: &str) -> bool {
+    let told = [NOTED, NOTED_OF_TUNNELS, REFUSED, REFUSED_OF_TUNNELS];
+    let mut told = told.into_iter().flatten();
+    OBEYED.contains(&key) || told.any(|(keys, _)| keys.contains(&key))
+}
+
 fn time_to_live(text: &str) -> Result<Duration, String> {
     let limit = value::duration(text, Seconds)?;
     if limit < Duration::from_secs(1) {
@@ -225,13 +224,8 @@ fn status(text: &str) -> Result<bool, String> {
             '-' => sets = false,
             // Disabled and stopped differ in what a balancer manager shows.
             'D' | 'S' => is_disabled = sets,
-            // A single backend is always asked, whatever came of the last time.
-            'I' | 'E' => {}
-            'H' | 'R' | 'N' | 'C' | 'O' | 'G' | 'U' | 'F' => {
-                return Err(format!(
-                    "the letter {letter} in \"{text}\" belongs to balancers, which are not supported by this version"
-                ));
-            }
+            // A single backend is always asked, whatever came of the last time, and nobody else takes its place.
+            'I' | 'E' | 'H' | 'R' | 'N' => {}
             _ => {
                 return Err(format!(
                     "unknown letter {letter:?} in \"{text}\"; expected D or S (not to be used), with + or - before it"
@@ -271,12 +265,11 @@ mod tests {
         let refusal = |word: &str| take(&mut Parameters::default(), word, Scheme::Ws).unwrap_err();
         assert!(refusal("timout=5").contains("did you mean \"timeout\"?"));
         assert!(refusal("frobnicate=1").contains("expected acquire"));
-        assert!(refusal("lbset=5").contains("balancers"));
+        assert!(refusal("lbmethod=byrequests").contains("balancer as a whole"));
         assert!(refusal("timeout").contains("key=value"));
         assert!(refusal("timeout=0").starts_with("timeout: "));
         assert!(refusal("max=0").starts_with("max: "));
         assert!(refusal("receivebuffersize=511").contains("too small"));
-        assert!(refusal("status=+H").contains("balancers"));
         assert!(refusal("status=+X").contains("unknown letter"));
         assert!(refusal("=5").contains("key=value"));
         assert!(refusal("addressttl=-2").contains("or -1"));
@@ -286,7 +279,10 @@ mod tests {
         assert_eq!(take("TimeOut=500ms"), None);
         assert_eq!(take("acquire=20"), None);
         assert_eq!(take("status=+D"), None);
+        assert_eq!(take("status=+H"), None);
+        assert_eq!(take("status=+D"), None);
         assert!(take("retry=5").unwrap().contains("no effect"));
+        assert!(take("lbset=5").unwrap().contains("no effect"));
         assert_eq!(parameters.timeout, Some(Duration::from_millis(500)));
         assert_eq!(parameters.acquire, Some(Duration::from_millis(20)));
         assert_eq!(parameters.is_disabled, Some(true));

@@ -1,11 +1,11 @@
 //! `ProxyPass` and `ProxyPassMatch`: a place, a URL, flags and parameters. Source: httpd mod_proxy.c `add_pass`.
 
+use super::balancers::{self, Known};
 use super::draft::Scope;
 use super::findings::Origin;
 use super::parameters;
-use super::sections::ProxySection;
-use crate::route::backend::{Backend, Parameters};
-use crate::route::destination::Destination;
+use crate::route::backend::Parameters;
+use crate::route::destination::ProxyUrl;
 use crate::route::mapping::{Action, Mapping, Proxy, TargetPath};
 use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
@@ -28,21 +28,17 @@ pub(super) struct MappingDraft {
 /// Where a line leads.
 #[derive(Debug, Clone)]
 pub(super) struct TargetDraft {
-    pub(super) url: BackendUrl,
+    pub(super) url: ProxyUrl,
     path: TargetPath,
     /// The same with the variables of a request, for `ProxyPassInterpolateEnv On`.
-    interpolated: Option<(BackendUrl, TargetPath)>,
+    interpolated: Option<(ProxyUrl, TargetPath)>,
     is_raw: bool,
     own: Parameters,
 }
 
 impl MappingDraft {
     /// The mapping, with what the `<Proxy>` sections say about its backend.
-    pub(super) fn resolve(
-        &self,
-        sections: &[Arc<ProxySection>],
-        interpolates: bool,
-    ) -> Arc<Mapping> {
+    pub(super) fn resolve(&self, known: Known<'_>, interpolates: bool) -> Arc<Mapping> {
         let action = match &self.target {
             None => Action::Exclude,
             Some(target) => {
@@ -51,12 +47,8 @@ impl MappingDraft {
                     Some((url, path)) => (url, path),
                     None => (&target.url, &target.path),
                 };
-                let shared = ProxySection::parameters_for(url, sections);
                 Action::Proxy(Proxy {
-                    to: Destination::Backend(Arc::new(Backend {
-                        url: url.clone(),
-                        parameters: target.own.clone().over(&shared),
-                    })),
+                    to: known.destination(url, &target.own),
                     path: path.clone(),
                     is_raw: target.is_raw,
                 })
@@ -192,13 +184,21 @@ fn target(
     let parsed = if is_pattern {
         url_with_references(url, scope.server_root, with(false))
     } else {
-        BackendUrl::configured(url, scope.server_root).map(|url| (url, TargetPath::Appended))
+        ProxyUrl::configured(url, scope.server_root).map(|url| (url, TargetPath::Appended))
     };
     // Of a URL that is wrong nobody knows what it means for its parameters; fewest are refused for ordinary requests.
-    let scheme = parsed.as_ref().map_or(Scheme::Http, |(url, _)| url.scheme);
+    let scheme = match &parsed {
+        Ok((ProxyUrl::Backend(url), _)) => url.scheme,
+        _ => Scheme::Http,
+    };
+    let balancer = match &parsed {
+        Ok((ProxyUrl::Balancer(url), _)) => Some(url),
+        _ => None,
+    };
     let mut is_raw = false;
     let mut interpolated = None;
     let mut own = Parameters::default();
+    let mut of_balancer = Vec::new();
     for word in words {
         let outcome = match word.to_ascii_lowercase().as_str() {
             "nocanon" => {
@@ -211,6 +211,10 @@ fn target(
                 scope.note("noquery has no effect: it concerns a variable of scripts, and the query goes to the backend");
                 Ok(())
             }
+            _ if balancer.is_some() => {
+                of_balancer.push(*word);
+                Ok(())
+            }
             _ => parameters::take(&mut own, word, scheme).map(|note| {
                 if let Some(note) = note {
                     scope.note(note);
@@ -221,22 +225,27 @@ fn target(
             scope.error(problem);
         }
     }
+    if let Some(balancer) = balancer {
+        balancers::set(scope, balancer, &of_balancer);
+    }
     let (url, path) = parsed?;
-    check_tls(&url)?;
     let behind = match &path {
         TargetPath::Template(template) => template.to_string(),
         TargetPath::Appended => String::new(),
     };
-    if let Some(problem) = parameters::contradiction(&own, &url, &behind) {
-        scope.error(problem);
+    if let ProxyUrl::Backend(url) = &url {
+        check_tls(url)?;
+        if let Some(problem) = parameters::contradiction(&own, url, &behind) {
+            scope.error(problem);
+        }
+        if url.socket.is_some() && (own.keepalive.is_some() || own.receive_buffer.is_some()) {
+            scope.note("keepalive= and receivebuffersize= have no effect: they are for TCP, and this is a Unix socket");
+        }
     }
-    if !has_no_dot_segments(&url.path) {
+    if !has_no_dot_segments(url.path()) {
         return Err(format!(
             "\"{url}\": the path has a segment \".\" or \"..\"; write it without"
         ));
-    }
-    if url.socket.is_some() && (own.keepalive.is_some() || own.receive_buffer.is_some()) {
-        scope.note("keepalive= and receivebuffersize= have no effect: they are for TCP, and this is a Unix socket");
     }
     Ok(TargetDraft {
         url,
@@ -263,10 +272,10 @@ fn url_with_references(
     text: &str,
     server_root: &Path,
     references: References,
-) -> Result<(BackendUrl, TargetPath), String> {
+) -> Result<(ProxyUrl, TargetPath), String> {
     let Some(first) = text.find('$') else {
         return Ok((
-            BackendUrl::configured(text, server_root)?,
+            ProxyUrl::configured(text, server_root)?,
             TargetPath::Appended,
         ));
     };
@@ -296,10 +305,10 @@ fn url_with_references(
     if is_glued && (host.is_empty() || goes_on_as_host(host, path)) {
         return Err(chooses_host());
     }
-    let url = BackendUrl::configured(origin, server_root)
+    let url = ProxyUrl::configured(origin, server_root)
         // It shows all of what was written, where the problem is there as well.
         .map_err(|problem| {
-            BackendUrl::configured(text, server_root)
+            ProxyUrl::configured(text, server_root)
                 .err()
                 .unwrap_or(problem)
         })?;
@@ -388,7 +397,10 @@ fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<Str
             }
         }
     }
-    if !url.scheme.is_tls() && url.port == 443 {
+    if let ProxyUrl::Backend(url) = url
+        && !url.scheme.is_tls()
+        && url.port == 443
+    {
         doubts.push(format!(
             "\"{url}\" speaks without TLS to port 443, where it is usual; write {}s:// if that is meant",
             url.scheme.name()
@@ -428,7 +440,9 @@ fn shadowed(earlier: &[MappingDraft], draft: &MappingDraft) -> Option<String> {
     };
     let is_tunnel = |mapping: &MappingDraft| {
         let target = mapping.target.as_ref();
-        target.is_some_and(|target| target.url.scheme.is_tunnel())
+        target
+            .and_then(|target| target.url.backend())
+            .is_some_and(|url| url.scheme.is_tunnel())
     };
     let hint = if is_tunnel(draft) && first.target.is_some() && !is_tunnel(first) {
         "; write RewriteCond %{HTTP:Upgrade} websocket [NC] and a RewriteRule with [P] to have pages and WebSocket at \
@@ -449,18 +463,18 @@ fn shadowed(earlier: &[MappingDraft], draft: &MappingDraft) -> Option<String> {
 }
 
 /// A slash at the end of one side only.
-fn slashes(prefix: &str, url: &BackendUrl) -> Option<String> {
-    match (prefix.ends_with('/'), url.path.ends_with('/')) {
-        (true, false) if url.path.is_empty() => Some(format!(
+fn slashes(prefix: &str, url: &ProxyUrl) -> Option<String> {
+    match (prefix.ends_with('/'), url.path().ends_with('/')) {
+        (true, false) if url.path().is_empty() => Some(format!(
             "\"{prefix}\" ends in \"/\" and the URL does not; a \"/\" is inserted between \"{url}\" and the rest of the path"
         )),
         (true, false) => Some(format!(
             "\"{prefix}\" ends in \"/\" and the URL does not, so \"{prefix}x\" becomes \"{}x\"",
-            url.path
+            url.path()
         )),
         (false, true) => Some(format!(
             "the URL ends in \"/\" and \"{prefix}\" does not, so \"{prefix}/x\" becomes \"{}/x\"",
-            url.path
+            url.path()
         )),
         _ => None,
     }

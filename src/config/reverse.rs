@@ -32,6 +32,9 @@ pub(super) fn proxy_pass_reverse(scope: &mut Scope<'_>, words: &[&str]) -> Resul
         (Some(_), _) => return Err(format!("expected a URL, found \"{}\"", words.join(" "))),
     };
     let line = Reverse::address(outside, inside, scope.server_root)?;
+    if let Some(url) = line.balancer() {
+        scope.host.reversed.push((url.clone(), scope.at.clone()));
+    }
     if let Some(doubt) = line.doubt() {
         scope.warn(doubt);
     }

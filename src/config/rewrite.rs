@@ -1,15 +1,14 @@
 //! `RewriteEngine`, `RewriteCond`, `RewriteRule` and `RewriteOptions`: their words, what belongs together, and what a host
 //! has from the main server. Source: httpd mod_rewrite.c `parseargline`, `config_server_merge`.
 
+use super::balancers::Known;
 use super::draft::Scope;
 use super::findings::{Findings, Origin};
 use super::names;
 use super::proxy_pass::check_tls;
-use super::sections::ProxySection;
-use crate::route::backend::Backend;
-use crate::route::destination::Destination;
+use crate::route::backend::Parameters;
+use crate::route::destination::{Destination, ProxyUrl};
 use crate::route::rewrite::{Condition, Review, Rule, Rules};
-use crate::route::url::BackendUrl;
 use std::sync::Arc;
 
 /// The rules of a host so far.
@@ -30,12 +29,9 @@ pub(super) struct RuleDraft {
 }
 
 impl RuleDraft {
-    /// The backend that a `[P]` rule leads to.
-    pub(super) fn url(&self) -> Option<&BackendUrl> {
-        match self.rule.destination()? {
-            Destination::Backend(backend) => Some(&backend.url),
-            Destination::Balancer { .. } => None,
-        }
+    /// Where a `[P]` rule leads.
+    pub(super) fn url(&self) -> Option<ProxyUrl> {
+        self.rule.destination().map(Destination::url)
     }
 }
 
@@ -261,13 +257,11 @@ impl RewriteDraft {
     }
 }
 
-/// Rules with what the `<Proxy>` sections say about their backends.
-pub(super) fn finish(rules: Vec<RuleDraft>, sections: &[Arc<ProxySection>]) -> Rules {
+/// Rules with what is said elsewhere about where they lead.
+pub(super) fn finish(rules: Vec<RuleDraft>, known: Known<'_>) -> Rules {
     let finished = rules.into_iter().map(|RuleDraft { mut rule, .. }| {
-        if let Some(Destination::Backend(backend)) = rule.destination() {
-            let url = backend.url.clone();
-            let parameters = ProxySection::parameters_for(&url, sections);
-            rule.set_destination(Destination::Backend(Arc::new(Backend { url, parameters })));
+        if let Some(url) = rule.destination().map(Destination::url) {
+            rule.set_destination(known.destination(&url, &Parameters::default()));
         }
         Arc::new(rule)
     });

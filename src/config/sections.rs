@@ -1,6 +1,7 @@
 //! `<Location>`, `<LocationMatch>`, `<Proxy>` and `<ProxyMatch>`: what a section names, and what its lines add up to.
 //! Source: httpd core.c `urlsection`, mod_proxy.c `proxysection`.
 
+use super::balancers::Known;
 use super::documents::{DocumentDraft, Pages};
 use super::findings::Origin;
 use super::proxy_pass::{MappingDraft, check_tls};
@@ -192,10 +193,10 @@ impl Section {
         }
     }
 
-    /// The backend whose parameters may stand here.
-    pub(super) fn backend(&self) -> Option<&BackendUrl> {
+    /// The backend or the balancer whose parameters may stand here.
+    pub(super) fn url(&self) -> Option<&ProxyUrl> {
         match &self.scope {
-            Applies::Backend(Which::Url(url)) => url.backend(),
+            Applies::Backend(Which::Url(url)) => Some(url),
             _ => None,
         }
     }
@@ -255,9 +256,9 @@ fn which_backends(text: &str, is_pattern: bool, server_root: &Path) -> Result<Wh
     if Place::has_wildcards(text) {
         return place::wildcard_pattern(text, place::Star::CrossesSlashes).map(Which::Pattern);
     }
-    let url = BackendUrl::configured(text, server_root)?;
-    check_tls(&url)?;
-    Ok(Which::Url(ProxyUrl::Backend(url)))
+    let url = ProxyUrl::configured(text, server_root)?;
+    url.backend().map_or(Ok(()), check_tls)?;
+    Ok(Which::Url(url))
 }
 
 impl ProxySection {
@@ -274,24 +275,24 @@ impl ProxySection {
     }
 
     /// What it changes for each request of a host, if it changes anything.
-    pub(super) fn resolve(&self, pages: &mut Pages<'_>) -> Option<Arc<Proxied>> {
+    pub(super) fn resolve(&self, known: Known<'_>, pages: &mut Pages<'_>) -> Option<Arc<Proxied>> {
         let proxied = self.proxied.as_ref()?;
-        if self.documents.is_empty() {
+        if self.documents.is_empty() && !Known::concerns(&proxied.changes) {
             return Some(Arc::clone(proxied));
         }
         let mut with_pages = Proxied::clone(proxied);
         with_pages.changes.extend(pages.changes(&self.documents));
+        with_pages.changes = known.with_members(with_pages.changes);
         Some(Arc::new(with_pages))
     }
 
     /// How exactly this names the backend at `url`, if at all.
-    pub(super) fn fit(&self, url: &BackendUrl) -> Option<usize> {
-        self.which
-            .fit(&Wanted::new(&ProxyUrl::Backend(url.clone())))
+    fn fit(&self, url: &ProxyUrl) -> Option<usize> {
+        self.which.fit(&Wanted::new(url))
     }
 
     /// Why this changes nothing, where requests are led to these URLs only. A pattern is never said to.
-    pub(super) fn idle(&self, urls: &[&BackendUrl]) -> Option<String> {
+    pub(super) fn idle(&self, urls: &[ProxyUrl], members: &[&BackendUrl]) -> Option<String> {
         let Which::Url(own) = &self.which else {
             return None;
         };
@@ -300,18 +301,27 @@ impl ProxySection {
             urls.any(|url| self.fit(url).is_some())
         } else {
             // What a request adds to a URL can lead to any path.
-            self.proxied.is_none()
-                || urls.any(|url| own.backend().is_some_and(|own| own.is_same_origin(url)))
+            self.proxied.is_none() || urls.any(|url| own.is_same_origin(url))
         };
-        (!has_effect)
-            .then(|| format!("no mapping leads to \"{own}\"; write its URL as ProxyPass does"))
+        let is_member = |own: &BackendUrl| members.iter().any(|url| own.is_same_origin(url));
+        (!has_effect).then(|| match own.backend() {
+            Some(own) if is_member(own) => format!(
+                "\"{own}\" is the member of a balancer, and no mapping leads to it by itself; write its parameters behind \
+                 its BalancerMember, and all else into the <Proxy> of the balancer"
+            ),
+            _ => format!("no mapping leads to \"{own}\"; write its URL as ProxyPass does"),
+        })
     }
 
     /// What `sections` say about the backend at `url`: those that name it more exactly over the others.
     pub(super) fn parameters_for(url: &BackendUrl, sections: &[Arc<Self>]) -> Parameters {
+        if sections.is_empty() {
+            return Parameters::default();
+        }
+        let url = ProxyUrl::Backend(url.clone());
         let mut found: Vec<(usize, &Self)> = sections
             .iter()
-            .filter_map(|section| Some((section.fit(url)?, section.as_ref())))
+            .filter_map(|section| Some((section.fit(&url)?, section.as_ref())))
             .collect();
         found.sort_by_key(|(exactness, _)| *exactness);
         found
@@ -331,12 +341,13 @@ impl LocationDraft {
     /// The location, with what the `<Proxy>` sections say about its backend.
     pub(super) fn resolve(
         &self,
-        sections: &[Arc<ProxySection>],
+        known: Known<'_>,
         interpolates: bool,
         pages: &mut Pages<'_>,
     ) -> Arc<Location> {
         let mut changes = self.changes.clone();
         changes.extend(pages.changes(&self.documents));
+        let changes = known.with_members(changes);
         let interpolates = self.interpolates.unwrap_or(interpolates);
         Arc::new(Location {
             place: self.place.clone(),
@@ -344,7 +355,7 @@ impl LocationDraft {
             mapping: self
                 .mapping
                 .as_ref()
-                .map(|mapping| mapping.resolve(sections, interpolates)),
+                .map(|mapping| mapping.resolve(known, interpolates)),
             name: self.name.clone(),
             origin: self.at.to_string(),
         })

@@ -3,21 +3,21 @@
 //! The table's defaults are applied first, then the main server's directives, then each virtual host's on a copy of the
 //! main server's settings. So every directive is inherited on its own, and no value has a second place for its default.
 
+use super::balancers::Known;
 use super::directives::{self, Action, Context, Entry, SectionKind};
 use super::documents::{Library, Pages};
 use super::draft::{HostDraft, ProgramDraft, Scope};
 use super::findings::{Findings, Origin};
 use super::proxy_protocol::ProxyProtocol;
-use super::rewrite::RewriteDraft;
 use super::sections::{Finished, Kind, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
-    AccessLog, Config, ConfigError, ErrorLog, HostAddress, Sources, VirtualHost, apply, checks,
-    names, value,
+    AccessLog, Config, ConfigError, ErrorLog, HostAddress, Sources, VirtualHost, apply, balancers,
+    checks, names, value,
 };
 use crate::access_log::format::LogFormat;
+use crate::balancer::Balancer;
 use crate::route::access;
-use crate::route::settings::ErrorOverride;
 use crate::route::{HostName, Router};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,16 +48,7 @@ pub(super) fn resolve(
     let mut hosts = Vec::new();
     for section in sections {
         let addresses = walk.addresses(section);
-        let mut host = HostDraft {
-            server_name: None,
-            server_port: None,
-            remote_ip: main.remote_ip.inherited(),
-            set_env_if: main.set_env_if.inherited(),
-            logs: Vec::new(),
-            rewrite: RewriteDraft::default(),
-            error_override: ErrorOverride::Off,
-            ..main.clone()
-        };
+        let mut host = main.heir();
         walk.items(&section.body, Context::VirtualHost, &mut host, None);
         if host.logs.is_empty() {
             host.logs = main.logs.clone();
@@ -90,17 +81,22 @@ pub(super) fn resolve(
         target: error_log,
         level: log_level,
     } = main_draft.error_log();
-    let main = Arc::new(walk.host(main, &main_name, Vec::new(), whole, None));
+    let balancers = balancers::of_main(&main, &hosts);
+    let main = Arc::new(walk.host(main, &main_name, Vec::new(), whole, None, balancers));
     let virtual_hosts = hosts
         .into_iter()
         .map(|(host, addresses, origin)| {
             let same = host.proxies.len() == main_draft.proxies.len()
                 && host.interpolates == main_draft.interpolates
                 && (host.document_root == main_draft.document_root || !main_draft.has_files());
-            let inherited = same.then(|| &main.router);
+            let inherited = Inherited {
+                router: same.then_some(&main.router),
+                balancers: &main.balancers,
+            };
+            let own = balancers::of_host(&host);
             let own_log = host.error_log();
             let own_log = (own_log != main_draft.error_log()).then_some(own_log);
-            let mut host = walk.host(host, &main_name, addresses, origin, inherited);
+            let mut host = walk.host(host, &main_name, addresses, origin, Some(inherited), own);
             host.error_log = own_log;
             Arc::new(host)
         })
@@ -142,6 +138,14 @@ const NICKNAMES: [(&str, &str); 3] = [
         r#"%v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#,
     ),
 ];
+
+/// What a virtual host has from the main server.
+#[derive(Clone, Copy)]
+struct Inherited<'a> {
+    /// Where it means the same.
+    router: Option<&'a Router>,
+    balancers: &'a [Arc<Balancer>],
+}
 
 struct Walk<'a> {
     program: ProgramDraft,
@@ -259,7 +263,7 @@ impl Walk<'_> {
             Err(problem) => return self.findings.error(at, name, problem),
         };
         if let [_, parameters @ ..] = words.as_slice()
-            && draft.backend().is_some()
+            && draft.url().is_some()
             && !parameters.is_empty()
         {
             let mut scope = self.scope(name, at, host, Some(&mut draft));
@@ -369,7 +373,8 @@ impl Walk<'_> {
         main_name: &str,
         addresses: Vec<HostAddress>,
         origin: Origin,
-        main: Option<&Router>,
+        main: Option<Inherited<'_>>,
+        balancers: Vec<Arc<Balancer>>,
     ) -> VirtualHost {
         let mut access_logs = Vec::new();
         for log in &draft.logs {
@@ -397,7 +402,13 @@ impl Walk<'_> {
         for change in pages.changes(&draft.documents) {
             draft.settings.apply(&change);
         }
-        let mut router = draft.router(main, &mut pages);
+        let of_main = main.map(|main| main.balancers).unwrap_or_default();
+        let all_balancers = [&balancers, of_main].concat();
+        let known = Known {
+            sections: &draft.proxies,
+            balancers: &all_balancers,
+        };
+        let mut router = draft.router(main.and_then(|main| main.router), known, &mut pages);
         router.remote_ip = draft.remote_ip.clone().resolve(&mut self.findings);
         router.name = HostName {
             server_name: Arc::clone(&server_name),
@@ -423,6 +434,7 @@ impl Walk<'_> {
             max_forwards: draft.max_forwards,
             backend_tls: draft.backend_tls,
             access_logs,
+            balancers,
             router,
         }
     }

@@ -132,8 +132,14 @@ impl fmt::Display for ProxyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Backend(url) => url.fmt(f),
-            Self::Balancer(BalancerUrl { name, path }) => write!(f, "{SCHEME}{name}{path}"),
+            Self::Balancer(url) => url.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for BalancerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}{}", self.name, self.path)
     }
 }
 
@@ -143,6 +149,17 @@ impl Destination {
         match self {
             Self::Backend(backend) => backend.url.scheme.is_tunnel(),
             Self::Balancer { balancer, .. } => balancer.is_tunnel(),
+        }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> ProxyUrl {
+        match self {
+            Self::Backend(backend) => ProxyUrl::Backend(backend.url.clone()),
+            Self::Balancer { balancer, path } => ProxyUrl::Balancer(BalancerUrl {
+                name: balancer.bare_name().to_owned(),
+                path: path.to_string(),
+            }),
         }
     }
 

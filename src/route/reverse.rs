@@ -8,7 +8,9 @@
 mod address;
 mod cookie;
 
+use super::destination::BalancerUrl;
 use super::facts::Facts;
+use super::url::BackendUrl;
 use crate::http::headers::Headers;
 use address::Address;
 use cookie::Cookie;
@@ -53,6 +55,20 @@ impl Reverse {
     /// A sentence that says what was found and what was expected.
     pub fn cookie_path(internal: &str, public: &str) -> Result<Self, String> {
         Cookie::path(internal, public).map(|cookie| Self(Kind::Cookie(cookie)))
+    }
+
+    /// The balancer that it names, for whose members it stands.
+    pub fn balancer(&self) -> Option<&BalancerUrl> {
+        self.as_address()?.balancer()
+    }
+
+    /// The same line for a member of the balancer that it names with `url`.
+    #[must_use]
+    pub fn at_member(&self, url: &BalancerUrl, member: &BackendUrl) -> Self {
+        match &self.0 {
+            Kind::Address(address) => Self(Kind::Address(address.at_member(url, member))),
+            Kind::Cookie(_) => self.clone(),
+        }
     }
 
     /// What is legal here and probably not meant.

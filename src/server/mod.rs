@@ -317,11 +317,11 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> 
 
 /// Makes a host's TLS connector, where it has a backend that needs one.
 fn connector(host: &VirtualHost) -> Result<Option<Connector>, String> {
-    if !host
-        .router
-        .backends()
-        .any(|backend| backend.url.scheme.is_tls())
-    {
+    // Members are looked at where they are configured, whoever sends requests to them.
+    let members = host.balancers.iter().flat_map(|own| own.members());
+    let members = members.map(|member| member.backend.as_ref());
+    let mut backends = host.router.backends().chain(members);
+    if !backends.any(|backend| backend.url.scheme.is_tls()) {
         return Ok(None);
     }
     let BackendTls { verify, ca_file } = &host.backend_tls;

@@ -1,6 +1,7 @@
 //! The addresses in answers. Source: httpd proxy_util.c `ap_proxy_location_reverse_map`.
 
 use crate::http::authority::Authority;
+use crate::route::destination::{BalancerUrl, ProxyUrl};
 use crate::route::facts::Facts;
 use crate::route::url::{BackendUrl, Scheme, wire_path};
 use std::fmt;
@@ -17,6 +18,8 @@ pub(super) struct Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Inside {
     Url(BackendUrl),
+    /// That of any member of a balancer; a line for each of them stands in its place when all are known.
+    Balancer(BalancerUrl),
     /// This path, at whatever host.
     Path(String),
 }
@@ -49,9 +52,34 @@ impl Address {
                 );
             }
             text if text.starts_with('/') => Inside::Path(path(text)?),
-            text => Inside::Url(BackendUrl::configured(text, server_root)?),
+            text => match ProxyUrl::configured(text, server_root)? {
+                ProxyUrl::Backend(url) => Inside::Url(url),
+                ProxyUrl::Balancer(url) => Inside::Balancer(url),
+            },
         };
         Ok(Self { inside, outside })
+    }
+
+    pub(super) fn balancer(&self) -> Option<&BalancerUrl> {
+        match &self.inside {
+            Inside::Balancer(url) => Some(url),
+            Inside::Url(_) | Inside::Path(_) => None,
+        }
+    }
+
+    pub(super) fn at_member(&self, url: &BalancerUrl, member: &BackendUrl) -> Self {
+        let path = if url.path.is_empty() {
+            member.path.clone()
+        } else {
+            member.below(&url.path)
+        };
+        Self {
+            inside: Inside::Url(BackendUrl {
+                path,
+                ..member.clone()
+            }),
+            outside: self.outside.clone(),
+        }
     }
 
     pub(super) fn doubt(&self) -> Option<String> {
@@ -76,6 +104,7 @@ impl fmt::Display for Inside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(url) => url.fmt(f),
+            Self::Balancer(url) => url.fmt(f),
             Self::Path(path) => f.write_str(path),
         }
     }
@@ -169,6 +198,7 @@ impl Inside {
     fn path(&self) -> &str {
         match self {
             Self::Url(url) => &url.path,
+            Self::Balancer(url) => &url.path,
             Self::Path(path) => path,
         }
     }
@@ -176,6 +206,10 @@ impl Inside {
     /// What stands behind this in an address that begins with it.
     // httpd: compares text with text, so that "http://b" fits "http://b.example/" and ":80" is told from nothing.
     fn behind<'v>(&self, said: &Said<'v>, compare: Compare) -> Option<&'v [u8]> {
+        if matches!(self, Self::Balancer(_)) {
+            // No answer has such an address.
+            return None;
+        }
         if let Self::Url(url) = self {
             let origin = said.origin.as_ref()?;
             let is_same = url.port == origin.port
@@ -537,7 +571,6 @@ mod tests {
             ("/app/", "b", "not a URL"),
             ("/app/", "", "not a URL"),
             ("/app/", "gopher://b/", "gopher://"),
-            ("/app/", "balancer://b/", "a balancer may not stand here"),
             ("/app/", "http://", "the host is empty"),
             ("/app/", "http://b:99999/", "port"),
             ("/app/", "http://b/?x", "a query"),
