@@ -17,6 +17,7 @@
 //! | `smuggling` | messages that two readers could read in two ways |
 //! | `reverse` | `ProxyPassReverse` and its kin, also through Apache's httpd |
 //! | `unix_backends` | backends at Unix sockets |
+//! | `balancer_change` | members that die and come back |
 //! | `balancer_shares` | what members get by each method, and by their factors |
 //! | `names` | backends whose names have several addresses, or move |
 //! | `proxy_protocol` | PROXY headers in front of requests |
@@ -59,6 +60,7 @@ mod applications;
 mod backend_connections;
 mod backend_parameters;
 mod backpressure;
+mod balancer_change;
 mod balancer_shares;
 mod calls;
 mod command_line;

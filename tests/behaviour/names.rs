@@ -100,22 +100,28 @@ fn let_a_second_pass() {
 
 each_mode! {
     fn a_backend_that_has_moved_is_found_within_the_next_request(mode: Mode) {
-        let Some(hosts) = Hosts::new(&format!("{ONE} moving.test\n")) else { return };
+        let names = |ip| format!("{ip} moving.test member.test\n");
+        let Some(hosts) = Hosts::new(&names(ONE)) else { return };
         let service = Service::new();
         let mut old = service.at(ONE);
+        let (directives, port) = (mode.directives(), service.port());
         let proxy = hosts.proxy(&format!(
-            "{}\nProxyPass /ws/ ws://moving.test:{}/ws/",
-            mode.directives(),
-            service.port()
+            "{directives}\nProxyPass /ws/ ws://moving.test:{port}/ws/\n\
+             <Proxy balancer://set>\n\
+             BalancerMember ws://member.test:{port}/ws/ addressttl=-1\n\
+             </Proxy>\n\
+             ProxyPass /set/ balancer://set/"
         ));
-        assert_eq!(reached(&proxy, "/ws/"), Some(ONE.to_string()));
-        // As a container that is made anew. What is known of its name would hold for half a minute.
+        for path in ["/ws/", "/set/"] {
+            assert_eq!(reached(&proxy, path), Some(ONE.to_string()));
+        }
+        // As a container that is made anew. What is known of its name would hold for half a minute, and for ever.
         old.kill();
         let _new = service.at(OTHER);
-        hosts.change(&format!("{OTHER} moving.test\n"));
+        hosts.change(&names(OTHER));
         let_a_second_pass();
-        for _ in 0..3 {
-            assert_eq!(reached(&proxy, "/ws/"), Some(OTHER.to_string()));
+        for path in ["/ws/", "/set/", "/ws/", "/set/"] {
+            assert_eq!(reached(&proxy, path), Some(OTHER.to_string()));
         }
         assert!(proxy.log_lines("connect: ").is_empty(), "{:?}", proxy.log());
     }
