@@ -1,7 +1,7 @@
 //! Connecting to a backend by a deadline.
 
 use super::listen::set_leg_options;
-use super::resolve::{ResolveError, Resolver};
+use super::resolve::{ResolveError, Resolver, TTL};
 use super::wait::{Interrupted, Waiter, Want};
 use rustix::io::Errno;
 use rustix::net::{
@@ -50,8 +50,8 @@ pub struct Place<'a> {
     pub host: &'a str,
     /// At all of its addresses.
     pub port: u16,
-    /// How long what its name leads to holds. httpd: `addressttl=`.
-    pub address_ttl: Duration,
+    /// How long what its name leads to holds, in place of [`TTL`]. httpd: `addressttl=`.
+    pub address_ttl: Option<Duration>,
 }
 
 /// Why there is no connection.
@@ -77,7 +77,7 @@ pub fn connect_host(
 ) -> Result<TcpStream, ConnectError> {
     let Place { host, port, .. } = place;
     let addresses = resolver
-        .resolve(host, place.address_ttl, deadline)
+        .resolve(host, place.address_ttl.unwrap_or(TTL), deadline)
         .map_err(ConnectError::Resolve)?;
     connect(&addresses, port, options, deadline, waiter)
         .or_else(|failure| {
@@ -341,7 +341,7 @@ mod tests {
             let options = Options::default();
             connect_host(&resolver, place, options, soon(), &mut waiter().0)
         };
-        match connect(Duration::MAX) {
+        match connect(Some(Duration::MAX)) {
             Err(ConnectError::Connect(Interrupted::Failed(error))) => {
                 let expected = io::ErrorKind::ConnectionRefused;
                 assert_eq!(error.kind(), expected, "it was looked up just now");
@@ -349,7 +349,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         resolver.age("moving", Duration::from_secs(1));
-        let stream = connect(Duration::MAX).unwrap();
+        let stream = connect(Some(Duration::MAX)).unwrap();
         assert_eq!(stream.peer_addr().unwrap().ip(), somebody);
     }
 

@@ -8,7 +8,7 @@ use crate::http::head::{Limits, RequestHead, ResponseHead};
 use crate::ids::Id;
 use crate::net::buffer::Buffer;
 use crate::net::connect::{ConnectError, Options, Place, connect_host, connect_unix};
-use crate::net::resolve::{self, ResolveError};
+use crate::net::resolve::{ResolveError, TTL};
 use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Want, is_momentary};
@@ -18,7 +18,7 @@ use crate::server::acceptor::is_exhaustion;
 use crate::server::turns::{Entry, Turn};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes that a client may send before it has the 101; then no more is read from it.
 const EARLY: usize = 16 * 1024;
@@ -84,7 +84,7 @@ impl Visit<'_> {
                     let place = Place {
                         host: &url.host,
                         port: url.port,
-                        address_ttl: address_ttl(backend),
+                        address_ttl: backend.parameters.address_ttl,
                     };
                     let options = Options {
                         keepalive: backend.parameters.keepalive.unwrap_or(true),
@@ -155,7 +155,8 @@ impl Visit<'_> {
         if backend.url.socket.is_some() || host.parse::<IpAddr>().is_ok() {
             return false;
         }
-        let (resolver, ttl) = (&self.link.shared.resolver, address_ttl(backend));
+        let resolver = &self.link.shared.resolver;
+        let ttl = backend.parameters.address_ttl.unwrap_or(TTL);
         let peer = stream.peer();
         peer.is_some_and(|address| !resolver.still_has(host, address, ttl))
     }
@@ -277,9 +278,4 @@ impl Visit<'_> {
             Err(error) => Err(End::Gone(error.to_string())),
         }
     }
-}
-
-/// How long what the backend's name leads to holds.
-pub(super) fn address_ttl(backend: &Backend) -> Duration {
-    backend.parameters.address_ttl.unwrap_or(resolve::TTL)
 }
