@@ -96,6 +96,24 @@ const KEY: &str = "Sec-WebSocket-Key";
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
 const VERSION: &str = "Sec-WebSocket-Version";
 
+/// Decides whether a request asks for the upgrade of any of several backends, of which there is at least one.
+///
+/// # Errors
+/// What [`requested`] says of the first.
+pub fn requested_of_any<'u>(
+    head: &RequestHead,
+    upgrades: impl IntoIterator<Item = &'u Upgrade>,
+) -> Result<(), Refusal> {
+    let mut asked = upgrades.into_iter().map(|upgrade| requested(head, upgrade));
+    let Some(Err(refusal)) = asked.next() else {
+        return Ok(());
+    };
+    if asked.any(|asked| asked.is_ok()) {
+        return Ok(());
+    }
+    Err(refusal)
+}
+
 /// Decides whether a request asks for the upgrade that its mapping gives.
 ///
 /// # Errors

@@ -295,7 +295,10 @@ impl BalancerDraft {
 
     /// `more` are parameters that stand elsewhere.
     fn finish<'a>(&'a self, more: impl Iterator<Item = &'a Setting>) -> Arc<Balancer> {
-        let mut settings = Settings::default();
+        let mut settings = Settings {
+            origin: self.at.to_string(),
+            ..Settings::default()
+        };
         for setting in self.settings.iter().chain(more) {
             setting.apply(&mut settings);
         }
@@ -304,7 +307,11 @@ impl BalancerDraft {
                 url: member.url.clone(),
                 parameters: member.parameters.clone(),
             };
-            Member::new(Arc::new(backend), member.terms.clone())
+            let terms = Terms {
+                origin: member.at.to_string(),
+                ..member.terms.clone()
+            };
+            Member::new(Arc::new(backend), terms)
         });
         Arc::new(Balancer::new(&self.name, settings, members.collect()))
     }

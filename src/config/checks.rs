@@ -58,7 +58,6 @@ pub(super) fn check(
     }
 }
 
-/// An explicit `SSLProxyEngine Off` contradicts a `wss://` or `https://` entry.
 /// What is wrong with the balancers of a host, and what is odd about them.
 fn balancers(host: &HostDraft, main: Option<&HostDraft>, used: &[String], findings: &mut Findings) {
     for balancer in &host.balancers {
@@ -158,6 +157,7 @@ fn routes(balancer: &BalancerDraft, findings: &mut Findings) {
     }
 }
 
+/// An explicit `SSLProxyEngine Off` contradicts a `wss://` or `https://` entry.
 fn tls_off(host: &HostDraft, main: Option<&HostDraft>, findings: &mut Findings) {
     let Some(off) = &host.tls_off else { return };
     // What the main server gets wrong by itself is its own error, and not that of each host that inherits it.

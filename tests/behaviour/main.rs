@@ -28,7 +28,7 @@
 //! | `limits` | sizes, deadlines, workers, descriptors |
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
-//! | `config_errors`, `command_line` | what the operator writes, and what he is told when it is wrong |
+//! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
 //! | `fairness` | a stream and the others |
 //! | `scale` | many tunnels, and nothing left behind |
@@ -64,6 +64,7 @@ mod early_answers;
 mod error_documents;
 mod error_log;
 mod exchange;
+mod explain;
 mod fairness;
 mod foreign;
 mod handshake;
