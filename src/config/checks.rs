@@ -111,6 +111,7 @@ fn balancers(host: &HostDraft, main: Option<&HostDraft>, said: &Said, findings: 
                 }
                 usable(balancer, findings);
                 routes(balancer, said.sticky.contains(name), findings);
+                health(members, findings);
             }
             (None, Some(_)) => {}
             (None, None) if balancer.is_broken => {}
@@ -245,6 +246,18 @@ fn routes(balancer: &BalancerDraft, is_sticky: bool, findings: &mut Findings) {
                 "balancer://{name} has a stickysession=, and without a route= no session finds this member again"
             );
             findings.warning(&member.at, "BalancerMember", text);
+        }
+    }
+}
+
+/// What is said of health checks, and changes nothing or too much.
+fn health(members: &[MemberDraft], findings: &mut Findings) {
+    for MemberDraft { check, at, .. } in members {
+        if let Some(text) = check.note() {
+            findings.note(at, "BalancerMember", text);
+        }
+        if let Some(text) = check.doubt() {
+            findings.warning(at, "BalancerMember", text);
         }
     }
 }
