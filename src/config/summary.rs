@@ -42,6 +42,13 @@ impl Config {
             "workers {}, stack of {} bytes, backlog {}",
             self.max_request_workers, self.thread_stack_size, self.listen_backlog
         )?;
+        let hosts = std::iter::once(&self.main).chain(&self.virtual_hosts);
+        let mut all = hosts.flat_map(|host| &host.balancers);
+        if all.any(|balancer| balancers::is_checked(balancer)) {
+            // None is one.
+            let threads = self.health_threads.max(1);
+            writeln!(out, "health checks by at most {threads} threads")?;
+        }
         writeln!(out, "listeners")?;
         for listen in &self.listen {
             writeln!(out, "  {listen}  [{}]", listen.origin)?;

@@ -113,7 +113,15 @@ fn write_member(out: &mut String, member: &Member) -> fmt::Result {
     if own.is_empty() {
         own.push("can be used");
     }
-    writeln!(out, ": {}  [{}]", own.join("; "), terms.origin)
+    write!(out, ": {}", own.join("; "))?;
+    if let Some(check) = &terms.check {
+        write!(
+            out,
+            ", while its health checks ({}) pass",
+            check.method.name()
+        )?;
+    }
+    writeln!(out, "  [{}]", terms.origin)
 }
 
 fn write_choice(

@@ -92,7 +92,7 @@ fn it_tells_what_would_become_of_a_request_step_by_step() {
 
 const BALANCERS: &str = "Listen 127.0.0.1:8765\nServerName main.example\n\
     <Proxy balancer://set>\nBalancerMember ws://a.example route=a status=+D redirect=b\n\
-    BalancerMember ws://b.example/x/ route=b loadfactor=2 timeout=3\n\
+    BalancerMember ws://b.example/x/ route=b loadfactor=2 timeout=3 hcmethod=WS\n\
     BalancerMember ws://c.example route=c status=+N retry=5\n\
     BalancerMember ws://d.example route=d status=+H\nBalancerMember ws://e.example lbset=1 route=e\n\
     BalancerMember ws://f.example route=f status=+ER\n\
@@ -127,7 +127,7 @@ fn it_tells_which_member_of_a_balancer_would_get_a_request_and_why() {
             "  balancer://set, bybusyness",
             "  no session: nothing in cookie or URL names a route by S|s",
             "  ws://a.example route a redirect b: disabled (D), not used",
-            "  ws://b.example/x/ route b: can be used",
+            "  ws://b.example/x/ route b: can be used, while its health checks (WS) pass",
             "  ws://c.example route c: draining (N), for its own sessions only",
             "  ws://d.example route d: hot standby (H), where nobody else of its set can be used",
             "  ws://e.example route e set 1: used where no lower set has anybody",

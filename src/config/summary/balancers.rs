@@ -1,9 +1,16 @@
 //! The lines about balancers and their members. What is as it is without a word is left out, but for the method.
 
 use super::{on_off, span, write_backend};
+use crate::balancer::health::Check;
 use crate::balancer::{Balancer, LoadFactor, Settings, Status, Terms};
 use crate::config::VirtualHost;
 use std::fmt::{self, Write};
+
+/// Whether anybody asks its members how they are.
+pub(super) fn is_checked(balancer: &Balancer) -> bool {
+    let mut members = balancer.members().iter();
+    members.any(|member| member.terms.check.is_some())
+}
 
 /// A balancer that has its members in this host, and a line for each of them.
 pub(super) fn write_balancer(
@@ -88,6 +95,28 @@ fn write_terms(out: &mut String, terms: &Terms) -> fmt::Result {
     if terms.status != Status::default() {
         write!(out, " status {}", terms.status)?;
     }
+    terms
+        .check
+        .as_ref()
+        .map_or(Ok(()), |check| write_check(out, check))
+}
+
+fn write_check(out: &mut String, check: &Check) -> fmt::Result {
+    write!(
+        out,
+        " check {} every {}",
+        check.method.name(),
+        span(check.interval)
+    )?;
+    if let Some(uri) = &check.uri {
+        write!(out, " at {}", uri.as_str())?;
+    }
+    if check.passes > 1 {
+        write!(out, " passes {}", check.passes)?;
+    }
+    if check.fails > 1 {
+        write!(out, " fails {}", check.fails)?;
+    }
     Ok(())
 }
 
@@ -100,15 +129,19 @@ mod tests {
         let config = config(
             "Listen 80\n<Proxy \"balancer://Rooms\">\nBalancerMember ws://a/x/ timeout=5 max=3\n\
              BalancerMember ws://b:81 loadfactor=2.50 lbset=3 route=two redirect=one retry=500ms status=+H-I+N\n\
-             BalancerMember ws://c status=-D loadfactor=1\n\
+             BalancerMember ws://c status=-D loadfactor=1 hcmethod=get11 hcinterval=5 hcpasses=2 hcfails=3 hcuri=/up\n\
              ProxySet lbmethod=bytraffic stickysession=S|s stickysessionsep=! scolonpathdelim=On nofailover=On\n\
              ProxySet timeout=3 maxattempts=0 failonstatus=500,503 failontimeout=On forcerecovery=Off\n\
              </Proxy>\nProxyPass /a balancer://rooms/x\n\
-             BalancerMember balancer://plain http://d:8080\nProxyPass /b balancer://plain\n\
+             BalancerMember balancer://plain http://d:8080 hcmethod=TCP\nProxyPass /b balancer://plain\n\
              <VirtualHost *:80>\nServerName h.example\nBalancerMember balancer://own ws://e\n\
              ProxyPass /c balancer://own stickysession=S stickysessionsep=off\n</VirtualHost>\n",
         );
         let summary = config.summary();
+        assert!(
+            summary.contains("\nhealth checks by at most 16 threads\n"),
+            "{summary}"
+        );
         let (main, host) = summary.split_once("virtual host h.example").unwrap();
         let of = |part: &str| -> Vec<String> {
             let lines = part
@@ -124,9 +157,9 @@ mod tests {
                 "    ws://a/x/ upgrade=WebSocket connect 5s step 5s max 3, waiting 5s  [test.conf:3]",
                 "    ws://b:81 factor 2.5 set 3 route two redirect one retry 500ms status HN upgrade=WebSocket connect 60s \
                  step 60s  [test.conf:4]",
-                "    ws://c upgrade=WebSocket connect 60s step 60s  [test.conf:5]",
+                "    ws://c check GET11 every 5s at /up passes 2 fails 3 upgrade=WebSocket connect 60s step 60s  [test.conf:5]",
                 "  balancer://plain byrequests  [test.conf:10]",
-                "    http://d:8080 connect 60s step 60s  [test.conf:10]",
+                "    http://d:8080 check TCP every 30s connect 60s step 60s  [test.conf:10]",
                 "  \"/a\" -> balancer://rooms/x  [test.conf:9]",
                 "  \"/b\" -> balancer://plain  [test.conf:11]",
             ]
