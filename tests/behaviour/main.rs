@@ -18,6 +18,9 @@
 //! | `smuggling` | messages that two readers could read in two ways |
 //! | `reverse` | `ProxyPassReverse` and its kin, also through Apache's httpd |
 //! | `unix_backends` | backends at Unix sockets |
+//! | `balancer_change` | members that die and come back |
+//! | `balancer_shares` | what members get by each method, and by their factors |
+//! | `names` | backends whose names have several addresses, or move |
 //! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
@@ -58,6 +61,8 @@ mod applications;
 mod backend_connections;
 mod backend_parameters;
 mod backpressure;
+mod balancer_change;
+mod balancer_shares;
 mod calls;
 mod command_line;
 mod config_errors;
@@ -79,6 +84,7 @@ mod idle_timeout;
 mod keep_alive;
 mod limits;
 mod man_pages;
+mod names;
 mod proxy_protocol;
 mod refusals;
 mod reverse;
