@@ -16,6 +16,7 @@
 //! | `exchange` | ordinary requests and answers on `http://` routes, to the byte |
 //! | `smuggling` | messages that two readers could read in two ways |
 //! | `reverse` | `ProxyPassReverse` and its kin, also through Apache's httpd |
+//! | `balancer` | `balancer://`: who gets a request, whose session it is, and what follows a failure; also through Apache's httpd |
 //! | `unix_backends` | backends at Unix sockets |
 //! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls` | `wss://`: names, trust, stalls |
@@ -56,6 +57,7 @@ mod applications;
 mod backend_connections;
 mod backend_parameters;
 mod backpressure;
+mod balancer;
 mod calls;
 mod command_line;
 mod config_errors;
