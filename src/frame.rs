@@ -14,6 +14,7 @@ const CONTROL_PAYLOAD: u64 = 125;
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0F;
 const CONTROL: u8 = 0x08;
+const CLOSE: u8 = 0x08;
 const MASK: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
 
@@ -43,6 +44,8 @@ pub struct FrameTracker {
     state: State,
     header: [u8; LONGEST_HEADER],
     sender: Sender,
+    /// The header of a Close frame has come.
+    closes: bool,
 }
 
 impl FrameTracker {
@@ -52,6 +55,7 @@ impl FrameTracker {
             state: State::Header(0),
             header: [0; LONGEST_HEADER],
             sender,
+            closes: false,
         }
     }
 
@@ -71,6 +75,15 @@ impl FrameTracker {
     /// The stream has not kept to the framing, or never was a WebSocket's.
     pub fn is_lost(&self) -> bool {
         self.state == State::Lost
+    }
+
+    /// The stream is followed, and no Close frame has passed (RFC 6455, section 5.5.1), at least not whole.
+    pub fn lacks_close(&self) -> bool {
+        match self.state {
+            State::Header(_) => !self.closes,
+            State::Payload(_) => true,
+            State::Lost => false,
+        }
     }
 
     /// How many bytes can pass before the next has to be seen.
@@ -129,6 +142,7 @@ impl FrameTracker {
             self.state = in_header(known.len());
             return copied;
         }
+        self.closes |= first & OPCODE == CLOSE;
         self.state = match payload(first, second, known, self.sender) {
             Some(0) => State::Header(0),
             Some(payload) => State::Payload(payload),
@@ -293,6 +307,54 @@ mod tests {
             tracker.pass_unseen(7);
             assert!(tracker.is_lost() && !tracker.is_at_boundary(), "{what}");
         }
+    }
+
+    #[test]
+    fn a_close_frame_has_passed_with_its_last_byte_however_it_is_split() {
+        for sender in [Sender::Client, Sender::Server] {
+            for payload in [0, 2, 125] {
+                let mut stream = Vec::new();
+                // What looks like a Close inside of a payload is none, nor is another control frame.
+                for first in [0x82, 0x89, 0x8A] {
+                    stream.extend(frame(first, 20, sender));
+                }
+                stream.extend([0x81, if sender == Sender::Client { 0x82 } else { 2 }]);
+                stream.extend(
+                    [0; 4]
+                        .iter()
+                        .take(4 * usize::from(sender == Sender::Client)),
+                );
+                stream.extend([0x88, 0]);
+                let before = stream.len();
+                stream.extend(frame(0x88, payload, sender));
+                for step in 1..stream.len() {
+                    let mut tracker = FrameTracker::new(sender);
+                    let mut passed = 0;
+                    for chunk in stream.chunks(step) {
+                        tracker.pass(chunk);
+                        passed += chunk.len();
+                        assert_eq!(
+                            tracker.lacks_close(),
+                            passed < stream.len(),
+                            "{passed} of {before} and {payload} in steps of {step}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_stream_that_is_not_followed_nobody_says_that_it_lacks_a_close() {
+        assert!(FrameTracker::new(Sender::Server).lacks_close());
+        assert!(!FrameTracker::unfollowed().lacks_close());
+        let mut tracker = FrameTracker::new(Sender::Server);
+        tracker.pass(b"SSH-2.0-x\r\n");
+        assert!(!tracker.lacks_close());
+        let mut tracker = FrameTracker::new(Sender::Server);
+        tracker.pass(&frame(0x88, 2, Sender::Server));
+        tracker.pass(&frame(0x8F, 2, Sender::Server));
+        assert!(!tracker.lacks_close());
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub enum Id {
     NoMember,
     /// A member of a balancer is left alone for a while after an error.
     SetAside,
+    /// The backend ended a WebSocket without a Close frame.
+    Died,
     // What happens to the server.
     /// The server is stopping.
     Stopping,
@@ -429,6 +431,12 @@ const ENTRIES: &[Entry] = &[
         code: "PW417",
         counterpart: Some("AH00959"),
         remedy: "the line before says why; requests go to the other members meanwhile",
+    },
+    Entry {
+        id: Id::Died,
+        code: "PW420",
+        counterpart: None,
+        remedy: "see whether the backend has died, by its own log; one that lives has to send Close before it ends",
     },
     Entry {
         id: Id::Stopping,

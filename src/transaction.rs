@@ -129,6 +129,9 @@ pub enum CloseReason {
     HalfClosed(Side, Duration),
     /// Reading from or writing to this side failed.
     Failed(Side, String),
+    /// The backend of a WebSocket ended its direction, or failed for this cause, and neither it nor the client had said
+    /// Close.
+    Died(Option<String>),
     /// The server is stopping.
     Stopping,
 }
@@ -145,6 +148,8 @@ impl fmt::Display for CloseReason {
                 )
             }
             Self::Failed(side, cause) => write!(f, "{side} failed: {cause}"),
+            Self::Died(None) => f.write_str("backend ended without a Close frame"),
+            Self::Died(Some(cause)) => write!(f, "backend failed without a Close frame: {cause}"),
             Self::Stopping => f.write_str("the server is stopping"),
         }
     }
@@ -167,6 +172,14 @@ mod tests {
             (
                 CloseReason::Failed(Side::Backend, "connection reset".to_owned()),
                 "backend failed: connection reset",
+            ),
+            (
+                CloseReason::Died(None),
+                "backend ended without a Close frame",
+            ),
+            (
+                CloseReason::Died(Some("connection reset".to_owned())),
+                "backend failed without a Close frame: connection reset",
             ),
             (CloseReason::Stopping, "the server is stopping"),
         ] {

@@ -501,53 +501,9 @@ fn readiness(event: &Event) -> Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transaction::Transaction;
-    use crate::tunnel::{Leftovers, Limits, Observer, Record};
+    use crate::tunnel::Leftovers;
+    use crate::tunnel::tests::{Ends, MINUTE, sum, tunnel, tunnel_behind};
     use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
-    use std::sync::Mutex;
-    use std::time::SystemTime;
-
-    /// Keeps why tunnels ended.
-    #[derive(Debug, Default)]
-    struct Ends(Mutex<Vec<CloseReason>>);
-
-    impl Observer for Ends {
-        fn ended(&self, transaction: &Transaction, _: Duration) {
-            self.0.lock().unwrap().extend(transaction.close.clone());
-        }
-    }
-
-    fn connection() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let near = listener.accept().unwrap().0;
-        near.set_nonblocking(true).unwrap();
-        (near, far)
-    }
-
-    /// A tunnel with its client and its backend.
-    fn tunnel(idle: Duration, ends: &Arc<Ends>) -> (Box<Tunnel>, TcpStream, TcpStream) {
-        let ((near_client, client), (near_backend, backend)) = (connection(), connection());
-        let address = client.local_addr().unwrap();
-        let limits = Limits {
-            idle: Some(idle),
-            half_close: idle,
-        };
-        let record = Record {
-            transaction: Transaction::new(1, address, address, SystemTime::now()),
-            began: Instant::now(),
-            observer: Arc::<Ends>::clone(ends),
-        };
-        let tunnel = Tunnel::new(
-            near_client.into(),
-            near_backend.into(),
-            Leftovers::default(),
-            limits,
-            record,
-        );
-        (Box::new(tunnel), client, backend)
-    }
 
     fn event_loop() -> (EventLoop, Alarm) {
         let alarm = Alarm::new().unwrap();
@@ -593,9 +549,9 @@ mod tests {
         }
         inbox.end(CloseReason::Stopping);
         runs.join().unwrap().unwrap();
-        let ends = ends.0.lock().unwrap();
+        let reasons = ends.reasons.lock().unwrap();
         assert_eq!(
-            *ends,
+            *reasons,
             [CloseReason::Idle(idle), CloseReason::Idle(2 * idle)]
         );
     }
@@ -608,5 +564,59 @@ mod tests {
         drop(event_loop);
         let (tunnel, _client, _backend) = tunnel(Duration::from_secs(60), &ends);
         assert!(door.adopt(tunnel).is_err());
+    }
+
+    #[test]
+    fn what_moves_is_told_while_the_tunnel_is_open() {
+        let ends = Arc::<Ends>::default();
+        let leftovers = Leftovers {
+            from_client: b"early".to_vec(),
+            from_backend: b"first words".to_vec(),
+            ..Leftovers::default()
+        };
+        let (tunnel, mut client, mut backend) = tunnel_behind(leftovers, MINUTE, &ends);
+        let (mut event_loop, mut alarm) = event_loop();
+        let runs = thread::spawn(move || event_loop.run_one(tunnel, &mut alarm, None));
+        ends.wait_for([5, 11]);
+        for round in 1..=50 {
+            client.write_all(b"ping").unwrap();
+            ends.wait_for([5 + 4 * round, 11 + 6 * (round - 1)]);
+            backend.write_all(b"answer").unwrap();
+            ends.wait_for([5 + 4 * round, 11 + 6 * round]);
+        }
+        drop((client, backend));
+        runs.join().unwrap().unwrap();
+        assert_eq!(*ends.total.lock().unwrap(), [205, 311]);
+        let moved = ends.moved.lock().unwrap();
+        assert_eq!(sum(&moved), [205, 311], "and nothing of it twice");
+        assert!(
+            moved.iter().all(|turn| *turn != [0; 2]),
+            "no word of nothing"
+        );
+    }
+
+    #[test]
+    fn what_is_told_sums_up_to_what_the_access_line_says_however_a_tunnel_ends() {
+        let ends = Arc::<Ends>::default();
+        let leftovers = Leftovers {
+            from_backend: vec![1; 9000],
+            ..Leftovers::default()
+        };
+        let (tunnel, client, mut backend) = tunnel_behind(leftovers, MINUTE, &ends);
+        let (mut event_loop, mut alarm) = event_loop();
+        let inbox = event_loop.inbox();
+        let runs = thread::spawn(move || event_loop.run_one(tunnel, &mut alarm, None));
+        // The client reads nothing: much has been taken that it never gets.
+        backend
+            .set_write_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        while backend.write(&[2; 1 << 20]).is_ok() {}
+        drop(client);
+        inbox.end(CloseReason::Stopping);
+        drop(backend);
+        runs.join().unwrap().unwrap();
+        let told = ends.told();
+        assert_eq!(told, *ends.total.lock().unwrap());
+        assert!(told[1] > 1 << 20, "{told:?}");
     }
 }

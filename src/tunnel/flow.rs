@@ -191,6 +191,11 @@ impl Flow {
         }
     }
 
+    /// It is made of frames, and none of those accepted says Close.
+    pub(super) fn lacks_close(&self) -> bool {
+        self.frames.lacks_close()
+    }
+
     pub(super) fn source_has_ended(&self) -> bool {
         self.source == SourceState::Ended
     }

@@ -27,6 +27,11 @@ use std::time::{Duration, Instant};
 /// To close with unread input would reset a connection, and what was just delivered with it.
 pub const CLOSING: Duration = Duration::from_secs(2);
 
+/// How long the client of a dead backend may take to close as well, once it has been told that nothing more comes. Most
+/// do so at once; the rest shall not outlive their backend. It is many round trips, so that who is about to send
+/// something finds an orderly end and no reset.
+pub const DEAD: Duration = Duration::from_secs(1);
+
 /// Most bytes that one flow moves before the other has its turn.
 const BUDGET: usize = 256 * 1024;
 
@@ -53,17 +58,25 @@ pub struct Tunnel {
     moved_at: Instant,
     /// Why it ends, from the moment that it does.
     close: Option<CloseReason>,
-    /// It has been told to end or has failed: see [`CLOSING`].
+    /// It has been told to end or has failed: see [`CLOSING`] and [`DEAD`].
     closing: bool,
     began: Instant,
     transaction: Transaction,
     observer: Arc<dyn Observer>,
+    /// Bytes to and from the backend that the observer knows of.
+    told: [u64; 2],
 }
 
-/// Who is told of a tunnel's end.
+/// Who is told how a tunnel fares. Called in the thread that runs it, so that nothing in here may wait.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// The connection has come to its end, `took` after it was accepted. Called once, in the thread that ran the
-    /// tunnel last: it must not wait.
+    /// So many bytes were delivered to the backend and taken from it since the last call. Called at most once in a
+    /// turn, never for nothing, and for the last time before the [`end`](Self::ended): the sums are then
+    /// [`Transaction::to_backend`] and [`Transaction::from_backend`].
+    fn moved(&self, to_backend: u64, from_backend: u64) {
+        let _ = (to_backend, from_backend);
+    }
+
+    /// The connection has come to its end, `took` after it was accepted. Called once.
     fn ended(&self, transaction: &Transaction, took: Duration);
 }
 
@@ -140,6 +153,7 @@ impl Tunnel {
             began: record.began,
             transaction: record.transaction,
             observer: record.observer,
+            told: [0; 2],
         }
     }
 
@@ -189,8 +203,10 @@ impl Tunnel {
             .down
             .pump(&mut self.backend, &mut self.client, scratch, BUDGET);
         self.note(Side::Backend, down);
+        self.notice_death();
         if self.progress() != before {
             self.moved_at = Instant::now();
+            self.tell();
         }
         trace!(
             "[{}] {} {} bytes up, {} down so far",
@@ -217,6 +233,16 @@ impl Tunnel {
             .map(|flow| flow.accepted() + flow.delivered())
             .iter()
             .sum()
+    }
+
+    /// Tells the observer what has moved since it was told last.
+    fn tell(&mut self) {
+        let moved = [self.up.delivered(), self.down.accepted()];
+        let [to_backend, from_backend] = [moved[0] - self.told[0], moved[1] - self.told[1]];
+        if to_backend + from_backend > 0 {
+            self.told = moved;
+            self.observer.moved(to_backend, from_backend);
+        }
     }
 
     /// Takes note of how the flow that comes from `source` fared.
@@ -249,22 +275,45 @@ impl Tunnel {
         }
     }
 
+    /// Who ends a WebSocket says Close before, or has heard it (RFC 6455, section 7.1.2). A backend that ends without
+    /// it will take nothing more either, so that nothing is left to wait for but that the client gets what was there.
+    /// Looked at when all has been read: the Close may come behind a write that has failed.
+    fn notice_death(&mut self) {
+        let cause = match &self.close {
+            Some(CloseReason::Closed(Side::Backend)) => None,
+            Some(CloseReason::Failed(Side::Backend, cause)) => Some(cause),
+            _ => return,
+        };
+        let is_unannounced = self.up.lacks_close() && self.down.lacks_close();
+        if self.down.source_has_ended() && is_unannounced {
+            self.close = Some(CloseReason::Died(cause.cloned()));
+            self.closing = true;
+            self.moved_at = Instant::now();
+            self.up.discard();
+        }
+    }
+
     /// How long the direction that is left may stand still.
     fn half_closed_limit(&self) -> Duration {
         let Limits { idle, half_close } = self.limits;
         idle.map_or(half_close, |idle| idle.min(half_close))
     }
 
+    /// For how long nothing may move now.
+    fn limit(&self) -> Option<Duration> {
+        match &self.close {
+            None => self.limits.idle,
+            // An end is read only when all in front of it has been delivered.
+            Some(CloseReason::Died(_)) => Some(DEAD),
+            Some(_) if self.closing => Some(CLOSING),
+            Some(_) => Some(self.half_closed_limit()),
+        }
+    }
+
     /// When the tunnel has to be told that time is up, if nothing moves until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let limit = if self.closing {
-            Some(CLOSING)
-        } else if self.close.is_some() {
-            Some(self.half_closed_limit())
-        } else {
-            self.limits.idle
-        };
-        limit.and_then(|limit| self.moved_at.checked_add(limit))
+        self.limit()
+            .and_then(|limit| self.moved_at.checked_add(limit))
     }
 
     /// Whether its time is up; not if something has come that may still move. What is only discarded does not
@@ -319,6 +368,7 @@ impl Tunnel {
 
     /// Closes both connections, and tells the observer.
     pub(super) fn close(mut self) {
+        self.tell();
         self.transaction.bytes_in += self.up.accepted();
         self.transaction.to_backend += self.up.delivered();
         self.transaction.from_backend += self.down.accepted();
@@ -326,5 +376,213 @@ impl Tunnel {
         self.transaction.body_out += self.down.delivered();
         self.transaction.close = self.close;
         self.observer.ended(&self.transaction, self.began.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::sockopt::set_socket_linger;
+    use std::io::Write;
+    use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+    use std::sync::{Condvar, Mutex};
+    use std::time::SystemTime;
+
+    pub(super) const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Keeps why tunnels ended, and what was told of their bytes to and from the backend.
+    #[derive(Debug, Default)]
+    pub(super) struct Ends {
+        pub(super) reasons: Mutex<Vec<CloseReason>>,
+        pub(super) moved: Mutex<Vec<[u64; 2]>>,
+        has_moved: Condvar,
+        /// What the transactions say at the end.
+        pub(super) total: Mutex<[u64; 2]>,
+    }
+
+    impl Ends {
+        pub(super) fn told(&self) -> [u64; 2] {
+            sum(&self.moved.lock().unwrap())
+        }
+
+        /// Waits until so many bytes are known to have moved to and from the backend.
+        pub(super) fn wait_for(&self, bytes: [u64; 2]) {
+            let moved = self.moved.lock().unwrap();
+            let bound = Duration::from_secs(10);
+            let (_moved, waited) = self
+                .has_moved
+                .wait_timeout_while(moved, bound, |moved| sum(moved) != bytes)
+                .unwrap();
+            assert!(!waited.timed_out(), "{:?}", self.told());
+        }
+    }
+
+    pub(super) fn sum(moved: &[[u64; 2]]) -> [u64; 2] {
+        let add = |sum: [u64; 2], more: &[u64; 2]| [sum[0] + more[0], sum[1] + more[1]];
+        moved.iter().fold([0; 2], add)
+    }
+
+    impl Observer for Ends {
+        fn moved(&self, to_backend: u64, from_backend: u64) {
+            self.moved.lock().unwrap().push([to_backend, from_backend]);
+            self.has_moved.notify_all();
+        }
+
+        fn ended(&self, transaction: &Transaction, _: Duration) {
+            self.reasons
+                .lock()
+                .unwrap()
+                .extend(transaction.close.clone());
+            let mut total = self.total.lock().unwrap();
+            *total = sum(&[*total, [transaction.to_backend, transaction.from_backend]]);
+        }
+    }
+
+    fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let near = listener.accept().unwrap().0;
+        near.set_nonblocking(true).unwrap();
+        (near, far)
+    }
+
+    /// A tunnel with its client and its backend.
+    pub(super) fn tunnel(idle: Duration, ends: &Arc<Ends>) -> (Box<Tunnel>, TcpStream, TcpStream) {
+        tunnel_behind(Leftovers::default(), idle, ends)
+    }
+
+    /// As [`tunnel`], with what the handshake has left behind.
+    pub(super) fn tunnel_behind(
+        leftovers: Leftovers,
+        idle: Duration,
+        ends: &Arc<Ends>,
+    ) -> (Box<Tunnel>, TcpStream, TcpStream) {
+        let ((near_client, client), (near_backend, backend)) = (connection(), connection());
+        let address = client.local_addr().unwrap();
+        let limits = Limits {
+            idle: Some(idle),
+            half_close: idle,
+        };
+        let record = Record {
+            transaction: Transaction::new(1, address, address, SystemTime::now()),
+            began: Instant::now(),
+            observer: Arc::<Ends>::clone(ends),
+        };
+        let tunnel = Tunnel::new(
+            near_client.into(),
+            near_backend.into(),
+            leftovers,
+            limits,
+            record,
+        );
+        (Box::new(tunnel), client, backend)
+    }
+
+    /// Nothing has a turn in which it could be told of.
+    #[test]
+    fn a_leftover_that_is_cut_before_its_first_turn_is_told_of_at_the_end() {
+        let ends = Arc::<Ends>::default();
+        let leftovers = Leftovers {
+            from_client: vec![1; 300],
+            from_backend: vec![2; 400],
+            ..Leftovers::default()
+        };
+        let (tunnel, _client, _backend) = tunnel_behind(leftovers, MINUTE, &ends);
+        tunnel.close();
+        assert_eq!(ends.told(), [0, 400]);
+        assert_eq!(*ends.total.lock().unwrap(), [0, 400]);
+    }
+
+    const CLOSE: [u8; 2] = [0x88, 0];
+    const CLOSE_OF_CLIENT: [u8; 6] = [0x88, 0x80, 1, 2, 3, 4];
+    const HELLO: [u8; 3] = [0x81, 1, b'a'];
+    const HELLO_OF_CLIENT: [u8; 7] = [0x81, 0x81, 1, 2, 3, 4, 5];
+
+    /// The tunnel after a turn with all that its ends have done.
+    fn after_a_turn(mut tunnel: Box<Tunnel>) -> Box<Tunnel> {
+        let pool = ScratchPool::default();
+        for side in [Side::Client, Side::Backend] {
+            let readiness = Readiness {
+                readable: true,
+                writable: true,
+                ending: true,
+            };
+            tunnel.ready(side, readiness);
+        }
+        tunnel.turn(&mut pool.take());
+        tunnel
+    }
+
+    /// A tunnel of frames after a turn in which its backend ends, when both have sent this.
+    fn when_the_backend_ends(client_sends: &[u8], backend_sends: &[u8]) -> Box<Tunnel> {
+        let leftovers = Leftovers {
+            is_websocket: true,
+            ..Leftovers::default()
+        };
+        let (tunnel, mut client, mut backend) = tunnel_behind(leftovers, MINUTE, &Arc::default());
+        client.write_all(client_sends).unwrap();
+        backend.write_all(backend_sends).unwrap();
+        backend.shutdown(Shutdown::Write).unwrap();
+        // Loopback has delivered what was written.
+        after_a_turn(tunnel)
+    }
+
+    #[test]
+    fn a_dead_backend_leaves_a_second_and_one_that_has_said_close_the_long_bound() {
+        for (client_sends, backend_sends) in [
+            (&b""[..], &b""[..]),
+            (&HELLO_OF_CLIENT, &HELLO),
+            (b"", &CLOSE[..1]),
+        ] {
+            let tunnel = when_the_backend_ends(client_sends, backend_sends);
+            assert_eq!(tunnel.close, Some(CloseReason::Died(None)));
+            assert_eq!(tunnel.limit(), Some(DEAD));
+        }
+        for (client_sends, backend_sends) in [
+            (&HELLO_OF_CLIENT[..], &CLOSE[..]),
+            (&CLOSE_OF_CLIENT, &HELLO),
+            (b"", b"SSH-2.0-x\r\n"),
+            (b"SSH-2.0-x\r\n", b""),
+        ] {
+            let tunnel = when_the_backend_ends(client_sends, backend_sends);
+            assert_eq!(tunnel.close, Some(CloseReason::Closed(Side::Backend)));
+            assert_eq!(tunnel.limit(), Some(MINUTE));
+        }
+    }
+
+    #[test]
+    fn a_close_that_lies_behind_a_write_that_has_failed_counts() {
+        for (backend_sends, is_dead) in [(&CLOSE[..], false), (&HELLO, true)] {
+            let leftovers = Leftovers {
+                is_websocket: true,
+                ..Leftovers::default()
+            };
+            let (tunnel, mut client, mut backend) =
+                tunnel_behind(leftovers, MINUTE, &Arc::default());
+            client.write_all(&HELLO_OF_CLIENT).unwrap();
+            backend.write_all(backend_sends).unwrap();
+            set_socket_linger(&backend, Some(Duration::ZERO)).unwrap();
+            drop(backend);
+            let tunnel = after_a_turn(tunnel);
+            assert_eq!(tunnel.up.delivered(), 0, "the write has failed");
+            let sent = backend_sends.len() as u64;
+            assert_eq!(tunnel.down.delivered(), sent, "and the read has not");
+            let is_said = matches!(tunnel.close, Some(CloseReason::Died(Some(_))));
+            assert_eq!(is_said, is_dead, "{:?}", tunnel.close);
+            assert_eq!(tunnel.limit(), Some(if is_dead { DEAD } else { CLOSING }));
+        }
+    }
+
+    #[test]
+    fn who_is_told_to_end_is_not_said_to_have_died() {
+        let leftovers = Leftovers {
+            is_websocket: true,
+            ..Leftovers::default()
+        };
+        let (mut tunnel, _client, backend) = tunnel_behind(leftovers, MINUTE, &Arc::default());
+        tunnel.end(CloseReason::Stopping);
+        drop(backend);
+        let tunnel = after_a_turn(tunnel);
+        assert_eq!(tunnel.close, Some(CloseReason::Stopping));
     }
 }

@@ -1,6 +1,6 @@
 //! What the access log says of each request: one line, at its end.
 
-use crate::support::client::{frame, request, request_with, switch_with};
+use crate::support::client::{close_frame, frame, request, request_with, switch_with};
 use crate::support::{Backend, Client, Proxy, each_mode};
 use rustix::process::Signal;
 use std::time::Duration;
@@ -106,14 +106,31 @@ each_mode! {
         }
         {
             let (mut client, mut peer) = tunnel();
+            peer.send(close_frame(None));
             peer.finish();
+            client.expect(close_frame(None));
             client.expect_end();
             drop((client, peer));
             told.push("backend closed");
             proxy.wait_for_lines("access.log", told.len());
         }
         {
+            let (mut client, mut peer) = tunnel();
+            peer.finish();
+            client.expect_end();
+            told.push("backend ended without a Close frame");
+            proxy.wait_for_lines("access.log", told.len());
+        }
+        {
             let (_client, peer) = tunnel();
+            peer.reset();
+            told.push("backend failed without a Close frame: ");
+            proxy.wait_for_lines("access.log", told.len());
+        }
+        {
+            let (mut client, mut peer) = tunnel();
+            peer.send(close_frame(None));
+            client.expect(close_frame(None));
             peer.reset();
             told.push("backend failed: ");
             proxy.wait_for_lines("access.log", told.len());

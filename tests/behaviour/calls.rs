@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 const TUNNELS: usize = 100;
 const MEBIBYTE: usize = 1 << 20;
 
-/// A proxy with a hundred tunnels that have echoed once.
+/// A proxy with a hundred tunnels that have echoed once, and that waits for more.
 #[track_caller]
 fn hundred_tunnels(mode: Mode) -> (Proxy, Vec<Client>) {
     let backend = Backend::echo();
@@ -24,6 +24,8 @@ fn hundred_tunnels(mode: Mode) -> (Proxy, Vec<Client>) {
     let open = |_| Client::tunnel(&proxy, "/ws/");
     let mut clients: Vec<_> = (0..TUNNELS).map(open).collect();
     exchange(&mut clients);
+    // Who has its echo may be faster than the worker that sent it, which would be seen on its way to its next wait.
+    proxy.settle();
     (proxy, clients)
 }
 

@@ -21,6 +21,7 @@
 //! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
+//! | `dead_backends` | what becomes of the tunnels of a backend that ends without a Close frame |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
 //! | `idle_timeout` | `ProxyWebsocketIdleTimeout` |
 //! | `keep_alive` | several requests on a client's connection |
@@ -62,6 +63,7 @@ mod calls;
 mod command_line;
 mod config_errors;
 mod crowd;
+mod dead_backends;
 mod early_answers;
 mod error_documents;
 mod error_log;

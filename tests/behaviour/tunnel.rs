@@ -1,6 +1,6 @@
 //! Bytes both ways, half-close, resets, stop.
 
-use crate::support::client::{echoes, frame};
+use crate::support::client::{close_frame, echoes, frame};
 use crate::support::{
     Backend, Client, Mode, Wire, both_ends as tunnel, each_mode, logging as start, pattern,
     wait_until,
@@ -89,11 +89,11 @@ each_mode! {
         assert_eq!(proxy.wait_for_lines("access.log", 1), ["101 client closed"]);
     }
 
-    fn the_backend_may_end_first_and_still_read(mode: Mode) {
+    fn the_backend_may_say_close_end_first_and_still_read(mode: Mode) {
         let backend = Backend::listen();
         let proxy = start(mode, &backend, "");
         let (mut client, mut peer) = tunnel(&proxy, &backend);
-        let back = pattern(23, 300_000);
+        let back = [frame(&pattern(23, 300_000), None), close_frame(None)].concat();
         peer.send(&back);
         peer.finish();
         client.expect(&back);
@@ -164,8 +164,11 @@ each_mode! {
             } else {
                 (&mut peer, &mut *client)
             };
+            let close = close_frame(client_first.then_some([5, 6, 7, 8]));
             let begun = Instant::now();
+            first.send(&close);
             first.finish();
+            silent.expect(&close);
             silent.expect_end();
             first.expect_cut();
             let took = begun.elapsed();

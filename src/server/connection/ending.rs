@@ -16,7 +16,7 @@ use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::turns::Turn;
 use crate::server::{Shared, Site};
-use crate::transaction::Transaction;
+use crate::transaction::{CloseReason, Transaction};
 use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
 use log::{Level, error, warn};
 use std::io::{self, ErrorKind};
@@ -48,7 +48,7 @@ impl Visit<'_> {
             (turn, elected) => Arc::new(Guest {
                 site: Arc::clone(self.site),
                 _turn: turn,
-                _lease: elected.map(Elected::into_lease),
+                lease: elected.map(Elected::into_lease),
             }),
         };
         let record = Record {
@@ -260,11 +260,27 @@ impl Observer for Site {
     fn ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
-            self.say(
-                Level::Debug,
-                transaction,
-                format_args!("closed: {reason}; {up} bytes up, {down} down"),
-            );
+            if let CloseReason::Died(_) = reason
+                && let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend)
+            {
+                // No warning: thousands may have had this backend, and who comes next is warned about. And where a
+                // backend never says Close, the log would be full of what is usual there.
+                let (id, url) = (Id::Died, &backend.url);
+                self.say(
+                    Level::Info,
+                    transaction,
+                    format_args!(
+                        "{id} {mapping}: {url}: closed: {reason}; {up} bytes up, {down} down; {}",
+                        id.remedy()
+                    ),
+                );
+            } else {
+                self.say(
+                    Level::Debug,
+                    transaction,
+                    format_args!("closed: {reason}; {up} bytes up, {down} down"),
+                );
+            }
         }
         self.log_access(transaction, took);
     }
@@ -275,10 +291,17 @@ impl Observer for Site {
 struct Guest {
     site: Arc<Site>,
     _turn: Option<Turn>,
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
 }
 
 impl Observer for Guest {
+    fn moved(&self, to_backend: u64, from_backend: u64) {
+        if let Some(lease) = &self.lease {
+            lease.meter().sent(to_backend);
+            lease.meter().received(from_backend);
+        }
+    }
+
     fn ended(&self, transaction: &Transaction, took: Duration) {
         self.site.ended(transaction, took);
     }

@@ -164,6 +164,13 @@ pub fn frame(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     bytes
 }
 
+/// A Close frame with the status 1000 (RFC 6455 section 5.5.1).
+pub fn close_frame(mask: Option<[u8; 4]>) -> Vec<u8> {
+    let mut bytes = frame(&1000_u16.to_be_bytes(), mask);
+    bytes[0] = 0x88;
+    bytes
+}
+
 /// Sends `message`, and expects it back.
 #[track_caller]
 pub fn echoes(socket: &mut WebSocket<Client>, message: &Message) {

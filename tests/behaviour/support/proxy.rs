@@ -179,6 +179,13 @@ impl Proxy {
         self.await_exit();
     }
 
+    /// Kills it as `kill -9` does: all its connections end with it.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("to kill the proxy");
+        self.child.wait().expect("to kill the proxy");
+        self.ended = true;
+    }
+
     /// Waits for its end, and holds it to exit status 0.
     #[track_caller]
     pub fn await_exit(&mut self) {
