@@ -1,7 +1,7 @@
 //! Who gets a request: methods, factors, sets, roles, flags, and the ways to configure them.
 
 use super::{BOTH, Kind, LOG, ask, ask_with, member, port, row, section, seen, start, told, whose};
-use crate::support::{BOUND, Backend, Client, Proxy, wait_until};
+use crate::support::{BOUND, Backend, Client, Mode, Proxy, each_mode, pattern, wait_until};
 
 #[test]
 fn requests_go_round_by_their_factors() {
@@ -175,6 +175,40 @@ fn bytes_of_answers_decide_by_traffic() {
     // One answer of the first is as much as a dozen and more of the second.
     assert!(shares.starts_with("abbbbbbbbb"), "{shares}");
     assert!(shares.matches('a').count() <= 2, "{shares}");
+}
+
+each_mode! {
+    fn bytes_of_a_tunnel_decide_by_traffic_while_it_is_open(mode: Mode) {
+        for comes_from_member in [true, false] {
+            let (busy, other) = (Backend::listen(), member("b"));
+            let kind = Kind::Tunnel;
+            let lines = [kind.url(&busy), kind.at(&other)];
+            let proxy = start(&lines, "ProxySet lbmethod=bytraffic", mode.directives());
+            let mut client = Client::asking(&proxy, "/");
+            let mut peer = busy.accept_tunnel();
+            client.switched();
+            let bytes = pattern(9, 60_000);
+            if comes_from_member {
+                peer.send(&bytes);
+                client.expect(&bytes);
+            } else {
+                client.send(&bytes);
+                peer.expect(&bytes);
+            }
+            proxy.settle();
+            // A handshake is some hundred bytes.
+            assert_eq!(row(&proxy, kind, 30), "b".repeat(30));
+            // Until the other one has moved more.
+            let mut second = Client::asking(&proxy, "/");
+            assert_eq!(whose(&second.switched()), "b");
+            second.send(pattern(10, 120_000));
+            let mut clients = Vec::new();
+            wait_until("the first to be asked again", BOUND, || {
+                clients.push(Client::asking(&proxy, "/"));
+                busy.count() > 1
+            });
+        }
+    }
 }
 
 #[test]
