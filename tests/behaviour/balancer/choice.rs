@@ -1,7 +1,7 @@
 //! Who gets a request: methods, factors, sets, roles, flags, and the ways to configure them.
 
 use super::{BOTH, Kind, LOG, ask, ask_with, member, port, row, section, seen, start, told, whose};
-use crate::support::{BOUND, Backend, Client, Mode, Proxy, each_mode, pattern, wait_until};
+use crate::support::{BOUND, Backend, Client, Proxy, each_mode, pattern, wait_until};
 
 #[test]
 fn requests_go_round_by_their_factors() {

@@ -71,7 +71,7 @@ fn nothing_remains_of_an_attempt_that_failed() {
             &lines,
             "",
             "Header set X-Changed %{BALANCER_ROUTE_CHANGED}e env=BALANCER_ROUTE_CHANGED\n\
-             Header set X-Route <%{BALANCER_WORKER_ROUTE}e>",
+             Header set X-Route <%{BALANCER_WORKER_ROUTE}e>\nCustomLog backend.log %{backend}n",
         );
         let answer =
             ask_with(&proxy, kind, "/", "Cookie: S=1.ra\r\n").expect_status(kind.success());
@@ -85,6 +85,8 @@ fn nothing_remains_of_an_attempt_that_failed() {
             kind.at(&alive)
         );
         assert_eq!(lines[0].replace("/ ", " "), expected);
+        let lines = proxy.wait_for_lines("backend.log", 1);
+        assert_eq!(lines, [kind.at(&alive)]);
     }
 }
 

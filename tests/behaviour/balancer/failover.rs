@@ -1,7 +1,8 @@
 //! Members that cannot be reached, and what follows in the same request and in later ones.
 
 use super::{BOTH, Kind, SET_ASIDE, ask, member, own_answer, port, row, start, told, whose};
-use crate::support::pages::{next_request, post, post_head};
+use crate::support::http::{Origin, chunked};
+use crate::support::pages::{expect_page, next_request, page, post, post_head};
 use crate::support::{BOUND, Backend, Client, Pages, pattern, wait_until};
 use std::time::{Duration, Instant};
 
@@ -189,7 +190,7 @@ fn a_body_is_whole_at_the_member_that_follows() {
     let body = pattern(7, 300_000);
     let mut chunks =
         b"POST /x HTTP/1.1\r\nHost: front\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-    chunks.extend(crate::support::http::chunked(&body, 4_000, "", ""));
+    chunks.extend(chunked(&body, 4_000, "", ""));
     for request in [post("/x", &body), chunks] {
         let (dead, alive) = (port(), member("b"));
         let kind = Kind::Page;
@@ -218,6 +219,51 @@ fn a_body_that_comes_late_is_whole_at_the_member_that_follows() {
     assert!(next_request(&mut peer).unwrap().1 == body);
 }
 
+/// However it comes, and however it goes on: its framing is made once.
+#[test]
+fn a_body_in_chunks_is_framed_once() {
+    for sends_chunks in [false, true] {
+        for (length, size) in [(0, 1), (5, 5), (5, 1), (20_000, 3_000), (100_000, 70_000)] {
+            let body = pattern(11, length);
+            let mut request =
+                b"POST /x HTTP/1.1\r\nHost: front\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            request.extend(chunked(&body, size, "", "X-Trailer: x\r\n"));
+            let (dead, alive) = ([port(), port()], Origin::telling());
+            let kind = Kind::Page;
+            let members = [kind.nobody(&dead[0]), kind.nobody(&dead[1]), alive.url()];
+            let more = if sends_chunks {
+                "SetEnv proxy-sendchunked 1"
+            } else {
+                ""
+            };
+            let proxy = start(&members, "", more);
+            let mut client = Client::sending(&proxy, &request);
+            client.answer_to("POST").expect_status(200);
+            assert!(alive.request().body == body, "{length} {size} {more}");
+            assert!(alive.others().is_empty());
+        }
+    }
+}
+
+/// A client that waits for a 100 gets that of the member that takes its body.
+#[test]
+fn a_client_that_expects_a_100_gets_that_of_the_member_that_follows() {
+    let (dead, alive) = (port(), Backend::listen());
+    let kind = Kind::Page;
+    let proxy = start(&[kind.nobody(&dead), kind.url(&alive)], "", "");
+    let head = post_head("/x", 4).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+    let mut client = Client::sending(&proxy, head);
+    let mut peer = alive.accept();
+    assert!(peer.head().contains("\r\nExpect: 100-continue\r\n"));
+    client.expect_quiet(Duration::from_millis(50));
+    peer.send("HTTP/1.1 100 Continue\r\n\r\n");
+    client.answer_head().expect_status(100);
+    client.send("body");
+    peer.expect("body");
+    peer.send(page("done"));
+    expect_page(&mut client, "done");
+}
+
 /// With `ping=` a body waits for a 100 of the member: one that gives none has not got it.
 #[test]
 fn a_member_that_does_not_answer_a_ping_is_followed_by_one_that_gets_the_body() {
@@ -232,14 +278,14 @@ fn a_member_that_does_not_answer_a_ping_is_followed_by_one_that_gets_the_body() 
         assert!(head.contains("\r\nExpect: 100-continue\r\n"), "{head}");
         wire.send("HTTP/1.1 100 Continue\r\n\r\n");
         let body = String::from_utf8(wire.receive(6)).unwrap();
-        wire.send(crate::support::pages::page(&body));
+        wire.send(page(&body));
         wire.rest();
     });
     let kind = Kind::Page;
     let members = [&stalls, &pings].map(|backend| format!("{} ping=300ms", kind.url(backend)));
     let proxy = start(&members, "", "");
     let mut client = Client::sending(&proxy, post("/", b"abcdef"));
-    crate::support::pages::expect_page(&mut client, "abcdef");
+    expect_page(&mut client, "abcdef");
     let lines = told(&proxy, SET_ASIDE, 1);
     assert!(lines[0].contains(&kind.url(&stalls)), "{lines:?}");
 }
@@ -247,9 +293,10 @@ fn a_member_that_does_not_answer_a_ping_is_followed_by_one_that_gets_the_body() 
 #[cfg(feature = "tls")]
 mod tls {
     use super::*;
+    use crate::balancer::section;
     use crate::support::certs::Identity;
     use crate::support::client::request_with;
-    use crate::support::{Certs, Proxy, TempDir};
+    use crate::support::{Certs, Proxy, TempDir, Wire};
     use std::fmt::Write as _;
 
     /// A balancer of these backends by the name `localhost`, in a proxy that trusts `certs`.
@@ -305,6 +352,66 @@ mod tls {
                 "{lines:?}"
             );
         }
+    }
+
+    /// A page in TLS.
+    fn secure_page(identity: &Identity) -> Backend {
+        let acceptor = identity.acceptor();
+        Backend::serve_tcp(move |tcp| {
+            let Ok(tls) = acceptor.accept(tcp) else {
+                return;
+            };
+            let mut wire = Wire::new_tls(tls);
+            while next_request(&mut wire).is_some() {
+                wire.send_if_taken(page("secure"));
+            }
+        })
+    }
+
+    #[test]
+    fn pages_are_had_from_the_next_member_too() {
+        let certs = Certs::new();
+        let (bad, good) = (
+            secure_page(&Identity::self_signed("localhost")),
+            secure_page(&certs.server("localhost")),
+        );
+        let directory = TempDir::new();
+        directory.write("ca.pem", certs.pem());
+        let members = [&bad, &good].map(|one| format!("https://localhost:{}", one.port()));
+        let config = format!(
+            "SSLProxyCACertificateFile ca.pem\n{}ProxyPass / balancer://set/",
+            section(&members, "")
+        );
+        let proxy = Proxy::start_in(directory, config, "");
+        for body in [&b"one"[..], b"two"] {
+            expect_page(&mut Client::sending(&proxy, post("/", body)), "secure");
+        }
+        let lines = told(&proxy, SET_ASIDE, 1);
+        assert!(lines[0].contains(&members[0]), "{lines:?}");
+        assert_eq!(bad.count(), 1);
+    }
+
+    #[test]
+    fn a_member_that_stalls_in_tls_is_followed_by_the_next() {
+        let certs = Certs::new();
+        let stalls = Backend::listen();
+        let good = Backend::echo_tls(&certs.server("localhost"));
+        let directory = TempDir::new();
+        directory.write("ca.pem", certs.pem());
+        let members = [
+            format!("wss://localhost:{} timeout=300ms", stalls.port()),
+            format!("wss://localhost:{}", good.port()),
+        ];
+        let config = format!(
+            "SSLProxyCACertificateFile ca.pem\n{}ProxyPass / balancer://set/",
+            section(&members, "")
+        );
+        let proxy = Proxy::start_in(directory, config, "");
+        for _ in 0..3 {
+            Client::tunnel(&proxy, "/").echo("x");
+        }
+        told(&proxy, SET_ASIDE, 1);
+        assert_eq!(stalls.count(), 1);
     }
 
     #[test]

@@ -316,3 +316,29 @@ fn a_kept_connection_that_has_ended_is_no_failure_of_its_member() {
     assert!(spare.seen().is_empty());
     told(&proxy, SET_ASIDE, 0);
 }
+
+/// Nothing of an attempt is left in the request: the heads differ in nothing but the member's name.
+#[test]
+fn the_second_member_gets_the_request_that_the_first_one_got() {
+    for kind in BOTH {
+        let (first, second) = (Backend::listen(), Backend::listen());
+        let members = [
+            format!("{}/base", kind.url(&first)),
+            format!("{}/base", kind.url(&second)),
+        ];
+        let proxy = start(
+            &members,
+            "",
+            "ProxyVia On\nRequestHeader append X-Own here\nProxyPassReverse / balancer://set/",
+        );
+        let fields =
+            "X-Forwarded-For: 192.0.2.7\r\nMax-Forwards: 5\r\nX-Own: there\r\nCookie: a=b\r\n";
+        let _client = Client::sending(&proxy, kind.request("/x?y", fields));
+        let mut peer = first.accept();
+        let head = peer.head();
+        drop(peer);
+        let expected = head.replace(&first.address().to_string(), &second.address().to_string());
+        assert_eq!(second.accept().head(), expected, "{kind:?}");
+        assert_eq!(head.matches("127.0.0.1").count(), 2, "{head}");
+    }
+}

@@ -1,7 +1,7 @@
 //! `max=` and `timeout=`: who waits for a member, and that no place at one is ever lost.
 
 use super::{BOTH, Kind, LOG, SET_ASIDE, ask, member, port, row, section, start, told};
-use crate::support::client::{request, switch};
+use crate::support::client::{request, request_with, switch};
 use crate::support::pages::{expect_page, page};
 use crate::support::{BOUND, Backend, Client, Mode, Proxy, Wire, each_mode, wait_until};
 use std::time::{Duration, Instant};
@@ -107,6 +107,40 @@ each_mode! {
         assert_eq!(full.count(), 1);
         drop(one);
     }
+}
+
+/// Its place is there, whoever else is free; when it is not to be had, another member is better than none.
+#[test]
+fn a_session_waits_for_its_full_member_and_then_goes_to_another() {
+    let (own, other) = (Backend::listen(), Backend::listen());
+    let lines = [
+        format!("{} route=a max=1 acquire=300ms", own.url()),
+        format!("{} route=b", other.url()),
+    ];
+    let more = "Header set X-Changed yes env=BALANCER_ROUTE_CHANGED";
+    let proxy = start(&lines, "ProxySet stickysession=S", more);
+    let asking = || Client::sending(&proxy, request_with("/", "Cookie: S=.a\r\n"));
+    let mut first = asking();
+    let peer = own.accept_tunnel();
+    assert_eq!(first.switched().field("X-Changed"), None);
+    let mut second = asking();
+    let _other = other.accept_tunnel();
+    assert_eq!(second.switched().field("X-Changed").as_deref(), Some("yes"));
+    told(&proxy, SET_ASIDE, 0);
+    drop((first, peer));
+    let mut third = asking();
+    let _peer = own.accept_tunnel();
+    assert_eq!(third.switched().field("X-Changed"), None);
+}
+
+#[test]
+fn who_waits_for_a_member_does_not_keep_the_server_from_stopping() {
+    let member = Backend::listen();
+    let mut proxy = one_at_a_time(Mode::Worker, &member, PATIENT);
+    let _held = open(&proxy, &member);
+    let mut client = waiting(&proxy, &member);
+    proxy.stop();
+    client.answer().expect_status(503);
 }
 
 /// Without `timeout=` who comes to full members waits as with any backend that has `max=`: for `acquire=`.
