@@ -6,16 +6,20 @@
 //! [`Tried`], at most [`Balancer::max_attempts`] times. The [`Lease`] goes with the request, or with its tunnel, to its
 //! end.
 //!
+//! Beside the requests, [`health`] says what members are asked from time to time, and [`Member::checked`] is told what came of
+//! that.
+//!
 //! A choice is one step for all who choose at once, under a lock that nobody holds any longer. Everything else is atomics.
 
 #![deny(clippy::indexing_slicing)]
 
 mod choose;
+pub mod health;
 mod member;
 mod session;
 mod status;
 
-pub use member::{Figures, Lease, LoadFactor, Member, Meter, Terms};
+pub use member::{Figures, Lease, LoadFactor, Member, Meter, News, Terms};
 pub use session::{Claim, Names, Session, Sticky, separator};
 pub use status::{Change, Flag, Status};
 

@@ -79,6 +79,18 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// A WebSocket that we ask for ourselves, without subprotocols and extensions, and the `Sec-WebSocket-Key` to ask with.
+    /// `nonce` is drawn anew for each time (RFC 6455 section 4.1, step 7).
+    pub fn by_us(nonce: [u8; 16]) -> (Self, String) {
+        let key = STANDARD.encode(nonce);
+        let asked = Self {
+            token: WEBSOCKET.to_owned(),
+            accept: Some(accept_for(key.as_bytes())),
+            offered: Headers::default(),
+        };
+        (asked, key)
+    }
+
     /// The protocol for the `Upgrade` field.
     pub fn token(&self) -> &str {
         &self.token
@@ -394,6 +406,13 @@ mod tests {
 
     fn websocket() -> Upgrade {
         Upgrade::default()
+    }
+
+    #[test]
+    fn what_we_ask_ourselves_is_what_we_take_from_others() {
+        let (by_us, key) = Asked::by_us(*b"the sample nonce");
+        assert_eq!(key, "dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(ask(&FIELDS, &websocket()).ok(), Some(by_us));
     }
 
     #[test]

@@ -98,6 +98,10 @@ pub enum Id {
     NoMember,
     /// A member of a balancer is left alone for a while after an error.
     SetAside,
+    /// A member of a balancer does not pass its health check; nobody is sent to it.
+    Unhealthy,
+    /// It passes again, and is used.
+    Healthy,
     /// The backend ended a WebSocket without a Close frame.
     Died,
     // What happens to the server.
@@ -431,6 +435,18 @@ const ENTRIES: &[Entry] = &[
         code: "PW417",
         counterpart: Some("AH00959"),
         remedy: "the line before says why; requests go to the other members meanwhile",
+    },
+    Entry {
+        id: Id::Unhealthy,
+        code: "PW418",
+        counterpart: Some("AH03303"),
+        remedy: "see the member and its log; it is used again when it passes hcpasses= checks",
+    },
+    Entry {
+        id: Id::Healthy,
+        code: "PW419",
+        counterpart: Some("AH03302"),
+        remedy: "nothing",
     },
     Entry {
         id: Id::Died,

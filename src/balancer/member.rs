@@ -1,8 +1,11 @@
 //! A member of a balancer: what the configuration says about it, and what is known of it while it is used.
 
+use super::health::Check;
 use super::status::{Change, Flag, Status};
 use crate::route::backend::Backend;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +36,8 @@ pub struct Terms {
     pub retry: Duration,
     /// `status=`: what it begins with.
     pub status: Status,
+    /// How its health is checked, where it is; `hcmethod=` and what belongs to it.
+    pub check: Option<Check>,
 }
 
 impl Default for Terms {
@@ -44,6 +49,7 @@ impl Default for Terms {
             redirect: None,
             retry: Duration::from_secs(60),
             status: Status::default(),
+            check: None,
         }
     }
 }
@@ -125,8 +131,21 @@ struct Live {
     sent: AtomicU64,
     received: AtomicU64,
     turn: AtomicI64,
-    /// Whoever sets or clears [`Flag::Error`] holds this, so that the flag and its time belong together.
+    /// Whoever sets or clears [`Flag::Error`] or [`Flag::Unhealthy`] holds this, so that a flag and its time or count belong
+    /// together.
     error: Mutex<Error>,
+    /// Checks of its health in a row that speak against what is thought of it: that it is well, or not. Written under the
+    /// same lock.
+    streak: AtomicU32,
+}
+
+/// What the checks of a member's health have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Nobody is sent to it any more.
+    Unhealthy,
+    /// It is used again.
+    Healthy,
 }
 
 #[derive(Debug, Default)]
@@ -201,6 +220,42 @@ impl Member {
         forgets
     }
 
+    /// Its health was checked, with this outcome; says whether that is news. As many checks in a row as [`Check::fails`] take
+    /// it out, as many as [`Check::passes`] bring it back, and then it is no longer set aside for an error either. Where its
+    /// health is not to be checked, nothing is done. httpd: `hc_check`.
+    // httpd: counts checks of one outcome, not such in a row, which is what its manual promises.
+    pub fn checked(&self, passed: bool, now: Instant) -> Option<News> {
+        let check = self.terms.check.as_ref()?;
+        let live = self.live();
+        let mut error = live.error();
+        if passed != self.status().has(Flag::Unhealthy) {
+            live.streak.store(0, Relaxed);
+            return None;
+        }
+        let streak = live.streak.load(Relaxed).saturating_add(1);
+        let (needed, change, news) = if passed {
+            let change = Change::default().clear(Flag::Unhealthy).clear(Flag::Error);
+            (check.passes, change, News::Healthy)
+        } else {
+            // One that is set aside stays so for longer.
+            if self.status().has(Flag::Error) {
+                error.at = Some(now);
+            }
+            let change = Change::default().set(Flag::Unhealthy);
+            (check.fails, change, News::Unhealthy)
+        };
+        if streak < needed {
+            live.streak.store(streak, Relaxed);
+            return None;
+        }
+        live.streak.store(0, Relaxed);
+        live.change(change);
+        if passed {
+            *error = Error::default();
+        }
+        Some(news)
+    }
+
     /// Changes its flags while it runs. A flag for an error that is set counts from `now`.
     pub fn set_status(&self, change: Change, now: Instant) {
         let live = self.live();
@@ -215,13 +270,17 @@ impl Member {
 
     /// Takes over what is known of `old`, which is the same backend, unless somebody has already used this one. They
     /// share it from then on: leases of the old one count here. What the two configurations say of the status in
-    /// different words is done as the new one says; the rest stays as it is at run time.
+    /// different words is done as the new one says; the rest stays as it is at run time. Only what a check has found out is
+    /// forgotten where none is made any more, since nobody would ever say otherwise.
     pub(super) fn carry_over(&self, old: &Self) {
         if self.live.set(Arc::clone(old.live())).is_ok() {
             let live = self.live();
             // For the sake of the error's flag.
             let _error = live.error();
             live.change(self.terms.status.since(old.terms.status));
+            if self.terms.check.is_none() {
+                live.change(Change::default().clear(Flag::Unhealthy));
+            }
         }
     }
 
@@ -520,6 +579,72 @@ mod tests {
         // Who begins to ignore errors is no longer held up by an old one.
         change("+E+I");
         assert!(member.is_usable(now));
+    }
+
+    fn checked_member(passes: u32, fails: u32) -> Member {
+        let mut member = member("");
+        let check = Check::by(super::super::health::Method::Tcp);
+        member.terms.check = Some(Check {
+            passes,
+            fails,
+            ..check
+        });
+        member
+    }
+
+    #[test]
+    fn checks_in_a_row_take_a_member_out_and_bring_it_back() {
+        let (member, now) = (checked_member(3, 2), Instant::now());
+        let told = |outcomes: &str| -> Vec<Option<News>> {
+            let outcomes = outcomes.chars();
+            outcomes.map(|c| member.checked(c == '+', now)).collect()
+        };
+        let (quiet, out, back) = (None, Some(News::Unhealthy), Some(News::Healthy));
+        assert_eq!(told("++-+-+"), [quiet; 6], "none in a row");
+        assert!(member.is_usable(now));
+        assert_eq!(told("--"), [quiet, out]);
+        assert!(!member.is_usable(now + Duration::from_secs(1_000_000)));
+        assert!(member.status().has(Flag::Unhealthy));
+        assert_eq!(told("--++-++"), [quiet; 7], "none in a row");
+        assert!(!member.is_usable(now));
+        assert_eq!(told("+"), [back]);
+        assert!(member.is_usable(now));
+        assert_eq!(told("+-"), [quiet; 2]);
+    }
+
+    #[test]
+    fn who_is_well_again_is_no_longer_set_aside_and_who_never_was_ill_is() {
+        let (member, now) = (checked_member(1, 1), Instant::now());
+        member.failed(now);
+        assert_eq!(member.checked(true, now), None);
+        assert!(member.status().has(Flag::Error), "it is not ill");
+        let later = now + Duration::from_secs(4);
+        member.checked(false, later);
+        assert_eq!(member.figures().error_at, Some(later));
+        assert_eq!(member.checked(true, later), Some(News::Healthy));
+        assert!(member.is_usable(later));
+        assert_eq!(member.figures().error_at, None);
+    }
+
+    #[test]
+    fn whose_health_nobody_checks_nobody_doubts() {
+        let (member, now) = (member(""), Instant::now());
+        assert_eq!(member.checked(false, now), None);
+        assert!(member.is_usable(now));
+        let ill = checked_member(1, 2);
+        ill.checked(false, now);
+        ill.checked(false, now);
+        let still_checked = checked_member(1, 2);
+        still_checked.carry_over(&ill);
+        assert!(still_checked.status().has(Flag::Unhealthy));
+        assert_eq!(still_checked.checked(true, now), Some(News::Healthy));
+        ill.checked(false, now);
+        let half_way = checked_member(1, 2);
+        half_way.carry_over(&ill);
+        assert_eq!(half_way.checked(false, now), Some(News::Unhealthy));
+        let not_checked = self::member("");
+        not_checked.carry_over(&ill);
+        assert!(not_checked.is_usable(now));
     }
 
     #[test]

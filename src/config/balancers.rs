@@ -3,6 +3,7 @@
 
 use super::draft::{HostDraft, Hosted, Scope};
 use super::findings::Origin;
+use super::health::{self, CheckDraft, Templates};
 use super::proxy_pass::check_tls;
 use super::sections::ProxySection;
 use super::value::{self, Unit::Seconds};
@@ -35,7 +36,9 @@ pub(super) struct BalancerDraft {
 pub(super) struct MemberDraft {
     pub(super) url: BackendUrl,
     parameters: Parameters,
+    /// All but the check.
     pub(super) terms: Terms,
+    pub(super) check: CheckDraft,
     pub(super) at: Origin,
 }
 
@@ -131,11 +134,12 @@ pub(super) fn balancer_member(scope: &mut Scope<'_>, words: &[&str]) -> Result<(
             url,
             parameters: Parameters::default(),
             terms: Terms::default(),
+            check: CheckDraft::default(),
             at: scope.at.clone(),
         },
     };
     for word in words {
-        match member.take(word) {
+        match member.take(word, &scope.host.templates) {
             Ok(Some(note)) => scope.note(note),
             Ok(None) => {}
             Err(problem) => scope.error(problem),
@@ -243,7 +247,7 @@ fn statuses(text: &str) -> Result<Vec<u16>, String> {
 
 impl MemberDraft {
     /// Takes one `key=value`. A note, where it has no effect.
-    fn take(&mut self, word: &str) -> Result<Option<String>, String> {
+    fn take(&mut self, word: &str, templates: &Templates) -> Result<Option<String>, String> {
         let Some((key, value)) = value::key_value(word) else {
             return parameters::take(&mut self.parameters, word, self.url.scheme);
         };
@@ -256,11 +260,28 @@ impl MemberDraft {
             "redirect" => route(value).map(|route| terms.redirect = Some(route)),
             "retry" => value::duration(value, Seconds).map(|retry| terms.retry = retry),
             "status" => Change::parse(value).map(|change| terms.status = terms.status.with(change)),
-            _ => return parameters::take(&mut self.parameters, word, self.url.scheme),
+            _ => match self.check.take(&lower, value, templates) {
+                Some(done) => done,
+                None => {
+                    if let Some(near) = misspelled(key, &lower) {
+                        return Err(format!(
+                            "unknown parameter \"{key}\"; did you mean \"{near}\"?"
+                        ));
+                    }
+                    return parameters::take(&mut self.parameters, word, self.url.scheme);
+                }
+            },
         };
         done.map_err(|problem| format!("{lower}: {problem}"))?;
         Ok(None)
     }
+}
+
+/// The parameter of members alone that was probably meant.
+fn misspelled(key: &str, lower: &str) -> Option<&'static str> {
+    let is_other = parameters::is_known(lower) || is_of_balancers(lower);
+    let own = OF_MEMBERS.into_iter().chain(health::KEYS);
+    names::near_miss(key, own).filter(|_| !is_other)
 }
 
 /// The name of a route. What a cookie cannot hold would never come back in one.
@@ -304,7 +325,9 @@ impl BalancerDraft {
                 url: member.url.clone(),
                 parameters: member.parameters.clone(),
             };
-            Member::new(Arc::new(backend), member.terms.clone())
+            let check = member.check.check();
+            let terms = member.terms.clone();
+            Member::new(Arc::new(backend), Terms { check, ..terms })
         });
         Arc::new(Balancer::new(&self.name, settings, members.collect()))
     }

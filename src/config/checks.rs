@@ -58,7 +58,6 @@ pub(super) fn check(
     }
 }
 
-/// An explicit `SSLProxyEngine Off` contradicts a `wss://` or `https://` entry.
 /// What is wrong with the balancers of a host, and what is odd about them.
 fn balancers(host: &HostDraft, main: Option<&HostDraft>, used: &[String], findings: &mut Findings) {
     for balancer in &host.balancers {
@@ -87,6 +86,7 @@ fn balancers(host: &HostDraft, main: Option<&HostDraft>, used: &[String], findin
                     findings.warning(at, directive, text);
                 }
                 routes(balancer, findings);
+                health(members, findings);
             }
             (None, Some(_)) => {}
             (None, None) => findings.error(at, directive, without_members(name)),
@@ -158,6 +158,19 @@ fn routes(balancer: &BalancerDraft, findings: &mut Findings) {
     }
 }
 
+/// What is said of health checks, and changes nothing or too much.
+fn health(members: &[MemberDraft], findings: &mut Findings) {
+    for MemberDraft { check, at, .. } in members {
+        if let Some(text) = check.note() {
+            findings.note(at, "BalancerMember", text);
+        }
+        if let Some(text) = check.doubt() {
+            findings.warning(at, "BalancerMember", text);
+        }
+    }
+}
+
+/// An explicit `SSLProxyEngine Off` contradicts a `wss://` or `https://` entry.
 fn tls_off(host: &HostDraft, main: Option<&HostDraft>, findings: &mut Findings) {
     let Some(off) = &host.tls_off else { return };
     // What the main server gets wrong by itself is its own error, and not that of each host that inherits it.

@@ -5,7 +5,7 @@
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, apply, balancers, documents, exchange, proxy_pass, proxy_protocol,
+    DEFAULT_SERVER_ROOT, apply, balancers, documents, exchange, health, proxy_pass, proxy_protocol,
     remote_ip, reverse, rewrite, set_env, syntax, value,
 };
 use crate::http::head::MAX_HEAD;
@@ -223,6 +223,25 @@ pub const TABLE: &[Entry] = &[
         contexts: BOTH,
         help: "whether virtual hosts have the mappings of the main server; only On can be obeyed",
         action: Action::Flag(balancers::inherit),
+    },
+    Entry {
+        name: "ProxyHCTemplate",
+        syntax: "name key=value ...",
+        default: None,
+        contexts: BOTH,
+        help: "hcmethod= and other parameters of health checks, for members with hctemplate=name",
+        action: Action::UpTo(MANY, health::template),
+    },
+    Entry {
+        name: "ProxyHCTPsize",
+        syntax: "number",
+        default: Some("16"),
+        contexts: SERVER,
+        help: "how many members of balancers are checked at a time",
+        action: Action::One(|scope, text| {
+            scope.program.health_threads = value::integer(text, 0..=10_000)?;
+            Ok(())
+        }),
     },
     Entry {
         name: "ProxyPassInterpolateEnv",

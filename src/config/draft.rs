@@ -4,6 +4,7 @@
 use super::balancers::{BalancerDraft, Known};
 use super::documents::{DocumentDraft, DocumentRoot, Pages};
 use super::findings::{Findings, Origin};
+use super::health::Templates;
 use super::proxy_pass::MappingDraft;
 use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
@@ -36,6 +37,7 @@ pub(super) struct ProgramDraft {
     pub(super) reactor_limit: usize,
     pub(super) thread_stack_size: usize,
     pub(super) listen_backlog: i32,
+    pub(super) health_threads: usize,
 }
 
 /// Settings of a host. `Default` as above.
@@ -75,6 +77,8 @@ pub(super) struct HostDraft {
     pub(super) mappings: Vec<MappingDraft>,
     pub(super) locations: Vec<Arc<LocationDraft>>,
     pub(super) proxies: Vec<Arc<ProxySection>>,
+    /// `ProxyHCTemplate`
+    pub(super) templates: Templates,
     /// What the host's own lines say of balancers; not inherited.
     pub(super) balancers: Vec<BalancerDraft>,
     /// The balancers whose addresses a `ProxyPassReverse` of the host names; not inherited.
@@ -173,6 +177,7 @@ impl HostDraft {
             server_port: None,
             remote_ip: self.remote_ip.inherited(),
             set_env_if: self.set_env_if.inherited(),
+            templates: self.templates.inherited(),
             logs: Vec::new(),
             rewrite: RewriteDraft::default(),
             balancers: Vec::new(),

@@ -13,6 +13,7 @@ mod documents;
 mod draft;
 mod exchange;
 mod findings;
+mod health;
 mod names;
 mod parameters;
 mod proxy_pass;
@@ -95,6 +96,8 @@ pub struct Config {
     pub thread_stack_size: usize,
     /// `ListenBacklog`, at least 1.
     pub listen_backlog: i32,
+    /// `ProxyHCTPsize`: the most threads that check the health of members; 0 counts as 1.
+    pub health_threads: usize,
     /// `ServerRoot`. All paths here are resolved already.
     pub server_root: PathBuf,
     /// `RemoteIPProxyProtocol`, `RemoteIPProxyProtocolExceptions`

@@ -80,6 +80,11 @@ const UNSUPPORTED: &[(&str, &str)] = &[
          Require all denied in a <Proxy> with the URL",
     ),
     (
+        "ProxyHCExpr",
+        "expressions are not supported: an answer of 200 to 399 passes a health check; let hcuri= name a place whose \
+         status says how the member is, and remove the line",
+    ),
+    (
         "<DirectoryMatch> <Files> <FilesMatch> Options AllowOverride AccessFileName \
          Alias AliasMatch ScriptAlias ScriptAliasMatch UserDir AddType AddHandler SetHandler TypesConfig \
          DefaultType ForceType MimeMagicFile AddDefaultCharset IndexOptions AddIcon AddIconByType AddIconByEncoding \

@@ -1,5 +1,6 @@
 //! `key=value` parameters of backends, behind a URL or in `ProxySet`. Source: httpd mod_proxy.c `set_worker_param`.
 
+use super::health::EXPRESSIONS;
 use super::value::{self, Unit::Milliseconds, Unit::Seconds};
 use super::{balancers, exchange, names};
 use crate::handshake::Upgrade;
@@ -74,6 +75,18 @@ const REFUSED: Told = &[
         &["mapping"],
         "not supported by this version: paths are matched decoded and in canonical form; remove it",
     ),
+    (
+        &[
+            "hcfails",
+            "hcinterval",
+            "hcmethod",
+            "hcpasses",
+            "hctemplate",
+            "hcuri",
+        ],
+        "health is checked of the members of a balancer, and a single backend is always asked; remove it",
+    ),
+    (&["hcexpr"], EXPRESSIONS),
     (
         &["addressttl"],
         "not supported by this version: an address is looked up anew after 30 seconds; remove it",

@@ -118,6 +118,7 @@ pub(super) fn resolve(
         reactor_limit: program.reactor_limit,
         thread_stack_size: program.thread_stack_size,
         listen_backlog: program.listen_backlog,
+        health_threads: program.health_threads,
         server_root: walk.server_root,
         proxy_protocol,
         main,

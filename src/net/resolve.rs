@@ -47,7 +47,8 @@ pub type Addresses = Arc<[IpAddr]>;
 
 type Lookup = dyn Fn(&str) -> Result<Vec<IpAddr>, String> + Send + Sync;
 
-/// A resolver with a bounded cache.
+/// A resolver with a bounded cache. Its clones share it.
+#[derive(Clone)]
 pub struct Resolver {
     shared: Arc<Shared>,
 }

@@ -3,6 +3,7 @@
 mod acceptor;
 mod clients;
 mod connection;
+mod health;
 mod kept;
 mod pool;
 mod signals;
@@ -23,6 +24,7 @@ use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
 use clients::IdleClients;
+use health::Health;
 use kept::Kept;
 use log::{error, info, warn};
 use pool::{Pool, Team};
@@ -128,6 +130,7 @@ struct Server {
     requests: Requests,
     acceptor: Acceptor,
     team: Team,
+    health: Health,
     shared: Arc<Shared>,
 }
 
@@ -185,6 +188,8 @@ impl Server {
         if let Some(path) = &shared.config.pid_file {
             write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
         }
+        let health =
+            check_health(&shared).map_err(|e| format!("cannot start health checks: {e}"))?;
         let (pool, team) = Pool::new(Arc::clone(&shared));
         let acceptor = Acceptor::start(listeners, pool)
             .map_err(|e| format!("cannot start the acceptor: {e}"))?;
@@ -194,6 +199,7 @@ impl Server {
             requests,
             acceptor,
             team,
+            health,
             shared,
         })
     }
@@ -208,7 +214,7 @@ impl Server {
     }
 
     /// Closes the listeners, and ends the tunnels.
-    fn stop(self) -> ExitCode {
+    fn stop(mut self) -> ExitCode {
         error_log::notice("stopping");
         let was_accepting = self.acceptor.stop();
         self.shared.cancel.cancel();
@@ -216,6 +222,7 @@ impl Server {
         self.shared.reactors.end(&CloseReason::Stopping);
         let left = self.team.stop(STOP);
         let left_async = self.shared.reactors.wait(STOP);
+        self.health.stop();
         if left_async > 0 {
             let id = Id::CutAtStop;
             warn!(
@@ -252,6 +259,21 @@ fn raise_descriptor_limit() {
         // Where it is forbidden, the lower limit is what there is.
         let _ = setrlimit(Resource::Nofile, raised);
     }
+}
+
+/// Begins to check the members that are to be checked.
+fn check_health(shared: &Shared) -> io::Result<Health> {
+    let sites = std::iter::once(&shared.main_site).chain(&shared.virtual_sites);
+    let size = health::Size {
+        threads: shared.config.health_threads,
+        stack: shared.config.thread_stack_size,
+    };
+    Health::start(
+        health::targets(sites),
+        size,
+        &shared.resolver,
+        &shared.cancel,
+    )
 }
 
 fn bind(config: &Config) -> Result<Vec<Listener>, String> {

@@ -5,6 +5,7 @@
 
 mod browser;
 mod examples;
+mod health;
 mod pages;
 mod quick_start;
 mod socket_io;

@@ -12,7 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &["ids"]),
     ("route", &["http", "handshake", "ids", "balancer"]),
     ("handshake", &["http", "ids"]),
-    ("balancer", &["http", "route"]),
+    ("balancer", &["http", "route", "handshake"]),
     ("forward", &["http", "handshake", "route", "ids"]),
     ("frame", &[]),
     ("transaction", &["http", "route"]),

@@ -12,6 +12,7 @@
 //! | `rewrite` | rules: their flags, and what no request may make of them |
 //! | `backend_parameters` | what is set for single backends |
 //! | `access` | who may connect, and who it is that connects |
+//! | `health_checks` | who of a balancer is well, found out before any client has to |
 //! | `headers` | the heads as the other side sees them, to the byte |
 //! | `exchange` | ordinary requests and answers on `http://` routes, to the byte |
 //! | `smuggling` | messages that two readers could read in two ways |
@@ -72,6 +73,7 @@ mod fairness;
 mod foreign;
 mod handshake;
 mod headers;
+mod health_checks;
 mod hostile_clients;
 mod house;
 mod idle_timeout;

@@ -243,6 +243,11 @@ impl Wire {
         answer
     }
 
+    /// These bytes are read again, before all others.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.pending.splice(0..0, bytes.iter().copied());
+    }
+
     /// No more will be sent; the other direction stays.
     pub fn finish(&mut self) {
         match &mut self.link {
