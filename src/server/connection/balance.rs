@@ -243,6 +243,10 @@ impl Visit<'_> {
     fn say_set_aside(&self, balancer: &Balancer, member: &Member) {
         let id = Id::SetAside;
         let (name, url, retry) = (balancer.name(), member.name(), member.terms.retry);
+        if retry.is_zero() {
+            // The next request may try it.
+            return;
+        }
         self.log(
             Level::Warn,
             format_args!(

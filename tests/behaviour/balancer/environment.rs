@@ -1,7 +1,7 @@
 //! What a request's environment says of the member that got it, in logs and in fields.
 
-use super::{BOTH, Kind, ask, ask_with, member, port, section, whose};
-use crate::support::{Client, Proxy};
+use super::{BOTH, Kind, ask, ask_with, member, own_answer, port, section, told, whose};
+use crate::support::{Client, Pages, Proxy};
 
 const VARIABLES: &str = "CustomLog access.log \"%>s %{BALANCER_NAME}e %{BALANCER_WORKER_NAME}e %{BALANCER_WORKER_ROUTE}e \
                          %{BALANCER_SESSION_STICKY}e %{BALANCER_SESSION_ROUTE}e %{BALANCER_ROUTE_CHANGED}e\"";
@@ -87,6 +87,41 @@ fn nothing_remains_of_an_attempt_that_failed() {
         assert_eq!(lines[0].replace("/ ", " "), expected);
         let lines = proxy.wait_for_lines("backend.log", 1);
         assert_eq!(lines, [kind.at(&alive)]);
+    }
+}
+
+/// The session is on its way to another member, which fails, and so comes back to its own: nothing has changed for it.
+#[test]
+fn a_session_that_comes_back_to_its_member_is_told_nothing() {
+    for kind in BOTH {
+        let own = Pages::answering(|asked| {
+            if asked.path() == "/busy" {
+                "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_owned()
+            } else {
+                own_answer("a", asked)
+            }
+        });
+        let dead = port();
+        let members = [
+            format!("{} route=ra", kind.at(&own)),
+            format!("{} route=rb", kind.nobody(&dead)),
+        ];
+        let set = "failonstatus=503";
+        let more = "Header set X-Changed yes env=BALANCER_ROUTE_CHANGED";
+        let proxy = telling(&members, set, more);
+        let cookie = "Cookie: S=1.ra\r\n";
+        ask_with(&proxy, kind, "/busy", cookie).expect_status(503);
+        let answer = ask_with(&proxy, kind, "/", cookie).expect_status(kind.success());
+        assert_eq!((&*whose(&answer), answer.field("X-Changed")), ("a", None));
+        // It was there.
+        told(&proxy, ": connect: ", 1);
+        let lines = proxy.wait_for_lines("access.log", 2);
+        let expected = format!(
+            "{} balancer://set {} ra S ra -",
+            kind.success(),
+            kind.at(&own)
+        );
+        assert_eq!(lines[1], expected);
     }
 }
 

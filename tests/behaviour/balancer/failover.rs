@@ -87,6 +87,7 @@ fn without_a_time_to_retry_each_request_may_try_it() {
         let proxy = start(&members, "", "");
         assert_eq!(row(&proxy, kind, 8), "bbbbbbbb");
         told(&proxy, ": connect: ", 4);
+        told(&proxy, SET_ASIDE, 0);
     }
 }
 
@@ -417,7 +418,10 @@ mod tls {
     #[test]
     fn a_plain_member_where_tls_is_expected_is_followed_by_the_next() {
         let certs = Certs::new();
-        let bad = Backend::answering("HTTP/1.1 400 Bad Request\r\n\r\n");
+        let bad = Backend::serve(|mut wire| {
+            wire.send_if_taken("HTTP/1.1 400 Bad Request\r\n\r\n");
+            wire.rest();
+        });
         let good = Backend::echo_tls(&certs.server("localhost"));
         let proxy = trusting(&certs, &[&bad, &good], "");
         Client::tunnel(&proxy, "/").echo("x");
