@@ -645,10 +645,10 @@ mod tests {
     #[test]
     fn sections_say_more_about_paths_and_backends() {
         let config = config(
-            "Listen 80\nProxyPass /a ws://b:9/app/x timeout=5\nProxyPass /c ws://other\n\
+            "Listen 80\nProxyPass /a ws://b:9/app/x timeout=5\nProxyPass /c ws://other addressttl=5\n\
              <Proxy *>\nProxyPreserveHost On\n</Proxy>\n\
              <Proxy ws://B:9/app max=3>\nProxySet timeout=7 keepalive=Off\n</Proxy>\n\
-             ProxySet ws://b:9 max=1 acquire=50\n\
+             ProxySet ws://b:9 max=1 acquire=50 addressttl=-1\n\
              <Location /a>\nProxyAddHeaders Off\nProxyPass ws://own/\n</Location>\n\
              <LocationMatch ^/(d+)$>\nProxyPassMatch ws://own/$1 upgrade=ANY\n</LocationMatch>\n\
              <Location /no>\nProxyPass !\n</Location>\n\
@@ -660,8 +660,8 @@ mod tests {
             r#"    "^/(d+)$" -> ws://own/$1 upgrade=ANY connect 60s step 60s  [test.conf:16]"#,
             r#"    "/no" -> excluded  [test.conf:19]"#,
             "    add headers Off",
-            r#"  "/a" -> ws://b:9/app/x upgrade=WebSocket connect 5s step 5s max 3, waiting 50ms keepalive Off  [test.conf:2]"#,
-            r#"  "/c" -> ws://other upgrade=WebSocket connect 60s step 60s  [test.conf:3]"#,
+            r#"  "/a" -> ws://b:9/app/x upgrade=WebSocket connect 5s step 5s addresses for ever max 3, waiting 50ms keepalive Off  [test.conf:2]"#,
+            r#"  "/c" -> ws://other upgrade=WebSocket connect 60s step 60s addresses for 5s  [test.conf:3]"#,
             "    preserve host On",
             "    tunnel idle 9s",
         ] {

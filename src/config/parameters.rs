@@ -9,8 +9,9 @@ use crate::route::url::{BackendUrl, Scheme};
 use std::time::Duration;
 
 /// The parameters that are obeyed.
-const OBEYED: [&str; 15] = [
+const OBEYED: [&str; 16] = [
     "acquire",
+    "addressttl",
     "connectiontimeout",
     "disablereuse",
     "enablereuse",
@@ -88,10 +89,6 @@ const REFUSED: Told = &[
     ),
     (&["hcexpr"], EXPRESSIONS),
     (
-        &["addressttl"],
-        "not supported by this version: an address is looked up anew after 30 seconds; remove it",
-    ),
-    (
         &["secret", "flusher", "multipathtcp"],
         "it belongs to other protocols than HTTP and WebSocket; remove it",
     ),
@@ -151,6 +148,7 @@ pub(super) fn take(
         "connectiontimeout" => {
             positive(Seconds).map(|limit| parameters.connect_timeout = Some(limit))
         }
+        "addressttl" => address_ttl(value).map(|limit| parameters.address_ttl = Some(limit)),
         "timeout" => positive(Seconds).map(|limit| parameters.timeout = Some(limit)),
         "acquire" => positive(Milliseconds).map(|limit| parameters.acquire = Some(limit)),
         "upgrade" => Upgrade::parse(value).map(|upgrade| parameters.upgrade = Some(upgrade)),
@@ -180,6 +178,16 @@ pub(super) fn take(
     };
     done.map_err(|problem| format!("{lower}: {problem}"))?;
     Ok(None)
+}
+
+/// How long an answer of the name servers holds.
+fn address_ttl(text: &str) -> Result<Duration, String> {
+    match text {
+        "-1" => Ok(Duration::MAX),
+        _ => {
+            value::duration(text, Seconds).map_err(|problem| format!("{problem}, or -1 for no end"))
+        }
+    }
 }
 
 /// Whether backends have a parameter of this name, in lower case.
@@ -277,8 +285,10 @@ mod tests {
         assert!(refusal("receivebuffersize=511").contains("too small"));
         assert!(refusal("status=+X").contains("unknown letter"));
         assert!(refusal("=5").contains("key=value"));
+        assert!(refusal("addressttl=-2").contains("or -1"));
         let mut parameters = Parameters::default();
         let mut take = |word| take(&mut parameters, word, Scheme::Wss).unwrap();
+        assert_eq!(take("addressttl=-1"), None);
         assert_eq!(take("TimeOut=500ms"), None);
         assert_eq!(take("acquire=20"), None);
         assert_eq!(take("status=+D"), None);
@@ -289,6 +299,7 @@ mod tests {
         assert_eq!(parameters.timeout, Some(Duration::from_millis(500)));
         assert_eq!(parameters.acquire, Some(Duration::from_millis(20)));
         assert_eq!(parameters.is_disabled, Some(true));
+        assert_eq!(parameters.address_ttl, Some(Duration::MAX));
     }
 
     #[test]

@@ -242,6 +242,11 @@ fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt
             ""
         },
     )?;
+    match parameters.address_ttl {
+        None => {}
+        Some(Duration::MAX) => write!(out, " addresses for ever")?,
+        Some(limit) => write!(out, " addresses for {}", span(limit))?,
+    }
     if let Some(max) = parameters.max {
         let wait = parameters
             .acquire

@@ -1,6 +1,7 @@
 //! Connecting to a backend by a deadline.
 
 use super::listen::set_leg_options;
+use super::resolve::{ResolveError, Resolver, TTL};
 use super::wait::{Interrupted, Waiter, Want};
 use rustix::io::Errno;
 use rustix::net::{
@@ -42,12 +43,77 @@ impl Default for Options {
     }
 }
 
+/// Where a backend is: a name, or an address in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// What is looked up.
+    pub host: &'a str,
+    /// At all of its addresses.
+    pub port: u16,
+    /// How long what its name leads to holds, in place of [`TTL`]. httpd: `addressttl=`.
+    pub address_ttl: Option<Duration>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The name leads nowhere.
+    Resolve(ResolveError),
+    /// Nobody could be reached there.
+    Connect(Interrupted),
+}
+
+/// Connects to a backend by its name. Where nobody can be reached at the addresses that are known, those are tried as well
+/// to which the name has moved since. httpd: `ap_proxy_connect_backend`.
+///
+/// # Errors
+/// What the last attempt came to.
+pub fn connect_host(
+    resolver: &Resolver,
+    place: Place<'_>,
+    options: Options,
+    deadline: Instant,
+    waiter: &mut Waiter,
+) -> Result<TcpStream, ConnectError> {
+    let Place { host, port, .. } = place;
+    let addresses = resolver
+        .resolve(host, place.address_ttl.unwrap_or(TTL), deadline)
+        .map_err(ConnectError::Resolve)?;
+    connect(&addresses, port, options, deadline, waiter)
+        .or_else(|failure| {
+            if !is_of_address(&failure) {
+                return Err(failure);
+            }
+            match resolver.others(host, &addresses, deadline) {
+                Some(others) => connect(&others, port, options, deadline, waiter),
+                None => Err(failure),
+            }
+        })
+        .map_err(ConnectError::Connect)
+}
+
+/// Whether it might be otherwise at another address.
+fn is_of_address(failure: &Interrupted) -> bool {
+    match failure {
+        Interrupted::Deadline => true,
+        Interrupted::Cancelled => false,
+        Interrupted::Failed(error) => matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::TimedOut
+        ),
+    }
+}
+
 /// Connects to the first of `addresses` that answers. Each gets an equal share of the time that is left, so
 /// that one that swallows packets does not use up the time of the others.
 ///
 /// # Errors
 /// Why the last address failed, or that there was none to try.
-pub fn connect(
+fn connect(
     addresses: &[IpAddr],
     port: u16,
     options: Options,
@@ -182,7 +248,7 @@ mod tests {
     use crate::net::wait::Cancel;
     use rustix::net::listen;
     use std::net::{Ipv4Addr, TcpListener};
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     fn waiter() -> (Waiter, Arc<Cancel>) {
         let cancel = Arc::new(Cancel::new().unwrap());
@@ -242,6 +308,49 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// An address where somebody listens, and one where nobody does, at the same port.
+    fn somebody_and_nobody() -> (TcpListener, IpAddr, IpAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let nobody = Ipv4Addr::new(127, 0, 0, 77);
+        (listener, Ipv4Addr::LOCALHOST.into(), nobody.into())
+    }
+
+    #[test]
+    fn the_next_address_is_tried_where_one_refuses() {
+        let (listener, somebody, nobody) = somebody_and_nobody();
+        let port = listener.local_addr().unwrap().port();
+        let options = Options::default();
+        let addresses = [nobody, somebody];
+        let stream = connect(&addresses, port, options, soon(), &mut waiter().0).unwrap();
+        assert_eq!(stream.peer_addr().unwrap().ip(), somebody);
+    }
+
+    #[test]
+    fn a_name_that_has_moved_is_found_where_it_is_now() {
+        let (listener, somebody, nobody) = somebody_and_nobody();
+        let answers = Mutex::new(vec![vec![nobody, somebody], vec![nobody]]);
+        let resolver = Resolver::with(move |_| Ok(answers.lock().unwrap().pop().unwrap()));
+        let connect = |address_ttl| {
+            let place = Place {
+                host: "moving",
+                port: listener.local_addr().unwrap().port(),
+                address_ttl,
+            };
+            let options = Options::default();
+            connect_host(&resolver, place, options, soon(), &mut waiter().0)
+        };
+        match connect(Some(Duration::MAX)) {
+            Err(ConnectError::Connect(Interrupted::Failed(error))) => {
+                let expected = io::ErrorKind::ConnectionRefused;
+                assert_eq!(error.kind(), expected, "it was looked up just now");
+            }
+            other => panic!("{other:?}"),
+        }
+        resolver.age("moving", Duration::from_secs(1));
+        let stream = connect(Some(Duration::MAX)).unwrap();
+        assert_eq!(stream.peer_addr().unwrap().ip(), somebody);
     }
 
     /// A Unix socket that listens, and takes this many connections before it is full.

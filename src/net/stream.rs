@@ -3,7 +3,7 @@
 use super::tls::TlsStream;
 use super::wait::{Interrupted, Waiter, Want};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -104,6 +104,14 @@ impl Stream {
         match self {
             Self::Plain(socket) => Some(socket.as_fd()),
             Self::Tls(_) => None,
+        }
+    }
+
+    /// The address of the other side, where it has one.
+    pub fn peer(&self) -> Option<IpAddr> {
+        match self.socket() {
+            Socket::Tcp(tcp) => Some(tcp.peer_addr().ok()?.ip()),
+            Socket::Unix(_) => None,
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Backend {
 pub struct Parameters {
     /// `connectiontimeout=`: time for the TCP connect; unset means as `timeout`.
     pub connect_timeout: Option<Duration>,
+    /// `addressttl=`: how long the addresses hold that the name leads to, also for ever, as [`Duration::MAX`].
+    pub address_ttl: Option<Duration>,
     /// `timeout=`; unset means `ProxyTimeout`, else `Timeout`.
     pub timeout: Option<Duration>,
     /// `upgrade=`; unset means WebSocket.
@@ -60,6 +62,7 @@ impl Parameters {
     pub fn over(self, base: &Self) -> Self {
         Self {
             connect_timeout: self.connect_timeout.or(base.connect_timeout),
+            address_ttl: self.address_ttl.or(base.address_ttl),
             timeout: self.timeout.or(base.timeout),
             upgrade: self.upgrade.or_else(|| base.upgrade.clone()),
             keepalive: self.keepalive.or(base.keepalive),

@@ -8,6 +8,7 @@ mod examples;
 mod health;
 mod pages;
 mod quick_start;
+mod sessions;
 mod socket_io;
 
 use crate::support::{Backend, Client, Proxy, TempDir, each_mode, missing, tree};
@@ -39,7 +40,7 @@ impl Maker {
             Self::Node => {
                 let check = match name {
                     "app" => "require('socket.io'); require('ws')",
-                    "socket_io" => "require('socket.io-client')",
+                    "socket_io" | "sessions" => "require('socket.io-client')",
                     _ => "require('ws')",
                 };
                 (vec![PathBuf::from("node")], "-e", check, "js")

@@ -17,8 +17,11 @@
 //! | `exchange` | ordinary requests and answers on `http://` routes, to the byte |
 //! | `smuggling` | messages that two readers could read in two ways |
 //! | `reverse` | `ProxyPassReverse` and its kin, also through Apache's httpd |
-//! | `balancer` | `balancer://`: who gets a request, whose session it is, and what follows a failure; also through Apache's httpd |
 //! | `unix_backends` | backends at Unix sockets |
+//! | `balancer` | `balancer://`: who gets a request, whose session it is, and what follows a failure; also through Apache's httpd |
+//! | `balancer_change` | members that die and come back |
+//! | `balancer_shares` | what members get by each method, and by their factors |
+//! | `names` | backends whose names have several addresses, or move |
 //! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
@@ -60,6 +63,8 @@ mod backend_connections;
 mod backend_parameters;
 mod backpressure;
 mod balancer;
+mod balancer_change;
+mod balancer_shares;
 mod calls;
 mod command_line;
 mod config_errors;
@@ -80,6 +85,7 @@ mod idle_timeout;
 mod keep_alive;
 mod limits;
 mod man_pages;
+mod names;
 mod proxy_protocol;
 mod refusals;
 mod reverse;

@@ -7,8 +7,8 @@ use crate::http::authority::Authority;
 use crate::http::head::{Limits, RequestHead, ResponseHead};
 use crate::ids::Id;
 use crate::net::buffer::Buffer;
-use crate::net::connect::{Options, connect, connect_unix};
-use crate::net::resolve::{Addresses, ResolveError};
+use crate::net::connect::{ConnectError, Options, Place, connect_host, connect_unix};
+use crate::net::resolve::{ResolveError, TTL};
 use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
 use crate::net::wait::{Interrupted, Want, is_momentary};
@@ -16,6 +16,7 @@ use crate::route::backend::Backend;
 use crate::server::Site;
 use crate::server::acceptor::is_exhaustion;
 use crate::server::turns::{Entry, Turn};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -76,24 +77,34 @@ impl Visit<'_> {
         let deadline = Instant::now() + host.connect_timeout(backend);
         let socket = loop {
             let socket = match &url.socket {
-                Some(path) => connect_unix(path, deadline, self.link.waiter).map(Socket::from),
+                Some(path) => connect_unix(path, deadline, self.link.waiter)
+                    .map(Socket::from)
+                    .map_err(ConnectError::Connect),
                 None => {
-                    let addresses = self.resolve(&url.host, deadline)?;
+                    let place = Place {
+                        host: &url.host,
+                        port: url.port,
+                        address_ttl: backend.parameters.address_ttl,
+                    };
                     let options = Options {
                         keepalive: backend.parameters.keepalive.unwrap_or(true),
                         receive_buffer: host.backend_receive_buffer(backend),
                         source: host.source_address,
                     };
-                    connect(&addresses, url.port, options, deadline, self.link.waiter)
+                    let resolver = &self.link.shared.resolver;
+                    connect_host(resolver, place, options, deadline, self.link.waiter)
                         .map(Socket::from)
                 }
             };
             match socket {
                 Ok(socket) => break socket,
                 // Those that are kept need not come first.
-                Err(Interrupted::Failed(error))
+                Err(ConnectError::Connect(Interrupted::Failed(error)))
                     if is_exhaustion(&error) && self.link.shared.kept.clear() => {}
-                Err(why) => return Err(self.step_failed(Step::Connect, &why)),
+                Err(ConnectError::Connect(why)) => {
+                    return Err(self.step_failed(Step::Connect, &why));
+                }
+                Err(ConnectError::Resolve(why)) => return Err(self.unresolved(&why)),
             }
         };
         if !url.scheme.is_tls() {
@@ -138,13 +149,24 @@ impl Visit<'_> {
         Some(authority.host.to_owned())
     }
 
-    fn resolve(&self, name: &str, deadline: Instant) -> Result<Addresses, End> {
-        let resolved = self.link.shared.resolver.resolve(name, deadline);
-        resolved.map_err(|why| match why {
+    /// Whether the backend's name no longer leads to where this connection leads.
+    pub(super) fn has_moved(&self, backend: &Backend, stream: &Stream) -> bool {
+        let host = &backend.url.host;
+        if backend.url.socket.is_some() || host.parse::<IpAddr>().is_ok() {
+            return false;
+        }
+        let resolver = &self.link.shared.resolver;
+        let ttl = backend.parameters.address_ttl.unwrap_or(TTL);
+        let peer = stream.peer();
+        peer.is_some_and(|address| !resolver.still_has(host, address, ttl))
+    }
+
+    fn unresolved(&self, why: &ResolveError) -> End {
+        match why {
             ResolveError::Closed => stopping(),
-            ResolveError::Deadline => self.backend_failed(Step::Resolve, Id::ConnectTimeout, &why),
-            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Id::Unresolved, &why),
-        })
+            ResolveError::Deadline => self.backend_failed(Step::Resolve, Id::ConnectTimeout, why),
+            ResolveError::Failed(_) => self.backend_failed(Step::Resolve, Id::Unresolved, why),
+        }
     }
 
     /// Reads the backend's final answer head, or its 101. Meanwhile what the client sends early is kept, and a

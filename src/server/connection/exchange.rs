@@ -217,8 +217,14 @@ impl Visit<'_> {
         let name = self.client_name(backend, head);
         if reuses {
             let (kept, client) = (&self.link.shared.kept, self.transaction.id);
-            let kept = kept.take(self.site, backend, name.as_deref(), client);
-            if let Some((stream, owner)) = kept {
+            while let Some((stream, owner)) = kept.take(self.site, backend, name.as_deref(), client)
+            {
+                if self.has_moved(backend, &stream) {
+                    self.debug(format_args!(
+                        "a kept connection leads where the name no longer does"
+                    ));
+                    continue;
+                }
                 return Ok(Lease {
                     stream,
                     backend,

@@ -6,7 +6,7 @@ use crate::balancer::health::{Check, Question, Verb, Verdict, close_frame};
 use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{Limits, ResponseHead};
 use crate::net::buffer::Buffer;
-use crate::net::connect::{connect, connect_unix};
+use crate::net::connect::{ConnectError, Place, connect_host, connect_unix};
 use crate::net::resolve::{ResolveError, Resolver};
 use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
@@ -101,18 +101,24 @@ impl Attempt<'_> {
             .min(Instant::now() + self.target.connect_timeout);
         let Tools { waiter, resolver } = &mut *self.tools;
         let socket = match &url.socket {
-            Some(path) => connect_unix(path, deadline, waiter).map(Socket::from),
+            Some(path) => connect_unix(path, deadline, waiter)
+                .map(Socket::from)
+                .map_err(ConnectError::Connect),
             None => {
-                let addresses = resolver.resolve(&url.host, deadline);
-                let addresses = addresses.map_err(|why| match why {
-                    ResolveError::Closed => Failure::Ours(why.to_string()),
-                    _ => Failure::Member(format!("resolve: {why}")),
-                })?;
-                connect(&addresses, url.port, self.target.options, deadline, waiter)
+                let place = Place {
+                    host: &url.host,
+                    port: url.port,
+                    address_ttl: self.member.backend.parameters.address_ttl,
+                };
+                connect_host(resolver, place, self.target.options, deadline, waiter)
                     .map(Socket::from)
             }
         };
-        socket.map_err(|why| failure("connect", why))
+        socket.map_err(|why| match why {
+            ConnectError::Connect(why) => failure("connect", why),
+            ConnectError::Resolve(why @ ResolveError::Closed) => Failure::Ours(why.to_string()),
+            ConnectError::Resolve(why) => Failure::Member(format!("resolve: {why}")),
+        })
     }
 
     /// Speaks TLS where the member does.

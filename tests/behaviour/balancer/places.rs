@@ -185,6 +185,46 @@ fn patterns_and_locations_lead_to_a_balancer() {
     }
 }
 
+/// The name of a balancer ends where the configuration ends it.
+#[test]
+fn no_request_chooses_another_balancer() {
+    for kind in BOTH {
+        let members = ["a", "b"].map(member);
+        let [one, other] = members
+            .each_ref()
+            .map(|member| section(&[kind.at(member)], ""));
+        let other = other.replace("balancer://set", "balancer://set2");
+        for line in [
+            "RewriteEngine On\nRewriteRule ^/(.*) balancer://set$1 [P]",
+            "ProxyPassMatch ^/(.*) balancer://set$1",
+            "ProxyPassMatch ^/set(.*) balancer://set$1",
+            "ProxyPass /set balancer://set",
+        ] {
+            let proxy = Proxy::start(format!("{one}{other}{line}"));
+            for path in [
+                "/2",
+                "/2/",
+                "/2/x",
+                "/set2/x",
+                "/set2",
+                "/set/../2",
+                "/@set2/",
+                "/.set2",
+                "/:2/x",
+            ] {
+                let answer = ask_with(&proxy, kind, path, "");
+                let name = whose(&answer);
+                assert!(
+                    ["a", "400", "403", "404"].contains(&&*name),
+                    "{kind:?} {line} {path}: {name}"
+                );
+            }
+        }
+        assert!(members[1].seen().is_empty());
+        assert!(!members[0].seen().is_empty());
+    }
+}
+
 /// The documented way to have pages and tunnels on one path.
 #[test]
 fn rules_lead_pages_and_tunnels_of_one_path_to_their_balancers() {
