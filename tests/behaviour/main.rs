@@ -18,6 +18,7 @@
 //! | `smuggling` | messages that two readers could read in two ways |
 //! | `reverse` | `ProxyPassReverse` and its kin, also through Apache's httpd |
 //! | `unix_backends` | backends at Unix sockets |
+//! | `balancer` | `balancer://`: who gets a request, whose session it is, and what follows a failure; also through Apache's httpd |
 //! | `balancer_change` | members that die and come back |
 //! | `balancer_shares` | what members get by each method, and by their factors |
 //! | `names` | backends whose names have several addresses, or move |
@@ -61,6 +62,7 @@ mod applications;
 mod backend_connections;
 mod backend_parameters;
 mod backpressure;
+mod balancer;
 mod balancer_change;
 mod balancer_shares;
 mod calls;

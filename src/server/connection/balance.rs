@@ -17,8 +17,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often somebody looks for a member who waits for one. httpd: as often.
+/// How often somebody looks for a member who waits for one: each hundredth of the time that it has, as httpd, but within
+/// these bounds.
 const LOOKS: u32 = 100;
+const SOONEST: Duration = Duration::from_millis(1);
+const LATEST: Duration = Duration::from_millis(20);
 
 /// The way to one backend.
 pub(super) struct Way<'r> {
@@ -185,7 +188,7 @@ impl Visit<'_> {
             }
             // Others need not wait for a request that does.
             self.handshake = None;
-            let step = (patience / LOOKS).max(Duration::from_millis(1));
+            let step = (patience / LOOKS).clamp(SOONEST, LATEST);
             self.pass_time(until.min(now + step), balancer.is_tunnel())?;
         }
     }
@@ -243,6 +246,10 @@ impl Visit<'_> {
     fn say_set_aside(&self, balancer: &Balancer, member: &Member) {
         let id = Id::SetAside;
         let (name, url, retry) = (balancer.name(), member.name(), member.terms.retry);
+        if retry.is_zero() {
+            // The next request may try it.
+            return;
+        }
         self.log(
             Level::Warn,
             format_args!(
