@@ -83,7 +83,13 @@ impl Visit<'_> {
                 attempt(self, &way)
             }
             Destination::Balancer { balancer, .. } => {
-                self.lead_to_member(head, route, balancer, is_repeatable, attempt)
+                let outcome = self.lead_to_member(head, route, balancer, is_repeatable, attempt);
+                if let Err(End::BackendFailed(step, refusal)) = &outcome
+                    && !matches!(verdict(*step), Verdict::Over)
+                {
+                    self.say_given_up(balancer, refusal);
+                }
+                outcome
             }
         }
     }
@@ -241,6 +247,21 @@ impl Visit<'_> {
             );
         }
         End::Failed(Refusal::new(id, why.to_string()))
+    }
+
+    /// What the client is told, after the lines about each member that failed.
+    fn say_given_up(&self, balancer: &Balancer, refusal: &Refusal) {
+        let Refusal { id, status, .. } = refusal;
+        if let Some(mapping) = &self.transaction.mapping {
+            let name = balancer.name();
+            self.log(
+                Level::Warn,
+                format_args!(
+                    "{id} {mapping}: {name}: no other member is tried ({status}); {}",
+                    id.remedy()
+                ),
+            );
+        }
     }
 
     fn say_set_aside(&self, balancer: &Balancer, member: &Member) {

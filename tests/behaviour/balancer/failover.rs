@@ -168,6 +168,8 @@ fn without_forcerecovery_nobody_is_tried_before_the_time() {
         let begun = Instant::now();
         assert_eq!(ask(&proxy, kind).status, 503);
         told(&proxy, ": connect: ", 2);
+        let given_up = "PW404 ProxyPass \"/\": balancer://set: no other member is tried (503); ";
+        told(&proxy, given_up, 1);
         wait_until("a member to be tried again", BOUND, || {
             assert_eq!(ask(&proxy, kind).status, 503);
             proxy.settle();
