@@ -409,6 +409,26 @@ mod tests {
         ask(&with(fields), upgrade).map_or_else(|refusal| refusal.status, |_| 101)
     }
 
+    #[test]
+    fn one_of_several_backends_is_enough() {
+        let [websocket, h2c] = ["websocket", "h2c"].map(|name| Upgrade::parse(name).unwrap());
+        let of_any = |fields: &[&str], upgrades: &[&Upgrade]| {
+            let head = request("GET / HTTP/1.1", &with(fields));
+            let asked = requested_of_any(&head, upgrades.iter().copied());
+            asked.map_err(|refusal| (refusal.status, refusal.why))
+        };
+        assert_eq!(of_any(&[], &[&websocket, &h2c]), Ok(()));
+        assert_eq!(of_any(&[], &[&h2c, &websocket]), Ok(()));
+        assert_eq!(of_any(&["Upgrade: h2c"], &[&websocket, &h2c]), Ok(()));
+        let (status, why) = of_any(&[], &[&h2c, &h2c]).unwrap_err();
+        assert_eq!(status, 426);
+        // It is the first that says what to do.
+        assert!(why.contains("h2c"), "{why}");
+        let fields = ["Upgrade: other"];
+        let (_, why) = of_any(&fields, &[&websocket, &h2c]).unwrap_err();
+        assert!(why.to_ascii_lowercase().contains("websocket"), "{why}");
+    }
+
     fn judge(line: &str, fields: &[&str], asked: &Asked) -> Verdict {
         let text = format!("{line}\r\n{}\r\n\r\n", fields.join("\r\n"));
         let parsed = ResponseHead::parse(text.as_bytes(), &Limits::default());

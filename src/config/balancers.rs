@@ -11,6 +11,7 @@ use super::{names, parameters, span};
 use crate::balancer::{
     Balancer, Change, LoadFactor, Member, Method, Names, Settings, Terms, separator,
 };
+use crate::handshake::Upgrade;
 use crate::route::backend::{Backend, Parameters};
 use crate::route::destination::{BalancerUrl, Destination, ProxyUrl};
 use crate::route::reverse::Reverse;
@@ -287,6 +288,11 @@ fn statuses(text: &str) -> Result<Vec<u16>, String> {
 }
 
 impl MemberDraft {
+    /// What it is asked for where requests become tunnels.
+    pub(super) fn upgrade(&self) -> &Upgrade {
+        self.parameters.upgrade()
+    }
+
     /// Takes one `key=value`. A note, where it has no effect.
     fn take(&mut self, word: &str, templates: &Templates) -> Result<Option<String>, String> {
         let Some((key, value)) = value::key_value(word) else {

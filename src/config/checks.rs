@@ -175,6 +175,14 @@ fn alike(first: &MemberDraft, members: &[MemberDraft], findings: &mut Findings) 
         );
         findings.error(&odd.at, "BalancerMember", problem);
     }
+    let is_otherwise = |member: &&MemberDraft| member.upgrade() != first.upgrade();
+    if let Some(odd) = members.iter().find(is_otherwise) {
+        let text = format!(
+            "its upgrade= is not that of \"{}\" at {}: a request that one member takes, another one refuses",
+            first.url, first.at
+        );
+        findings.warning(&odd.at, "BalancerMember", text);
+    }
 }
 
 /// Somebody has to be there.
