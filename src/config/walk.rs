@@ -13,7 +13,7 @@ use super::sections::{Finished, Kind, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, Config, ConfigError, ErrorLog, HostAddress, Sources, VirtualHost, apply, balancers,
-    checks, names, value,
+    checks, names, tls, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::balancer::Balancer;
@@ -69,6 +69,13 @@ pub(super) fn resolve(
         .iter()
         .map(|(host, addresses, _)| (host, &**addresses));
     let proxy_protocol = ProxyProtocol::resolve(&main, with_addresses, &mut walk.findings);
+    let mut tls = tls::resolve(
+        &walk.program.listen,
+        (&main, &whole),
+        &hosts,
+        &mut walk.findings,
+    )
+    .into_iter();
     let main_name = match &main.server_name {
         Some(name) => name.clone(),
         None => files
@@ -82,7 +89,9 @@ pub(super) fn resolve(
         level: log_level,
     } = main_draft.error_log();
     let balancers = balancers::of_main(&main, &hosts);
-    let main = Arc::new(walk.host(main, &main_name, Vec::new(), whole, None, balancers));
+    let mut main = walk.host(main, &main_name, Vec::new(), whole, None, balancers);
+    main.tls = tls.next().flatten();
+    let main = Arc::new(main);
     let virtual_hosts = hosts
         .into_iter()
         .map(|(host, addresses, origin)| {
@@ -98,6 +107,7 @@ pub(super) fn resolve(
             let own_log = (own_log != main_draft.error_log()).then_some(own_log);
             let mut host = walk.host(host, &main_name, addresses, origin, Some(inherited), own);
             host.error_log = own_log;
+            host.tls = tls.next().flatten();
             Arc::new(host)
         })
         .collect();
@@ -424,7 +434,7 @@ impl Walk<'_> {
             origin,
             limits: draft.limits,
             tls: None,
-            handshake_timeout: draft.header_timeout,
+            handshake_timeout: draft.handshake_timeout,
             header_timeout: draft.header_timeout,
             body_timeout: draft.body_timeout,
             keep_alive: draft.keep_alive.resolved(),
