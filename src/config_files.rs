@@ -167,7 +167,7 @@ mod tests {
             let is_named = |name: &&str| path.to_string_lossy().ends_with(name);
             let is_missing = || path.to_string_lossy().contains("none") || path.exists();
             MADE.iter()
-                .find(|(name, _, _)| is_named(&name) && !is_missing())
+                .find(|(name, _, _)| is_named(name) && !is_missing())
                 .map(|(_, content, mode)| (*content, *mode))
         }
     }

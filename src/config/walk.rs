@@ -76,13 +76,7 @@ pub(super) fn resolve(
         &mut walk.findings,
     )
     .into_iter();
-    let main_name = match &main.server_name {
-        Some(name) => name.clone(),
-        None => files
-            .host_name()
-            .filter(|name| value::server_name(name).is_ok())
-            .unwrap_or_else(|| "localhost".to_owned()),
-    };
+    let main_name = name_of(&main, files);
     let main_draft = main.clone();
     let ErrorLog {
         target: error_log,
@@ -135,6 +129,18 @@ pub(super) fn resolve(
         virtual_hosts,
         warnings: findings.warnings,
     })
+}
+
+/// The name of the main server.
+fn name_of(main: &HostDraft, files: &dyn Files) -> String {
+    let given = main.server_name.clone();
+    let of_machine = || {
+        let name = files.host_name();
+        name.filter(|name| value::server_name(name).is_ok())
+    };
+    given
+        .or_else(of_machine)
+        .unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// The nicknames that every packaged configuration of httpd defines, and that files for single sites take for granted.

@@ -23,7 +23,7 @@ impl Host<'_> {
     fn is_secure(&self) -> bool {
         match &self.draft.engine {
             Some((on, _)) => *on,
-            None => self.is_at_https.get() && !self.draft.certificates.is_empty(),
+            None => self.is_at_https.get() && self.draft.certificate().is_some(),
         }
     }
 }
@@ -88,7 +88,7 @@ pub(in crate::config) fn resolve(
             if !host.is_secure() {
                 return None;
             }
-            if let (Some((_, at)), true) = (&host.draft.engine, host.draft.certificates.is_empty()) {
+            if let (Some((_, at)), true) = (&host.draft.engine, host.draft.certificate().is_none()) {
                 let problem = "there is no certificate; write SSLCertificateFile with the path of a PEM file, and \
                                SSLCertificateKeyFile with that of its key";
                 findings.error(at, "SSLEngine", problem);
@@ -222,7 +222,7 @@ fn others(place: &Place<'_>, findings: &mut Findings) {
 /// Lines that somebody relies on where no TLS is spoken.
 fn without_effect(hosts: &[Host<'_>], findings: &mut Findings) {
     let secure = || hosts.iter().filter(|host| host.is_secure());
-    let certificate = |host: &Host<'_>| Some(host.draft.certificates.first()?.at.clone());
+    let certificate = |host: &Host<'_>| host.draft.certificate().cloned();
     let client = |host: &Host<'_>| Some(host.draft.client.as_ref()?.1.clone());
     let shown: HashSet<Origin> = secure().filter_map(certificate).collect();
     let asked: HashSet<Origin> = secure().filter_map(client).collect();
@@ -240,7 +240,7 @@ fn without_effect(hosts: &[Host<'_>], findings: &mut Findings) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tls"))]
 mod tests {
     use crate::config::tests::Fake;
     use crate::config::{Config, Sources, load};

@@ -20,10 +20,7 @@ const SYSTEM: &str = "PROFILE=SYSTEM";
 pub(in crate::config) struct Draft {
     /// `SSLEngine`, and where.
     pub(super) engine: Option<(bool, Origin)>,
-    pub(super) certificates: Vec<CertificateLine>,
-    keys: Vec<(PathBuf, Origin)>,
-    /// Whether certificates and keys are those of the main server.
-    are_inherited: bool,
+    shown: Shown,
     chain: Option<PathBuf>,
     protocols: Protocols,
     ciphers: Option<String>,
@@ -38,11 +35,20 @@ pub(in crate::config) struct Draft {
     authorities: Option<PathBuf>,
 }
 
+/// `SSLCertificateFile` and `SSLCertificateKeyFile`, each in the order of the lines.
+#[derive(Debug, Clone, Default)]
+struct Shown {
+    certificates: Vec<CertificateLine>,
+    keys: Vec<(PathBuf, Origin)>,
+    /// Whether they are those of the main server.
+    are_inherited: bool,
+}
+
 /// `SSLCertificateFile`
 #[derive(Debug, Clone)]
-pub(super) struct CertificateLine {
+struct CertificateLine {
     path: PathBuf,
-    pub(super) at: Origin,
+    at: Origin,
     /// What is wrong with the key in the file, where no other line names one.
     key: Result<(), String>,
     /// What is doubtful about the file if there is a key in it.
@@ -52,26 +58,32 @@ pub(super) struct CertificateLine {
 impl Draft {
     /// What a virtual host begins with.
     pub(in crate::config) fn inherited(&self) -> Self {
-        Self {
-            are_inherited: true,
-            ..self.clone()
-        }
+        let mut heir = self.clone();
+        heir.shown.are_inherited = true;
+        heir
     }
 
-    /// The first certificate or key of a virtual host replaces all of the main server.
+    /// What the host itself shows. The first certificate or key of a virtual host replaces all of the main server.
     // httpd: replaces them one by one, by their number, so that the main server's second certificate stays, and with it a
     // name that is none of this host (`modssl_ctx_cfg_merge_certkeys_array`).
-    fn begin_own(&mut self) {
-        if self.are_inherited {
-            self.certificates.clear();
-            self.keys.clear();
-            self.are_inherited = false;
+    fn own(&mut self) -> &mut Shown {
+        if self.shown.are_inherited {
+            self.shown = Shown::default();
         }
+        &mut self.shown
+    }
+
+    /// Where the first certificate stands; none: there is no certificate.
+    pub(super) fn certificate(&self) -> Option<&Origin> {
+        Some(&self.shown.certificates.first()?.at)
     }
 
     /// Keys without a certificate.
     pub(super) fn check(&self, findings: &mut Findings) {
-        for (_, at) in self.keys.iter().skip(self.certificates.len()) {
+        let Shown {
+            certificates, keys, ..
+        } = &self.shown;
+        for (_, at) in keys.iter().skip(certificates.len()) {
             let problem = "there is no SSLCertificateFile for it in this host; the first key belongs to the first \
                            certificate, the second to the second";
             findings.error(at, "SSLCertificateKeyFile", problem);
@@ -80,8 +92,8 @@ impl Draft {
 
     /// What a host does that speaks TLS.
     pub(super) fn finish(&self, findings: &mut Findings) -> ListenerTls {
-        let mut keys = self.keys.iter().map(|(path, _)| path);
-        let certificates = self.certificates.iter();
+        let mut keys = self.shown.keys.iter().map(|(path, _)| path);
+        let certificates = self.shown.certificates.iter();
         let certificates = certificates.map(|line| Certificate {
             file: line.path.clone(),
             key: keys
@@ -175,17 +187,15 @@ pub(in crate::config) fn certificate_file(scope: &mut Scope<'_>, text: &str) -> 
         doubt: files::doubt(scope.files, &path),
         path: path.clone(),
     };
-    scope.host.tls.begin_own();
-    scope.host.tls.certificates.push(line);
+    scope.host.tls.own().certificates.push(line);
     pem?.certificate()
 }
 
 pub(in crate::config) fn key_file(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
     needs_library()?;
     let path = scope.path(text)?;
-    scope.host.tls.begin_own();
     let key = (path.clone(), scope.at.clone());
-    scope.host.tls.keys.push(key);
+    scope.host.tls.own().keys.push(key);
     Pem::read(scope.files, &path)?.key()?;
     if let Some(doubt) = files::doubt(scope.files, &path) {
         scope.warn(doubt);
