@@ -23,6 +23,7 @@ pub use member::{Figures, Lease, LoadFactor, Member, Meter, News, Terms};
 pub use session::{Claim, Names, Session, Sticky, separator};
 pub use status::{Change, Flag, Status};
 
+use crate::handshake::Upgrade;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -84,6 +85,8 @@ pub struct Settings {
     pub fail_on_status: Vec<u16>,
     /// `failontimeout=`, Off by default: whether a member is set aside that took too long to answer.
     pub fail_on_timeout: bool,
+    /// Where it was configured: `file:line`.
+    pub origin: String,
 }
 
 impl Default for Settings {
@@ -96,6 +99,7 @@ impl Default for Settings {
             max_attempts: None,
             fail_on_status: Vec::new(),
             fail_on_timeout: false,
+            origin: String::new(),
         }
     }
 }
@@ -252,6 +256,12 @@ impl Balancer {
     pub fn is_tunnel(&self) -> bool {
         let mut members = self.members.iter();
         members.any(|member| member.backend.url.scheme.is_tunnel())
+    }
+
+    /// What its members are asked for where requests become tunnels.
+    pub fn upgrades(&self) -> impl Iterator<Item = &Upgrade> {
+        let members = self.members.iter();
+        members.map(|member| member.backend.parameters.upgrade())
     }
 
     /// `balancer://name`

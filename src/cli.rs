@@ -10,7 +10,7 @@ use argh::FromArgs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -182,6 +182,7 @@ impl Options {
             fields: self.header.clone(),
             client: self.client.unwrap_or(Ipv4Addr::LOCALHOST.into()),
             at: SystemTime::now(),
+            now: Instant::now(),
         }))
     }
 

@@ -1,6 +1,8 @@
 //! `--explain`: what would become of a request, told step by step, without a socket. The rooms that decide here are those
 //! that serve.
 
+mod members;
+
 use crate::config::{Config, VirtualHost, limit, span};
 use crate::forward::{self, Manner};
 use crate::handshake;
@@ -9,11 +11,12 @@ use crate::http::body::Framing;
 use crate::http::head::RequestHead;
 use crate::http::headers::is_token;
 use crate::ids::Id;
+use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use crate::route::{Arrival, Decision, Route};
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The request that is asked about.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct Question {
     pub client: IpAddr,
     /// When it comes.
     pub at: SystemTime,
+    /// The same moment, as spans are measured from it.
+    pub now: Instant,
 }
 
 /// What a client sends that opens a WebSocket, beside `Host`. Assumed of a GET unless the question has another word for it,
@@ -142,7 +147,16 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     write!(out, "routing\n{steps}")?;
     arrival.client = decision.client;
     match &decision.outcome {
-        Ok(route) => write_route(out, host, &decision, route, &head, &arrival),
+        Ok(route) => {
+            let case = Case {
+                host,
+                decision: &decision,
+                head: &head,
+                arrival: &arrival,
+                now: question.now,
+            };
+            write_route(out, &case, route)
+        }
         Err(refusal) => write_refusal(out, refusal),
     }
 }
@@ -162,22 +176,42 @@ fn local_address(config: &Config, host_field: Option<&str>) -> SocketAddr {
     }
 }
 
-fn write_route(
+/// A request that has found its way.
+struct Case<'a> {
+    host: &'a VirtualHost,
+    decision: &'a Decision<'a>,
+    head: &'a RequestHead,
+    arrival: &'a Arrival<'a>,
+    now: Instant,
+}
+
+fn write_route(out: &mut String, case: &Case<'_>, route: &Route) -> fmt::Result {
+    match &route.to {
+        Destination::Backend(backend) => write_backend(out, case, backend, &route.target),
+        Destination::Balancer { balancer, .. } => {
+            members::write_balancer(out, case, balancer, &route.target)
+        }
+    }
+}
+
+fn write_backend(
     out: &mut String,
-    host: &VirtualHost,
-    decision: &Decision<'_>,
-    route: &Route,
-    head: &RequestHead,
-    arrival: &Arrival<'_>,
+    case: &Case<'_>,
+    backend: &Backend,
+    target: &str,
 ) -> fmt::Result {
+    let Case {
+        host,
+        decision,
+        head,
+        arrival,
+        ..
+    } = case;
     let Decision {
         settings,
         environment,
         ..
     } = decision;
-    let Destination::Backend(backend) = &route.to else {
-        return Ok(());
-    };
     let parameters = &backend.parameters;
     writeln!(out, "backend")?;
     writeln!(out, "  {}", backend.url)?;
@@ -193,12 +227,12 @@ fn write_route(
     let policy = forward::Policy::new(settings, &host.server_name, arrival, &backend.url);
     let asked = if backend.url.scheme.is_tunnel() {
         handshake::requested(head, parameters.upgrade())
-            .map(|asked| forward::upgrade_head(head, &route.target, &asked, &policy))
+            .map(|asked| forward::upgrade_head(head, target, &asked, &policy))
     } else {
         Framing::of_request(head)
             .map_err(Refusal::from)
             .and_then(|body| Manner::new(head, body, false, parameters, environment))
-            .map(|manner| forward::exchange_head(head, &route.target, &manner, &policy))
+            .map(|manner| forward::exchange_head(head, target, &manner, &policy))
     };
     let asked = match asked {
         Ok(asked) => asked,

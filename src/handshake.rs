@@ -108,6 +108,24 @@ const KEY: &str = "Sec-WebSocket-Key";
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
 const VERSION: &str = "Sec-WebSocket-Version";
 
+/// Decides whether a request asks for the upgrade of any of several backends, of which there is at least one.
+///
+/// # Errors
+/// What [`requested`] says of the first.
+pub fn requested_of_any<'u>(
+    head: &RequestHead,
+    upgrades: impl IntoIterator<Item = &'u Upgrade>,
+) -> Result<(), Refusal> {
+    let mut asked = upgrades.into_iter().map(|upgrade| requested(head, upgrade));
+    let Some(Err(refusal)) = asked.next() else {
+        return Ok(());
+    };
+    if asked.any(|asked| asked.is_ok()) {
+        return Ok(());
+    }
+    Err(refusal)
+}
+
 /// Decides whether a request asks for the upgrade that its mapping gives.
 ///
 /// # Errors
@@ -389,6 +407,26 @@ mod tests {
 
     fn status(fields: &[&str], upgrade: &Upgrade) -> u16 {
         ask(&with(fields), upgrade).map_or_else(|refusal| refusal.status, |_| 101)
+    }
+
+    #[test]
+    fn one_of_several_backends_is_enough() {
+        let [websocket, h2c] = ["websocket", "h2c"].map(|name| Upgrade::parse(name).unwrap());
+        let of_any = |fields: &[&str], upgrades: &[&Upgrade]| {
+            let head = request("GET / HTTP/1.1", &with(fields));
+            let asked = requested_of_any(&head, upgrades.iter().copied());
+            asked.map_err(|refusal| (refusal.status, refusal.why))
+        };
+        assert_eq!(of_any(&[], &[&websocket, &h2c]), Ok(()));
+        assert_eq!(of_any(&[], &[&h2c, &websocket]), Ok(()));
+        assert_eq!(of_any(&["Upgrade: h2c"], &[&websocket, &h2c]), Ok(()));
+        let (status, why) = of_any(&[], &[&h2c, &h2c]).unwrap_err();
+        assert_eq!(status, 426);
+        // It is the first that says what to do.
+        assert!(why.contains("h2c"), "{why}");
+        let fields = ["Upgrade: other"];
+        let (_, why) = of_any(&fields, &[&websocket, &h2c]).unwrap_err();
+        assert!(why.to_ascii_lowercase().contains("websocket"), "{why}");
     }
 
     fn judge(line: &str, fields: &[&str], asked: &Asked) -> Verdict {

@@ -7,7 +7,7 @@
 //! | room | what it decides |
 //! |---|---|
 //! | [`http`] | heads, header fields, body framing, whether a connection stays, our own answers; what stands before a head, and networks |
-//! | [`route`] | which mapping a request meets, and the URL the backend is asked for |
+//! | [`route`] | which mapping a request meets, and the URL the backend or balancer is asked for |
 //! | [`handshake`] | what a client must ask, what a backend must answer |
 //! | [`balancer`] | which member of a balancer gets a request, and what is known of them |
 //! | [`forward`] | the heads as the other side shall see them |

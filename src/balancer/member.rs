@@ -3,6 +3,7 @@
 use super::health::Check;
 use super::status::{Change, Flag, Status};
 use crate::route::backend::Backend;
+use std::fmt;
 use std::sync::atomic::{
     AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
 };
@@ -36,6 +37,8 @@ pub struct Terms {
     pub retry: Duration,
     /// `status=`: what it begins with.
     pub status: Status,
+    /// Where it was configured: `file:line`.
+    pub origin: String,
     /// How its health is checked, where it is; `hcmethod=` and what belongs to it.
     pub check: Option<Check>,
 }
@@ -49,6 +52,7 @@ impl Default for Terms {
             redirect: None,
             retry: Duration::from_secs(60),
             status: Status::default(),
+            origin: String::new(),
             check: None,
         }
     }
@@ -98,6 +102,18 @@ impl LoadFactor {
     /// In hundredths, 1 to 10,000.
     pub fn hundredths(self) -> u16 {
         self.0
+    }
+}
+
+impl fmt::Display for LoadFactor {
+    /// As it is configured, with as few decimals as can be.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, decimals) = (self.0 / 100, self.0 % 100);
+        match (decimals, decimals % 10) {
+            (0, _) => write!(f, "{whole}"),
+            (_, 0) => write!(f, "{whole}.{}", decimals / 10),
+            _ => write!(f, "{whole}.{decimals:02}"),
+        }
     }
 }
 
@@ -480,6 +496,10 @@ mod tests {
             assert!(refusal.contains("from 0.01 to 100"), "{text}: {refusal}");
         }
         assert_eq!(LoadFactor::from_hundredths(0), None);
+        for text in ["1", "100", "0.01", "0.5", "2.05", "99.99"] {
+            assert_eq!(LoadFactor::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(LoadFactor::parse("002.50").unwrap().to_string(), "2.5");
     }
 
     #[test]

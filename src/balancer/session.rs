@@ -4,6 +4,7 @@
 //! The member stands in what the client sends and nowhere else, so any number of proxies agree about it without a word.
 
 use crate::http::headers::Headers;
+use std::fmt;
 
 /// `stickysession=` and what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,17 @@ impl Names {
     }
 }
 
+impl fmt::Display for Names {
+    /// As they are configured.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cookie)?;
+        if self.cookie != self.parameter {
+            write!(f, "|{}", self.parameter)?;
+        }
+        Ok(())
+    }
+}
+
 /// Parses the value of `stickysessionsep=`: one ASCII character, or `Off`.
 ///
 /// # Errors
@@ -91,8 +103,8 @@ pub struct Claim<'a> {
 }
 
 impl Sticky {
-    /// What the request claims. A parameter of the URL goes before a cookie, also where its value holds no route.
-    pub(super) fn claim<'a>(&'a self, asked: &Session<'a>) -> Option<Claim<'a>> {
+    /// What a request claims, if it is one of a session. A parameter of the URL goes before a cookie, also where its value holds no route.
+    pub fn claim<'a>(&'a self, asked: &Session<'a>) -> Option<Claim<'a>> {
         let names = self.names.as_ref()?;
         let by_parameter = parameter(
             asked.target.as_bytes(),

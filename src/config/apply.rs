@@ -109,6 +109,11 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
     let inside = section.and_then(|section| section.url().cloned());
     let is_inside = inside.is_some();
     let (url, words) = match (inside, words) {
+        (Some(_), [first, ..]) if first.contains("://") && !first.contains('=') => {
+            return Err(format!(
+                "\"{first}\": inside of <Proxy> the URL is that of the section; write the parameters alone"
+            ));
+        }
         (Some(url), words) => (url, words),
         (None, [url, words @ ..]) if !url.contains('=') && !words.is_empty() => {
             (ProxyUrl::configured(url, scope.server_root)?, words)
@@ -138,7 +143,7 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
     if let Some(problem) = parameters::contradiction(&parameters, &url, "") {
         scope.error(problem);
     }
-    for text in parameters::doubts(&parameters) {
+    for text in parameters::doubts(&parameters, &url) {
         scope.warn(text);
     }
     match &mut scope.section {

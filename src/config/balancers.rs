@@ -4,17 +4,20 @@
 use super::draft::{HostDraft, Hosted, Scope};
 use super::findings::Origin;
 use super::health::{self, CheckDraft, Templates};
-use super::proxy_pass::check_tls;
+use super::proxy_pass::{check_path, check_tls};
 use super::sections::ProxySection;
 use super::value::{self, Unit::Seconds};
-use super::{names, parameters};
+use super::{names, parameters, span};
 use crate::balancer::{
     Balancer, Change, LoadFactor, Member, Method, Names, Settings, Terms, separator,
 };
+use crate::handshake::Upgrade;
 use crate::route::backend::{Backend, Parameters};
 use crate::route::destination::{BalancerUrl, Destination, ProxyUrl};
+use crate::route::reverse::Reverse;
 use crate::route::settings;
 use crate::route::url::BackendUrl;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +32,8 @@ pub(super) struct BalancerDraft {
     /// The first line.
     pub(super) at: Origin,
     pub(super) directive: &'static str,
+    /// A line for a member of it was refused: what it lacks would not be news.
+    pub(super) is_broken: bool,
 }
 
 /// What `BalancerMember` says.
@@ -43,7 +48,7 @@ pub(super) struct MemberDraft {
 }
 
 /// One parameter of a balancer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 enum Setting {
     Method(Method),
     Session(Names),
@@ -81,6 +86,9 @@ pub(super) const OF_MEMBERS: [&str; 6] = [
     "status",
 ];
 
+/// Who lets requests wait for a member as long as this has probably thought of something else.
+const LONG_WAIT: Duration = Duration::from_secs(60);
+
 /// The most bytes of a route, as in httpd.
 const LONGEST_ROUTE: usize = 63;
 
@@ -115,13 +123,15 @@ pub(super) fn balancer_member(scope: &mut Scope<'_>, words: &[&str]) -> Result<(
                 .to_owned(),
         );
     };
-    let url = BackendUrl::configured(url, scope.server_root)?;
-    check_tls(&url)?;
+    let url = member_url(scope, url).inspect_err(|_| {
+        let draft = scope.host.balancer(&name, scope.at, scope.directive);
+        draft.is_broken = true;
+    })?;
     let draft = scope.host.balancer(&name, scope.at, scope.directive);
-    // httpd: a second line for a URL says more about the same member.
+    // httpd: ignores what a second line for a URL says.
     let known = draft.members.iter().position(|member| member.url == url);
-    let known = known.map(|index| draft.members.remove(index));
-    let mut member = match known {
+    let place = known.unwrap_or(draft.members.len());
+    let mut member = match known.map(|index| draft.members.remove(index)) {
         Some(member) => {
             let text = format!(
                 "\"{url}\" is a member already, at {}; both lines say of it what they say",
@@ -148,12 +158,29 @@ pub(super) fn balancer_member(scope: &mut Scope<'_>, words: &[&str]) -> Result<(
     if let Some(problem) = parameters::contradiction(&member.parameters, &member.url, "") {
         scope.error(problem);
     }
-    for text in parameters::doubts(&member.parameters) {
+    if let Some(note) = parameters::note(&member.parameters, &member.url) {
+        scope.note(note);
+    }
+    for text in parameters::doubts(&member.parameters, &member.url) {
         scope.warn(text);
     }
     let draft = scope.host.balancer(&name, scope.at, scope.directive);
-    draft.members.push(member);
+    draft.members.insert(place, member);
     Ok(())
+}
+
+/// The URL of a member.
+fn member_url(scope: &Scope<'_>, text: &str) -> Result<BackendUrl, String> {
+    if BalancerUrl::is_meant(text) {
+        return Err(format!(
+            "\"{text}\" is a balancer, and no balancer is a member of another; expected the URL of a backend (inside of \
+             <Proxy> the balancer is that of the section)"
+        ));
+    }
+    let url = BackendUrl::configured(text, scope.server_root)?;
+    check_tls(&url)?;
+    check_path(&url, &url.path)?;
+    Ok(url)
 }
 
 /// Parameters of a whole balancer: those of `ProxySet`, of `<Proxy>`, and of `ProxyPass`.
@@ -161,6 +188,9 @@ pub(super) fn set(scope: &mut Scope<'_>, url: &BalancerUrl, words: &[&str]) {
     for word in words {
         match Setting::parse(word) {
             Ok(Parsed::Setting(setting)) => {
+                if let Some(doubt) = setting.doubt() {
+                    scope.warn(doubt);
+                }
                 let draft = scope.host.balancer(&url.name, scope.at, scope.directive);
                 draft.settings.push(setting);
             }
@@ -207,6 +237,18 @@ impl Setting {
         Ok(Parsed::Setting(setting))
     }
 
+    /// What is legal and probably not meant.
+    fn doubt(&self) -> Option<String> {
+        match self {
+            Self::Timeout(timeout) if *timeout >= LONG_WAIT => Some(format!(
+                "timeout={}: a request waits so long where no member can be used; how long a member may take to answer, \
+                 say ProxyTimeout and the timeout= behind its BalancerMember",
+                span(*timeout)
+            )),
+            _ => None,
+        }
+    }
+
     fn apply(&self, settings: &mut Settings) {
         let sticky = &mut settings.sticky;
         match self {
@@ -246,6 +288,11 @@ fn statuses(text: &str) -> Result<Vec<u16>, String> {
 }
 
 impl MemberDraft {
+    /// What it is asked for where requests become tunnels.
+    pub(super) fn upgrade(&self) -> &Upgrade {
+        self.parameters.upgrade()
+    }
+
     /// Takes one `key=value`. A note, where it has no effect.
     fn take(&mut self, word: &str, templates: &Templates) -> Result<Option<String>, String> {
         let Some((key, value)) = value::key_value(word) else {
@@ -305,6 +352,7 @@ impl BalancerDraft {
             settings: Vec::new(),
             at: at.clone(),
             directive,
+            is_broken: false,
         }
     }
 
@@ -314,9 +362,39 @@ impl BalancerDraft {
         settings.any(|setting| matches!(setting, Setting::Session(_)))
     }
 
+    /// Whether the last words of both about one parameter are different.
+    pub(super) fn contradicts(&self, other: &Self) -> bool {
+        let last_of_kind = |settings: &[Setting], kind| {
+            let mut settings = settings.iter().rev();
+            settings
+                .find(|setting| discriminant(*setting) == kind)
+                .cloned()
+        };
+        let mut kinds = self.settings.iter().map(discriminant);
+        kinds.any(|kind| {
+            let said = last_of_kind(&other.settings, kind);
+            said.is_some() && said != last_of_kind(&self.settings, kind)
+        })
+    }
+
+    /// What is said of sessions, without that any are looked for by that alone.
+    pub(super) fn session_setting(&self) -> Option<&'static str> {
+        let own = |setting: &Setting| match setting {
+            Setting::Separator(_) => Some("stickysessionsep"),
+            Setting::SemicolonDelimits(true) => Some("scolonpathdelim"),
+            Setting::NoFailover(true) => Some("nofailover"),
+            _ => None,
+        };
+        let mut settings = self.settings.iter();
+        settings.find_map(own)
+    }
+
     /// `more` are parameters that stand elsewhere.
     fn finish<'a>(&'a self, more: impl Iterator<Item = &'a Setting>) -> Arc<Balancer> {
-        let mut settings = Settings::default();
+        let mut settings = Settings {
+            origin: self.at.to_string(),
+            ..Settings::default()
+        };
         for setting in self.settings.iter().chain(more) {
             setting.apply(&mut settings);
         }
@@ -325,9 +403,12 @@ impl BalancerDraft {
                 url: member.url.clone(),
                 parameters: member.parameters.clone(),
             };
-            let check = member.check.check();
-            let terms = member.terms.clone();
-            Member::new(Arc::new(backend), Terms { check, ..terms })
+            let terms = Terms {
+                check: member.check.check(),
+                origin: member.at.to_string(),
+                ..member.terms.clone()
+            };
+            Member::new(Arc::new(backend), terms)
         });
         Arc::new(Balancer::new(&self.name, settings, members.collect()))
     }
@@ -348,15 +429,15 @@ impl HostDraft {
         &mut self.balancers[index]
     }
 
-    /// The lines of this host about a balancer that has members here.
+    /// The lines of this host about a balancer that has members here, as far as anybody can say.
     pub(super) fn balancer_with_members(&self, name: &str) -> Option<&BalancerDraft> {
         let mut balancers = self.balancers.iter();
-        balancers.find(|draft| draft.name == name && !draft.members.is_empty())
+        balancers.find(|draft| draft.name == name && (draft.is_broken || !draft.members.is_empty()))
     }
 }
 
 /// The balancers of the main server, with what its virtual hosts say of them.
-// httpd: there, a virtual host that says something of such a balancer has lost it.
+// httpd: what a virtual host says of one behind ProxyPass holds there alone, and it may not say anything in ProxySet.
 pub(super) fn of_main(main: &HostDraft, hosts: &[Hosted]) -> Vec<Arc<Balancer>> {
     let of_hosts = || hosts.iter().flat_map(|(host, _, _)| &host.balancers);
     let with_members = main.balancers.iter().filter(|own| !own.members.is_empty());
@@ -403,17 +484,8 @@ impl Known<'_> {
         }
     }
 
-    /// Whether a line means something else where balancers are known.
-    pub(super) fn concerns(changes: &[settings::Change]) -> bool {
-        let of_balancer = |change: &settings::Change| matches!(change, settings::Change::Reverse(line) if line.balancer().is_some());
-        changes.iter().any(of_balancer)
-    }
-
     /// The same changes, where the address of a balancer stands for those of its members.
     pub(super) fn with_members(&self, changes: Vec<settings::Change>) -> Vec<settings::Change> {
-        if !Self::concerns(&changes) {
-            return changes;
-        }
         let each = changes.into_iter().flat_map(|change| match change {
             settings::Change::Reverse(line) => self
                 .reverse(line)
@@ -426,10 +498,7 @@ impl Known<'_> {
     }
 
     /// The lines of `ProxyPassReverse` that one line stands for.
-    pub(super) fn reverse(
-        &self,
-        line: Arc<crate::route::reverse::Reverse>,
-    ) -> Vec<Arc<crate::route::reverse::Reverse>> {
+    pub(super) fn reverse(&self, line: Arc<Reverse>) -> Vec<Arc<Reverse>> {
         let Some(url) = line.balancer() else {
             return vec![line];
         };
@@ -475,4 +544,154 @@ pub(super) fn growth(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
         "has no effect: members come and go with the configuration, and no room is kept for them",
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{config, load_text};
+    use super::super::{Config, VirtualHost};
+    use super::*;
+    use crate::route::mapping::Action;
+    use crate::route::settings::Settings as RouteSettings;
+
+    fn load(text: &str) -> Config {
+        config(&format!("Listen 80\n{text}"))
+    }
+
+    /// What its mappings lead to, in their order; and its rules, before them.
+    fn destinations(host: &VirtualHost) -> Vec<Arc<Balancer>> {
+        let balancer = |to: &Destination| match to {
+            Destination::Balancer { balancer, .. } => Some(Arc::clone(balancer)),
+            Destination::Backend(_) => None,
+        };
+        let rules = host.router.rules.rules.iter();
+        let rules = rules.filter_map(|rule| balancer(rule.destination()?));
+        let mappings = host.router.mappings.iter();
+        let mappings = mappings.filter_map(|mapping| match &mapping.action {
+            Action::Proxy(proxy) => balancer(&proxy.to),
+            Action::Exclude => None,
+        });
+        rules.chain(mappings).collect()
+    }
+
+    fn urls(balancer: &Balancer) -> Vec<&str> {
+        balancer.members().iter().map(Member::name).collect()
+    }
+
+    #[test]
+    fn all_hosts_lead_to_the_same_balancer_of_the_main_server() {
+        let config = load(
+            "ProxyPass /a balancer://set/a\nBalancerMember balancer://SET ws://one\nBalancerMember balancer://set ws://two\n\
+             <VirtualHost *:80>\nProxyPass /b balancer://set lbmethod=bytraffic\nRewriteEngine On\n\
+             RewriteRule ^/c balancer://Set/x [P]\n</VirtualHost>\n\
+             <VirtualHost *:80>\nDocumentRoot /srv\nProxySet balancer://set maxattempts=1 lbmethod=bybusyness\n\
+             <Location /d>\nProxyPass balancer://set nofailover=On stickysession=S\n</Location>\n</VirtualHost>\n",
+        );
+        let [main] = config.main.balancers.as_slice() else {
+            panic!("one balancer");
+        };
+        let all: Vec<_> = std::iter::once(&config.main)
+            .chain(&config.virtual_hosts)
+            .flat_map(|host| destinations(host))
+            .collect();
+        assert_eq!(all.len(), 1 + 3 + 1);
+        assert!(all.iter().all(|balancer| Arc::ptr_eq(balancer, main)));
+        for host in &config.virtual_hosts {
+            assert!(host.balancers.is_empty());
+        }
+        let located = config.virtual_hosts[1].router.destinations();
+        let located = located.filter(|to| matches!(to, Destination::Balancer { balancer, .. } if Arc::ptr_eq(balancer, main)));
+        assert_eq!(located.count(), 2);
+        // What virtual hosts say of it holds for all, in the order of the lines.
+        let settings = &main.settings;
+        assert_eq!(settings.method, Method::ByBusyness);
+        assert_eq!(settings.max_attempts, Some(1));
+        assert!(settings.sticky.no_failover && settings.sticky.names.is_some());
+        assert_eq!(urls(main), ["ws://one", "ws://two"]);
+    }
+
+    #[test]
+    fn hosts_may_have_balancers_of_one_name_and_other_members() {
+        let config = load(
+            "<VirtualHost *:80>\nBalancerMember balancer://own ws://one\nProxySet balancer://own timeout=5\n\
+             ProxyPass / balancer://own\n</VirtualHost>\n\
+             <VirtualHost *:80>\nBalancerMember balancer://own http://two\nProxyPass / balancer://own\n</VirtualHost>\n",
+        );
+        let of = |index: usize| -> (Arc<Balancer>, Arc<Balancer>) {
+            let host = &config.virtual_hosts[index];
+            let [own] = host.balancers.as_slice() else {
+                panic!("one balancer");
+            };
+            (Arc::clone(own), destinations(host).remove(0))
+        };
+        let ((first, first_led), (second, second_led)) = (of(0), of(1));
+        assert!(Arc::ptr_eq(&first, &first_led) && Arc::ptr_eq(&second, &second_led));
+        assert_eq!(
+            (urls(&first), urls(&second)),
+            (vec!["ws://one"], vec!["http://two"])
+        );
+        assert_eq!(first.settings.timeout, Duration::from_secs(5));
+        assert_eq!(second.settings.timeout, Duration::ZERO);
+        assert!(first.is_tunnel() && !second.is_tunnel());
+        assert!(config.main.balancers.is_empty());
+    }
+
+    #[test]
+    fn a_second_line_for_a_url_says_more_about_the_member_in_its_place() {
+        let config = load(
+            "<Proxy balancer://set>\nBalancerMember ws://one/ loadfactor=3 status=+H timeout=5\nBalancerMember ws://two\n\
+             BalancerMember WS://ONE:80/ route=a status=-H+N timeout=7\nBalancerMember ws://one/x\n</Proxy>\n\
+             ProxyPass / balancer://set/\n",
+        );
+        let set = &config.main.balancers[0];
+        assert_eq!(urls(set), ["ws://one/", "ws://two", "ws://one/x"]);
+        let first = &set.members()[0];
+        assert_eq!(first.terms.load_factor.hundredths(), 300);
+        assert_eq!(first.terms.route.as_deref(), Some("a"));
+        assert_eq!(first.terms.status.to_string(), "N");
+        let timeout = first.backend.parameters.timeout;
+        assert_eq!(timeout, Some(Duration::from_secs(7)));
+        assert_eq!(first.terms.origin, "test.conf:3");
+        assert_eq!(config.warnings.len(), 1);
+    }
+
+    #[test]
+    fn the_address_of_a_balancer_stands_for_those_of_its_members() {
+        let config = load(
+            "ProxyPassReverse /a balancer://set/x\n<Location /b>\nProxyPassReverse balancer://set\n</Location>\n\
+             <Proxy balancer://set>\nBalancerMember http://one/\nBalancerMember http://two:8443/y status=+D\n</Proxy>\n\
+             ProxyPass / balancer://set\n\
+             <VirtualHost *:80>\nProxyPassReverse /c balancer://own\nBalancerMember balancer://own http://four/z\n\
+             ProxyPass /c balancer://own\n</VirtualHost>\n",
+        );
+        let reverse = |settings: &RouteSettings| -> Vec<String> {
+            settings.reverse.iter().map(ToString::to_string).collect()
+        };
+        let mut expected = vec!["http://one/x -> /a", "http://two:8443/y/x -> /a"];
+        let main = &config.main.router;
+        assert_eq!(reverse(&main.settings), expected);
+        let mut inside = RouteSettings::default();
+        for change in &main.locations[0].changes {
+            inside.apply(change);
+        }
+        assert_eq!(
+            reverse(&inside),
+            ["http://one/ -> /b", "http://two:8443/y -> /b"]
+        );
+        expected.push("http://four/z -> /c");
+        let host = &config.virtual_hosts[0].router;
+        assert_eq!(reverse(&host.settings), expected);
+    }
+
+    #[test]
+    fn a_member_that_is_refused_is_all_that_is_said_of_its_balancer() {
+        let errors = load_text(
+            "Listen 80\nBalancerMember balancer://set ajp://one\nProxySet balancer://set timeout=5\n\
+             ProxyPass /a balancer://set\n<VirtualHost *:80>\nProxyPass /b balancer://set\n</VirtualHost>\n",
+        )
+        .unwrap_err();
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains("ajp://"), "{errors:?}");
+    }
 }

@@ -7,6 +7,7 @@ use super::proxy_pass::{MappingDraft, TargetDraft};
 use super::rewrite::RuleDraft;
 use super::sections::ProxySection;
 use super::{ConfigError, HostAddress, Listen};
+use crate::balancer::Flag;
 use crate::route::destination::{BalancerUrl, ProxyUrl};
 use std::sync::Arc;
 
@@ -27,13 +28,9 @@ pub(super) fn check(
         findings.error(whole, "Listen", problem);
     }
     tls_off(main, None, findings);
-    let names = |host: &HostDraft| {
-        let lines = host.balanced_lines().into_iter();
-        lines.map(|(url, _, _)| url.name).collect::<Vec<_>>()
-    };
     let all = std::iter::once(main).chain(hosts.iter().map(|(host, _, _)| host));
-    let used: Vec<_> = all.flat_map(names).collect();
-    balancers(main, None, &used, findings);
+    balancers(main, None, &Said::by(all), findings);
+    shared(main, hosts, findings);
     main.rewrite.check(None, findings);
     let heirs = hosts.iter().map(|(host, _, _)| &host.remote_ip);
     main.remote_ip.check(heirs, findings);
@@ -41,7 +38,7 @@ pub(super) fn check(
     sections(&main.proxies, drafts, findings);
     for (host, addresses, origin) in hosts {
         tls_off(host, Some(main), findings);
-        balancers(host, Some(main), &names(host), findings);
+        balancers(host, Some(main), &Said::by([host]), findings);
         host.rewrite.check(Some(&main.rewrite), findings);
         host.remote_ip.check(std::iter::empty(), findings);
         let own = host.proxies.get(main.proxies.len()..).unwrap_or_default();
@@ -58,8 +55,35 @@ pub(super) fn check(
     }
 }
 
-/// What is wrong with the balancers of a host, and what is odd about them.
-fn balancers(host: &HostDraft, main: Option<&HostDraft>, used: &[String], findings: &mut Findings) {
+/// What hosts say of balancers, by their names.
+struct Said {
+    /// Some line leads to them.
+    used: Vec<String>,
+    /// Sessions are looked for.
+    sticky: Vec<String>,
+}
+
+impl Said {
+    fn by<'h>(hosts: impl IntoIterator<Item = &'h HostDraft>) -> Self {
+        let (mut used, mut sticky) = (Vec::new(), Vec::new());
+        for host in hosts {
+            used.extend(
+                host.balanced_lines()
+                    .into_iter()
+                    .map(|(url, _, _)| url.name),
+            );
+            let own = host
+                .balancers
+                .iter()
+                .filter(|balancer| balancer.is_sticky());
+            sticky.extend(own.map(|balancer| balancer.name.clone()));
+        }
+        Self { used, sticky }
+    }
+}
+
+/// What is wrong with the balancers of a host, and what is odd about them. `said` is by all who have the same.
+fn balancers(host: &HostDraft, main: Option<&HostDraft>, said: &Said, findings: &mut Findings) {
     for balancer in &host.balancers {
         let BalancerDraft {
             name,
@@ -81,14 +105,16 @@ fn balancers(host: &HostDraft, main: Option<&HostDraft>, used: &[String], findin
             ),
             (Some(first), None) => {
                 alike(first, members, findings);
-                if !used.contains(name) {
+                if !said.used.contains(name) {
                     let text = format!("no mapping leads to balancer://{name}");
                     findings.warning(at, directive, text);
                 }
-                routes(balancer, findings);
+                usable(balancer, findings);
+                routes(balancer, said.sticky.contains(name), findings);
                 health(members, findings);
             }
             (None, Some(_)) => {}
+            (None, None) if balancer.is_broken => {}
             (None, None) => findings.error(at, directive, without_members(name)),
         }
     }
@@ -104,6 +130,25 @@ fn balancers(host: &HostDraft, main: Option<&HostDraft>, used: &[String], findin
         });
         if !is_said && !is_inherited && !is_known(host) && !main.is_some_and(is_known) {
             findings.error(&at, directive, without_members(&url.name));
+        }
+    }
+}
+
+/// What one host says of a balancer holds for all who have it.
+fn shared(main: &HostDraft, hosts: &[Hosted], findings: &mut Findings) {
+    for own in main.balancers.iter().filter(|own| !own.members.is_empty()) {
+        let mut before = vec![own];
+        let more = hosts.iter().flat_map(|(host, _, _)| &host.balancers);
+        for draft in more.filter(|more| more.name == own.name) {
+            if let Some(other) = before.iter().find(|other| draft.contradicts(other)) {
+                let text = format!(
+                    "what is said here of balancer://{} holds in all hosts, and differs from what is said at {}; say it once, \
+                     in the main server",
+                    own.name, other.at
+                );
+                findings.warning(&draft.at, draft.directive, text);
+            }
+            before.push(draft);
         }
     }
 }
@@ -130,18 +175,73 @@ fn alike(first: &MemberDraft, members: &[MemberDraft], findings: &mut Findings) 
         );
         findings.error(&odd.at, "BalancerMember", problem);
     }
+    let is_otherwise = |member: &&MemberDraft| member.upgrade() != first.upgrade();
+    if let Some(odd) = members.iter().find(is_otherwise) {
+        let text = format!(
+            "its upgrade= is not that of \"{}\" at {}: a request that one member takes, another one refuses",
+            first.url, first.at
+        );
+        findings.warning(&odd.at, "BalancerMember", text);
+    }
+}
+
+/// Somebody has to be there.
+fn usable(balancer: &BalancerDraft, findings: &mut Findings) {
+    let BalancerDraft {
+        name,
+        members,
+        at,
+        directive,
+        ..
+    } = balancer;
+    let is_out = |member: &MemberDraft| {
+        let status = member.terms.status;
+        status.has(Flag::Disabled) || status.has(Flag::Stopped)
+    };
+    if members.iter().all(is_out) {
+        let text = format!(
+            "each member of balancer://{name} is disabled or stopped, so every request is answered with 503"
+        );
+        findings.warning(at, directive, text);
+    }
 }
 
 /// Sessions and routes belong together.
-fn routes(balancer: &BalancerDraft, findings: &mut Findings) {
-    let BalancerDraft { name, members, .. } = balancer;
+fn routes(balancer: &BalancerDraft, is_sticky: bool, findings: &mut Findings) {
+    let BalancerDraft {
+        name,
+        members,
+        at,
+        directive,
+        ..
+    } = balancer;
+    if let Some(idle) = balancer.session_setting()
+        && !is_sticky
+    {
+        let text = format!("{idle}= has no effect: balancer://{name} has no stickysession=");
+        findings.warning(at, directive, text);
+    }
     let has_route = |wanted: &str| {
         let mut routes = members
             .iter()
             .filter_map(|member| member.terms.route.as_deref());
         routes.any(|route| route == wanted)
     };
-    for member in members {
+    for (index, member) in members.iter().enumerate() {
+        // A standby may take over the sessions of another one; who stands behind an ordinary member gets none.
+        let has_same = |other: &&MemberDraft| {
+            other.terms.route.is_some()
+                && other.terms.route == member.terms.route
+                && !other.terms.status.has(Flag::Standby)
+                && !member.terms.status.has(Flag::Standby)
+        };
+        if let Some(other) = members.iter().take(index).find(has_same) {
+            let text = format!(
+                "\"{}\" at {} has the same route=, and is first in all its sessions; routes tell members apart",
+                other.url, other.at
+            );
+            findings.warning(&member.at, "BalancerMember", text);
+        }
         if let Some(redirect) = &member.terms.redirect
             && !has_route(redirect)
         {
@@ -149,7 +249,7 @@ fn routes(balancer: &BalancerDraft, findings: &mut Findings) {
                 format!("redirect={redirect}: no member of balancer://{name} has this route");
             findings.warning(&member.at, "BalancerMember", text);
         }
-        if balancer.is_sticky() && member.terms.route.is_none() {
+        if is_sticky && member.terms.route.is_none() {
             let text = format!(
                 "balancer://{name} has a stickysession=, and without a route= no session finds this member again"
             );

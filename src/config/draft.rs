@@ -226,7 +226,7 @@ impl HostDraft {
             proxied: self
                 .proxies
                 .iter()
-                .filter_map(|section| section.resolve(known, pages))
+                .filter_map(|section| section.resolve(pages))
                 .collect(),
             locations: locations
                 .iter()

@@ -495,7 +495,7 @@ mod tests {
         }
     }
 
-    fn load_text(text: &str) -> Result<Config, Vec<ConfigError>> {
+    pub(super) fn load_text(text: &str) -> Result<Config, Vec<ConfigError>> {
         let sources = Sources {
             file: Some("test.conf".into()),
             ..Sources::default()
@@ -503,7 +503,7 @@ mod tests {
         load(&sources, &Fake::with(&[("test.conf", text)]))
     }
 
-    fn config(text: &str) -> Config {
+    pub(super) fn config(text: &str) -> Config {
         load_text(text).unwrap_or_else(|errors| panic!("{errors:?}"))
     }
 

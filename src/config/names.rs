@@ -86,10 +86,19 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ),
     (
         "<DirectoryMatch> Options AllowOverride AccessFileName \
-         Alias AliasMatch ScriptAlias ScriptAliasMatch UserDir AddHandler SetHandler TypesConfig \
+         Alias AliasMatch ScriptAlias ScriptAliasMatch UserDir AddHandler TypesConfig \
          DefaultType ForceType MimeMagicFile AddDefaultCharset IndexOptions AddIcon AddIconByType AddIconByEncoding \
          FileETag EnableSendfile EnableMMAP AddOutputFilterByType SetOutputFilter ExpiresActive ExpiresByType",
         "this program serves no files; remove it, or leave the files to another server",
+    ),
+    (
+        "SetHandler",
+        "there are no handlers in this program, neither for files nor balancer-manager or server-status; remove it \
+         (-S and --explain show what is configured)",
+    ),
+    (
+        "HeartbeatStorage HeartbeatListen HeartbeatAddress HeartbeatMaxServers",
+        "members send no reports by multicast; remove the line, and write lbmethod=bybusyness",
     ),
     (
         "Redirect RedirectMatch RedirectPermanent",

@@ -136,6 +136,9 @@ pub(super) fn take(
     }
     let Some(value) = value else {
         return Err(match names::near_miss(key, FLAGS) {
+            Some(near) if near == lower => {
+                format!("\"{word}\" may stand behind the URL of a ProxyPass only")
+            }
             Some(near) => format!("unknown flag \"{word}\"; did you mean \"{near}\"?"),
             None => format!("expected parameters in the form key=value, found \"{word}\""),
         });
@@ -249,8 +252,16 @@ fn status(text: &str) -> Result<bool, String> {
     Ok(is_disabled)
 }
 
-/// What is legal and probably not meant.
-pub(super) fn doubts(parameters: &Parameters) -> Vec<String> {
+/// What has no effect on the backend at `url`.
+pub(super) fn note(parameters: &Parameters, url: &BackendUrl) -> Option<&'static str> {
+    let is_of_tcp = parameters.keepalive.is_some() || parameters.receive_buffer.is_some();
+    (url.socket.is_some() && is_of_tcp).then_some(
+        "keepalive= and receivebuffersize= have no effect: they are for TCP, and this is a Unix socket",
+    )
+}
+
+/// What is legal for the backend at `url`, and probably not meant.
+pub(super) fn doubts(parameters: &Parameters, url: &BackendUrl) -> Vec<String> {
     let named = [
         ("connectiontimeout", parameters.connect_timeout),
         ("timeout", parameters.timeout),
@@ -260,6 +271,12 @@ pub(super) fn doubts(parameters: &Parameters) -> Vec<String> {
     let mut doubts: Vec<String> = limits
         .filter_map(|(key, limit)| value::doubtful_limit(key, limit?))
         .collect();
+    if !url.scheme.is_tls() && url.port == 443 {
+        doubts.push(format!(
+            "\"{url}\" speaks without TLS to port 443, where it is usual; write {}s:// if that is meant",
+            url.scheme.name()
+        ));
+    }
     if parameters.upgrade == Some(Upgrade::None) {
         doubts.push(
             "upgrade=NONE: the client's Upgrade field is not looked at, so any request from any page opens a tunnel"

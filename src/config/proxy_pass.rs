@@ -11,6 +11,7 @@ use crate::route::pattern::{Case, Pattern};
 use crate::route::place::{self, Place};
 use crate::route::template::{References, Template};
 use crate::route::url::{BackendUrl, Scheme, has_no_dot_segments};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -238,15 +239,11 @@ fn target(
         if let Some(problem) = parameters::contradiction(&own, url, &behind) {
             scope.error(problem);
         }
-        if url.socket.is_some() && (own.keepalive.is_some() || own.receive_buffer.is_some()) {
-            scope.note("keepalive= and receivebuffersize= have no effect: they are for TCP, and this is a Unix socket");
+        if let Some(note) = parameters::note(&own, url) {
+            scope.note(note);
         }
     }
-    if !has_no_dot_segments(url.path()) {
-        return Err(format!(
-            "\"{url}\": the path has a segment \".\" or \"..\"; write it without"
-        ));
-    }
+    check_path(&url, url.path())?;
     Ok(TargetDraft {
         url,
         path,
@@ -261,6 +258,16 @@ pub(super) fn check_tls(url: &BackendUrl) -> Result<(), String> {
     if url.scheme.is_tls() && !cfg!(feature = "tls") {
         return Err(format!(
             "\"{url}\": this program was built without TLS (feature \"tls\"); only ws:// and http:// can be used"
+        ));
+    }
+    Ok(())
+}
+
+/// No path that is configured climbs.
+pub(super) fn check_path(url: &dyn fmt::Display, path: &str) -> Result<(), String> {
+    if !has_no_dot_segments(path) {
+        return Err(format!(
+            "\"{url}\": the path has a segment \".\" or \"..\"; write it without"
         ));
     }
     Ok(())
@@ -397,16 +404,9 @@ fn doubts(scope: &Scope<'_>, draft: &MappingDraft, written_url: &str) -> Vec<Str
             }
         }
     }
-    if let ProxyUrl::Backend(url) = url
-        && !url.scheme.is_tls()
-        && url.port == 443
-    {
-        doubts.push(format!(
-            "\"{url}\" speaks without TLS to port 443, where it is usual; write {}s:// if that is meant",
-            url.scheme.name()
-        ));
+    if let ProxyUrl::Backend(url) = url {
+        doubts.extend(parameters::doubts(&target.own, url));
     }
-    doubts.extend(parameters::doubts(&target.own));
     doubts
 }
 

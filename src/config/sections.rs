@@ -275,14 +275,13 @@ impl ProxySection {
     }
 
     /// What it changes for each request of a host, if it changes anything.
-    pub(super) fn resolve(&self, known: Known<'_>, pages: &mut Pages<'_>) -> Option<Arc<Proxied>> {
+    pub(super) fn resolve(&self, pages: &mut Pages<'_>) -> Option<Arc<Proxied>> {
         let proxied = self.proxied.as_ref()?;
-        if self.documents.is_empty() && !Known::concerns(&proxied.changes) {
+        if self.documents.is_empty() {
             return Some(Arc::clone(proxied));
         }
         let mut with_pages = Proxied::clone(proxied);
         with_pages.changes.extend(pages.changes(&self.documents));
-        with_pages.changes = known.with_members(with_pages.changes);
         Some(Arc::new(with_pages))
     }
 

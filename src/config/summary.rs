@@ -1,5 +1,7 @@
 //! What `-S` prints: the resolved configuration, as a reader of logs or a script wants it.
 
+mod balancers;
+
 use super::value::LONGEST;
 use super::{Config, KeepAlive, ListenProtocol, ListenerTls, ReadTimeout, Trace, VirtualHost};
 use crate::handshake::Upgrade;
@@ -40,6 +42,13 @@ impl Config {
             "workers {}, stack of {} bytes, backlog {}",
             self.max_request_workers, self.thread_stack_size, self.listen_backlog
         )?;
+        let hosts = std::iter::once(&self.main).chain(&self.virtual_hosts);
+        let mut all = hosts.flat_map(|host| &host.balancers);
+        if all.any(|balancer| balancers::is_checked(balancer)) {
+            // None is one.
+            let threads = self.health_threads.max(1);
+            writeln!(out, "health checks by at most {threads} threads")?;
+        }
         writeln!(out, "listeners")?;
         for listen in &self.listen {
             let protocol = match listen.protocol {
@@ -132,6 +141,9 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
     }
     write_errors(out, settings)?;
     write_logs(out, host)?;
+    for balancer in &host.balancers {
+        balancers::write_balancer(out, host, balancer)?;
+    }
     for rule in &host.router.rules.rules {
         for condition in rule.conditions() {
             writeln!(out, "  {condition}")?;
@@ -282,6 +294,7 @@ fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt
 fn write_destination(out: &mut String, host: &VirtualHost, to: &Destination) -> fmt::Result {
     match to {
         Destination::Backend(backend) => write_backend(out, host, backend),
+        // Its members have lines of their own.
         Destination::Balancer { .. } => Ok(()),
     }
 }

@@ -53,8 +53,8 @@ pub(super) enum Origin<'a> {
 impl BalancerUrl {
     /// Whether `text` is meant for one.
     pub fn is_meant(text: &str) -> bool {
-        let start = text.get(..SCHEME.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(SCHEME))
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("balancer"))
     }
 
     /// Parses `balancer://name[/path]`.
@@ -62,9 +62,10 @@ impl BalancerUrl {
     /// # Errors
     /// A sentence that says what was found and what was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let behind = Some(text).filter(|text| Self::is_meant(text));
-        let behind = behind.and_then(|text| text.get(SCHEME.len()..));
-        let behind = behind.unwrap_or_default();
+        let behind = text
+            .split_at_checked(SCHEME.len())
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+        let (_, behind) = behind.unwrap_or_default();
         let (name, path) = behind.split_at(behind.find('/').unwrap_or(behind.len()));
         let is_odd = |c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c);
         if name.is_empty() || name.contains(is_odd) {
@@ -263,6 +264,8 @@ mod tests {
             "balancer://a?x",
             "balancer://a/?x",
             "balancer://a/%zz",
+            "balancer:a/",
+            "balancer:/a/",
             "ws://a/",
         ] {
             assert!(BalancerUrl::parse(text).is_err(), "{text}");

@@ -1,5 +1,5 @@
-//! Which backend a request is for, and what it is asked for there. Here is what stands around that: who the client is and
-//! what its fields say before and after, the variables, and the last look at a target; the walk itself is in `walk`.
+//! Which backend or balancer a request is for, and what is asked for there. Here is what stands around that: who the client
+//! is and what its fields say before and after, the variables, and the last look at a target; the walk itself is in `walk`.
 #![deny(clippy::indexing_slicing)]
 
 pub mod access;
@@ -101,7 +101,7 @@ impl Decision<'_> {
     }
 }
 
-/// The way to a backend.
+/// The way to a backend, or to a balancer that chooses one.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// Where to.
@@ -114,7 +114,7 @@ pub struct Route {
 }
 
 impl Router {
-    /// Finds the backend for a request, and changes its fields as the configuration says.
+    /// Finds where a request goes, and changes its fields as the configuration says.
     ///
     /// Refused are: a path without a canonical form (400 or 404), a path where nothing is mapped (404; httpd would serve a
     /// file), a client that is not permitted and a target that may not go on the wire (403), and what a rule refuses.

@@ -331,7 +331,10 @@ impl<'a> Visit<'a> {
     ) -> Result<(Stream, Leftovers), End> {
         // Whatever comes of it, this connection has no further request.
         self.afterwards = Afterwards::Ends;
-        asks_for_tunnel(head, &route.to)?;
+        // What none of its members would be asked for is no turn of a balancer.
+        if let Destination::Balancer { balancer, .. } = &route.to {
+            handshake::requested_of_any(head, balancer.upgrades())?;
+        }
         self.lead(head, route, true, |visit, way| {
             let (backend, asked, deadline) = visit.ask(head, way)?;
             visit.hear_switch(head, way, &asked, backend, deadline)
@@ -494,20 +497,6 @@ impl<'a> Visit<'a> {
     fn log(&self, level: Level, text: fmt::Arguments<'_>) {
         self.site.say(level, &self.transaction, text);
     }
-}
-
-/// What none of its members would be asked for, is no turn of a balancer.
-fn asks_for_tunnel(head: &RequestHead, to: &Destination) -> Result<(), Refusal> {
-    let Destination::Balancer { balancer, .. } = to else {
-        return Ok(());
-    };
-    let members = balancer.members().iter();
-    let mut asked = members.map(|member| {
-        let upgrade = member.backend.parameters.upgrade();
-        handshake::requested(head, upgrade).map(drop)
-    });
-    let first = asked.next().unwrap_or(Ok(()));
-    first.or_else(|refusal| asked.find(Result::is_ok).unwrap_or(Err(refusal)))
 }
 
 impl Site {

@@ -4,10 +4,19 @@
 
 use crate::routes::table::{Case, Table, files};
 use crate::routes::{compare, hold};
-use crate::support::TempDir;
 use crate::support::proxy::run;
+use crate::support::{Httpd, TempDir, missing};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+
+/// What httpd needs for balancers.
+const BALANCING: [&str; 5] = [
+    "proxy_balancer",
+    "lbmethod_byrequests",
+    "lbmethod_bytraffic",
+    "lbmethod_bybusyness",
+    "slotmem_shm",
+];
 
 const FOLDER: &str = "tests/data/config/accepted/applications";
 
@@ -64,6 +73,26 @@ fn each_application_is_asked_for_pages_and_for_its_websocket() {
 #[test]
 fn httpd_does_with_each_application_what_its_file_says() {
     compare(&tables());
+}
+
+#[test]
+fn httpd_takes_the_balancers_that_are_accepted() {
+    if Httpd::program().is_none() {
+        return missing("apache2 is not installed");
+    }
+    let modules = [&["proxy_http", "ssl"], BALANCING.as_slice()].concat();
+    let mut failures = String::new();
+    for file in files("tests/data/config/accepted/balancers", "conf") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        // Modules are loaded already, and lie elsewhere.
+        let lines = text.lines().filter(|line| !line.starts_with("LoadModule "));
+        let config: String = lines.map(|line| line.to_owned() + "\n").collect();
+        let config = format!("ServerName www.example.org\n{config}");
+        if let Some((false, said)) = Httpd::check(&config, &modules) {
+            writeln!(failures, "{}: {said}", file.display()).unwrap();
+        }
+    }
+    assert!(failures.is_empty(), "\n{failures}");
 }
 
 /// The files that this build can load.

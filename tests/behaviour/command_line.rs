@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 /// Runs with `-f` on this configuration.
-fn with_file(config: &str, arguments: &[&str]) -> Finished {
+pub fn with_file(config: &str, arguments: &[&str]) -> Finished {
     let directory = TempDir::new();
     let file = directory.write("proxy.conf", config);
     let mut all = vec!["-f", file.to_str().unwrap()];
@@ -53,94 +53,6 @@ fn s_prints_listeners_hosts_and_mappings() {
             assert!(finished.stdout.contains(part), "no {part}: {finished:?}");
         }
         assert!(!finished.stderr.contains("Syntax OK"), "{finished:?}");
-    }
-}
-
-#[test]
-fn explain_tells_what_would_become_of_a_request_step_by_step() {
-    let config = "Listen 127.0.0.1:8765\nListen 8766\nServerName main.example\nProxyTimeout 7\n\
-                  ProxyPass /ws/no !\nProxyPassMatch ^/m/(.*) ws://m.example/$1\n\
-                  ProxyPass /ws/ ws://backend.example:81/x/ connectiontimeout=2\n\
-                  ProxyPass /down/ ws://down.example/ status=+D\n\
-                  ProxyPass /page/ http://page.example/ disablereuse=On\n\
-                  <Location /ws/deep>\nProxyPreserveHost On\nProxyWebsocketIdleTimeout 5min\n</Location>\n\
-                  <VirtualHost *:8766>\nServerName two.example\nProxyWebsocketAsync On\n</VirtualHost>\n\
-                  <Proxy ws://backend.example:81/x/deep>\nProxyWebsocketHalfCloseTimeout 7\n</Proxy>\n";
-    let explain = |arguments: &[&str]| with_file(config, &[&["--explain"], arguments].concat());
-    let told = explain(&[
-        "GET /ws/deep//%61?q HTTP/1.1",
-        "-H",
-        "Host: main.example:8765",
-        "-H",
-        "Origin: http://o",
-    ])
-    .expect_status(0)
-    .stdout;
-    for part in [
-        "main server\n  main.example",
-        "  path \"/ws/deep/a\"\n",
-        "  <Location \"/ws/deep\"> at ",
-        " applies\n",
-        ": \"/ws/deep/a\" is not below \"/ws/no\"\n",
-        ": \"/ws/deep/a\" is not what \"^/m/(.*)\" finds\n",
-        "proxy.conf:7: matches, and asks for /x/deep/a?q\n",
-        "  connect within 2s, each other step within 7s\n",
-        "the backend is asked\n  GET /x/deep/a?q HTTP/1.1\n  Host: main.example:8765\n",
-        "  Origin: http://o\n",
-        "  X-Forwarded-For: 127.0.0.1\n",
-        "  <Proxy \"ws://backend.example:81/x/deep\"> at ",
-        "  idle 300s, half closed 7s\n  in its worker\n",
-    ] {
-        assert!(told.contains(part), "no {part:?} in\n{told}");
-    }
-    let told = explain(&[
-        "GET /m/",
-        "-H",
-        "host: two.example:8766",
-        "--client",
-        "192.0.2.9",
-    ])
-    .expect_status(0)
-    .stdout;
-    assert!(told.contains("virtual host\n  two.example"), "{told}");
-    assert!(told.contains("X-Forwarded-For: 192.0.2.9\n"), "{told}");
-    assert!(told.contains("  in a reactor, after 0s"), "{told}");
-    let asked = "the backend is asked\n  GET /x HTTP/1.1\n  Host: page.example\n";
-    let rest = "  X-Forwarded-Host: two.example\n  X-Forwarded-Server: main.example\n  Connection: close\nexchange\n";
-    for question in [&["GET /page/x", "-H", "Upgrade:"][..], &["POST /page/x"]] {
-        let told = explain(question).expect_status(0).stdout;
-        let asked = asked.replace("GET", question[0].split(' ').next().unwrap());
-        assert!(told.contains(&asked) && told.contains(rest), "{told}");
-        assert!(!told.contains("Sec-WebSocket"), "{told}");
-    }
-    for (arguments, answer) in [
-        (
-            &["GET /ws/no/x"][..],
-            "  404: nothing is mapped at \"/ws/no/x\"\n",
-        ),
-        (&["GET /ws/", "-H", "Upgrade:"], "  426: "),
-        (&["GET /down/", "-H", "Upgrade:"], "  426: "),
-        (&["GET /down/"], "  503: "),
-        (&["GET /ws/%00"], "  404: "),
-        (&["GET /ws/ HTTP/3"], "  400: "),
-        (&["BREW\t/ x"], "  400: "),
-    ] {
-        let told = explain(arguments).expect_status(0).stdout;
-        assert!(
-            told.contains(&format!("answer\n{answer}")),
-            "{arguments:?}: {told}"
-        );
-    }
-    for (arguments, problem) in [
-        (&["--explain", "x"][..], "request line"),
-        (&["--explain", "GET /", "-H", "no field"], "Name: value"),
-        (&["-t", "-H", "a: b"], "belong to --explain"),
-    ] {
-        let finished = with_file(config, arguments).expect_status(1);
-        assert!(
-            finished.stderr.contains(problem),
-            "{arguments:?}: {finished:?}"
-        );
     }
 }
 

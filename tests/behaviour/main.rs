@@ -18,6 +18,7 @@
 //! | `smuggling` | messages that two readers could read in two ways |
 //! | `reverse` | `ProxyPassReverse` and its kin, also through Apache's httpd |
 //! | `unix_backends` | backends at Unix sockets |
+//! | `balancer` | `balancer://`: who gets a request, whose session it is, and what follows a failure; also through Apache's httpd |
 //! | `balancer_change` | members that die and come back |
 //! | `balancer_shares` | what members get by each method, and by their factors |
 //! | `names` | backends whose names have several addresses, or move |
@@ -34,7 +35,7 @@
 //! | `limits` | sizes, deadlines, workers, descriptors |
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
-//! | `config_errors`, `command_line` | what the operator writes, and what he is told when it is wrong |
+//! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
 //! | `fairness` | a stream and the others |
 //! | `scale` | many tunnels, and nothing left behind |
@@ -62,6 +63,7 @@ mod applications;
 mod backend_connections;
 mod backend_parameters;
 mod backpressure;
+mod balancer;
 mod balancer_change;
 mod balancer_shares;
 mod calls;
@@ -73,6 +75,7 @@ mod early_answers;
 mod error_documents;
 mod error_log;
 mod exchange;
+mod explain;
 mod fairness;
 mod foreign;
 mod handshake;

@@ -165,6 +165,27 @@ fn syntax_defaults_and_contexts_are_those_of_the_program() {
     assert!(differences.is_empty(), "{differences:#?}");
 }
 
+/// Those in the section of examples that have a `Listen`, but for the one that needs a certificate.
+#[test]
+fn whole_configurations_among_the_examples_load_without_a_warning() {
+    let text = page("proxy-wstunnel.conf.5");
+    let (_, examples) = text.split_once("\n.Sh EXAMPLES\n").unwrap();
+    let (examples, _) = examples.split_once("\n.Sh ").unwrap();
+    let blocks = examples.split("\n.Bd -literal -offset indent\n").skip(1);
+    let blocks = blocks.map(|block| block.split("\n.Ed").next().unwrap().replace("\\e", "\\"));
+    let in_tls = |block: &String| cfg!(feature = "tls") || !block.contains("wss://");
+    let mut count = 0;
+    for block in blocks
+        .filter(|block| block.contains("Listen ") && !block.contains("certs/"))
+        .filter(in_tls)
+    {
+        count += 1;
+        let checked = crate::support::proxy::check(&block).expect_status(0);
+        assert_eq!(checked.stderr.trim(), "Syntax OK", "{block}");
+    }
+    assert!(count >= 2, "{count}");
+}
+
 #[test]
 fn every_option_is_described_and_nothing_else() {
     let help = run(&["--help"]).expect_status(0).stdout;

@@ -17,8 +17,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often somebody looks for a member who waits for one. httpd: as often.
+/// How often somebody looks for a member who waits for one: each hundredth of the time that it has, as httpd, but within
+/// these bounds.
 const LOOKS: u32 = 100;
+const SOONEST: Duration = Duration::from_millis(1);
+const LATEST: Duration = Duration::from_millis(20);
 
 /// The way to one backend.
 pub(super) struct Way<'r> {
@@ -80,7 +83,13 @@ impl Visit<'_> {
                 attempt(self, &way)
             }
             Destination::Balancer { balancer, .. } => {
-                self.lead_to_member(head, route, balancer, is_repeatable, attempt)
+                let outcome = self.lead_to_member(head, route, balancer, is_repeatable, attempt);
+                if let Err(End::BackendFailed(step, refusal)) = &outcome
+                    && !matches!(verdict(*step), Verdict::Over)
+                {
+                    self.say_given_up(balancer, refusal);
+                }
+                outcome
             }
         }
     }
@@ -185,7 +194,7 @@ impl Visit<'_> {
             }
             // Others need not wait for a request that does.
             self.handshake = None;
-            let step = (patience / LOOKS).max(Duration::from_millis(1));
+            let step = (patience / LOOKS).clamp(SOONEST, LATEST);
             self.pass_time(until.min(now + step), balancer.is_tunnel())?;
         }
     }
@@ -240,9 +249,28 @@ impl Visit<'_> {
         End::Failed(Refusal::new(id, why.to_string()))
     }
 
+    /// What the client is told, after the lines about each member that failed.
+    fn say_given_up(&self, balancer: &Balancer, refusal: &Refusal) {
+        let Refusal { id, status, .. } = refusal;
+        if let Some(mapping) = &self.transaction.mapping {
+            let name = balancer.name();
+            self.log(
+                Level::Warn,
+                format_args!(
+                    "{id} {mapping}: {name}: no other member is tried ({status}); {}",
+                    id.remedy()
+                ),
+            );
+        }
+    }
+
     fn say_set_aside(&self, balancer: &Balancer, member: &Member) {
         let id = Id::SetAside;
         let (name, url, retry) = (balancer.name(), member.name(), member.terms.retry);
+        if retry.is_zero() {
+            // The next request may try it.
+            return;
+        }
         self.log(
             Level::Warn,
             format_args!(

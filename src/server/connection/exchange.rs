@@ -92,14 +92,12 @@ impl Visit<'_> {
             // unless others have come meanwhile and wait for a worker.
             self.afterwards = self.afterwards_of(head);
         }
-        let (mut lease, answer, first) = asked?;
+        let (mut lease, answer, framing, first) = asked?;
         self.judge(answer.status, false);
         if upload.sending != Sending::Open {
             // Whoever waits for a 100 and gets this is done.
             upload.abandon();
         }
-        let framing = Framing::of_answer(head.method(), &answer)
-            .map_err(|why| self.backend_failed(Step::Answer, Id::Garbage, &why))?;
         lease.stays &= upload.is_sent() && persistence::stays(&answer.headers, answer.version);
         if let Some(ours) = self.in_place_of(&answer) {
             self.drain(lease, framing, &first);
@@ -162,7 +160,7 @@ impl Visit<'_> {
         way: &Way<'r>,
         is_repeatable: bool,
         upload: &mut Upload,
-    ) -> Result<(Lease<'r>, ResponseHead, Vec<u8>), End> {
+    ) -> Result<(Lease<'r>, ResponseHead, Framing, Vec<u8>), End> {
         let began = Instant::now();
         if upload.sending == Sending::WeWait {
             upload.sending = Sending::Open;
@@ -190,7 +188,12 @@ impl Visit<'_> {
         loop {
             lease.stays = manner.stays;
             match self.ask_over(&mut lease, &request, head, upload) {
-                Ok((answer, first)) => return Ok((lease, answer, first)),
+                Ok((answer, first)) => {
+                    // While another member may still be asked.
+                    let framing = Framing::of_answer(head.method(), &answer)
+                        .map_err(|why| self.backend_failed(Step::Answer, Id::Garbage, &why))?;
+                    return Ok((lease, answer, framing, first));
+                }
                 Err(Lost::End(end)) => return Err(end),
                 Err(Lost::Stale) if is_repeatable => {
                     self.debug(format_args!("a kept connection had ended; asking again"));

@@ -84,7 +84,7 @@ impl Visit<'_> {
     pub(super) fn backend_failed(&self, step: Step, failure: Id, why: &dyn fmt::Display) -> End {
         let refusal = Refusal::new(failure, why.to_string());
         if self.elected.is_some() {
-            // Another member may do better, so this is not what the client is told.
+            // Another member may do better, so what the client is told is said when nobody is left.
             self.log_failure(step, failure, why);
         } else {
             self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));

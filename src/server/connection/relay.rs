@@ -26,14 +26,15 @@ impl Visit<'_> {
         backend: &Arc<Backend>,
         first: Vec<u8>,
     ) -> End {
-        self.transaction.bytes_in += self.link.input.take().len() as u64;
-        if let Some(ours) = self.in_place_of(answer) {
-            return End::Failed(ours);
-        }
         let framing = match Framing::of_answer(request.method(), answer) {
             Ok(framing) => framing,
             Err(why) => return self.backend_failed(Step::Handshake, Id::Garbage, &why),
         };
+        // Not before: another member may be asked for a tunnel that they belong to.
+        self.transaction.bytes_in += self.link.input.take().len() as u64;
+        if let Some(ours) = self.in_place_of(answer) {
+            return End::Failed(ours);
+        }
         self.transaction.answer = answer.headers.clone();
         let id = Id::NoSwitch;
         self.log(

@@ -82,7 +82,7 @@ impl Visit<'_> {
         };
         let socket = self.link.client.plain_clone();
         let socket = socket.map_err(|why| End::Gone(why.to_string()))?;
-        let used = buffer.split_off(0);
+        let used = buffer.take();
         self.transaction.bytes_in = 0;
         let deadline = allowed.allowed(used.len()).map(|time| began + time);
         let stream = tls_host.accept(socket, used, deadline, self.link.waiter);

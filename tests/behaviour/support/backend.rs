@@ -37,7 +37,7 @@ impl Backend {
 
     /// Listens on this address.
     pub fn listen_on(ip: IpAddr) -> Self {
-        let (place, connections) = tcp(ip);
+        let (place, connections) = tcp((ip, 0));
         Self::handing_over(place, connections)
     }
 
@@ -67,13 +67,19 @@ impl Backend {
 
     /// As [`Backend::serve`], before anything was set up.
     pub fn serve_tcp(script: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let (place, connections) = tcp(Ipv4Addr::LOCALHOST.into());
+        let (place, connections) = tcp((Ipv4Addr::LOCALHOST, 0));
         Self::serving(place, connections, script)
     }
 
     /// As [`Backend::serve`], on this address.
     pub fn serve_on(ip: IpAddr, script: impl Fn(Wire) + Send + Sync + 'static) -> Self {
-        let (place, connections) = tcp(ip);
+        let (place, connections) = tcp((ip, 0));
+        Self::serving(place, connections, move |tcp| script(Wire::new(tcp)))
+    }
+
+    /// As [`Backend::serve`], at an address that nobody listens at: one that was kept free by a [`super::Port`].
+    pub fn serve_at(address: SocketAddr, script: impl Fn(Wire) + Send + Sync + 'static) -> Self {
+        let (place, connections) = tcp(address);
         Self::serving(place, connections, move |tcp| script(Wire::new(tcp)))
     }
 
@@ -167,6 +173,11 @@ impl Backend {
         Wire::new(self.accept_tcp())
     }
 
+    /// The next connection, if it has come already.
+    pub fn try_accept(&self) -> Option<Wire> {
+        self.arrived.try_recv().ok().map(Wire::new)
+    }
+
     /// The next connection as a bare socket.
     #[track_caller]
     pub fn accept_tcp(&self) -> TcpStream {
@@ -234,8 +245,8 @@ const OURS: &[u8] = b"\0ours";
 
 type Connections = Box<dyn Iterator<Item = TcpStream> + Send>;
 
-fn tcp(ip: IpAddr) -> (Place, Connections) {
-    let listener = TcpListener::bind((ip, 0)).expect("a port for the backend");
+fn tcp(address: impl Into<SocketAddr>) -> (Place, Connections) {
+    let listener = TcpListener::bind(address.into()).expect("a port for the backend");
     let place = Place::Tcp(listener.local_addr().unwrap());
     let connections =
         std::iter::repeat_with(move || listener.accept()).filter_map(|it| Some(it.ok()?.0));

@@ -47,6 +47,26 @@ impl Httpd {
         Some((program, modules))
     }
 
+    /// What it says of this configuration, and whether it takes it; none where it is not installed. Modules and all else as
+    /// for [`Self::start`].
+    pub fn check(config: &str, more: &[&str]) -> Option<(bool, String)> {
+        let (program, modules) = Self::program()?;
+        let directory = TempDir::new();
+        let path = directory.path();
+        let file = directory.write("httpd.conf", complete(path, modules, more) + config + "\n");
+        let checked = Command::new(program)
+            .arg("-d")
+            .arg(path)
+            .arg("-f")
+            .arg(file)
+            .args(["-t", "-DHTTPD"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("to ask httpd");
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        Some((checked.status.success(), said))
+    }
+
     /// Starts it with this configuration, and returns when it listens at `address`; none where it is not installed.
     /// Modules (more than the usual ones on demand), logs and the user are set up before it, and the name `HTTPD` is
     /// defined.
