@@ -240,7 +240,8 @@ fn without_effect(hosts: &[Host<'_>], findings: &mut Findings) {
     }
 }
 
-#[cfg(all(test, feature = "tls"))]
+#[cfg(test)]
+#[cfg(feature = "tls")]
 mod tests {
     use crate::config::tests::Fake;
     use crate::config::{Config, Sources, load};

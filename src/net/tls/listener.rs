@@ -43,7 +43,8 @@ impl TlsHost {
         builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION);
         // What the socket refuses is written again from another place, in other portions; an idle session holds no buffers.
         builder.set_mode(
-            SslMode::ACCEPT_MOVING_WRITE_BUFFER
+            SslMode::AUTO_RETRY
+                | SslMode::ACCEPT_MOVING_WRITE_BUFFER
                 | SslMode::ENABLE_PARTIAL_WRITE
                 | SslMode::RELEASE_BUFFERS,
         );
