@@ -93,8 +93,8 @@ impl Value {
         self.pieces.iter().map(Piece::text).collect()
     }
 
-    /// Appends the value for one request to `out`. Control characters of variables become blanks: no variable can end a
-    /// line.
+    /// Appends the value for one request to `out`. Control characters of variables and facts become blanks: none can end a
+    /// line. A client asks for a host in TLS by any bytes that it likes.
     pub(super) fn render(
         &self,
         about: &Circumstances<'_>,
@@ -121,7 +121,7 @@ impl Value {
                     let value = about.facts.get(*fact);
                     let is_absent = matches!(fact, Fact::Tls(_)) && value.is_empty();
                     let value = if is_absent { ABSENT } else { &value };
-                    out.extend_from_slice(value.as_bytes());
+                    out.extend(value.as_bytes().iter().map(printable));
                 }
                 Piece::Group(number) => {
                     let group = found.map(|found| found.get(*number));
