@@ -169,11 +169,16 @@ impl Stream {
         }
     }
 
-    /// Ends the direction towards the peer: its reads come to an end, ours do not.
-    pub fn finish(&mut self) {
+    /// Says that nothing more comes, where the end of the connection alone does not: in TLS.
+    pub fn take_leave(&mut self) {
         if let Self::Tls(tls) = self {
             tls.close_notify();
         }
+    }
+
+    /// Ends the direction towards the peer: its reads come to an end, ours do not.
+    pub fn finish(&mut self) {
+        self.take_leave();
         // A peer that has already gone cannot be told.
         let _ = self.socket().shut_down_writing();
     }
@@ -224,10 +229,14 @@ impl Stream {
         }
     }
 
-    /// Closes after an answer: says that nothing more comes, and discards input until the peer has closed too,
-    /// for at most `limit`. To close with unread input would reset the connection, and the answer with it.
+    /// As [`finish`](Self::finish), but that what was sent is not whole: in TLS the peer can tell by what it is not told.
+    pub fn cut(&mut self) {
+        let _ = self.socket().shut_down_writing();
+    }
+
+    /// Closes once it has been said that nothing more comes: discards input until the peer has closed too, for at most
+    /// `limit`. To close with unread input would reset the connection, and what was sent last with it.
     pub fn close_lingering(mut self, limit: Duration, waiter: &mut Waiter) {
-        self.finish();
         let deadline = Instant::now() + limit;
         // Not on the stack: each worker would pay for it with pages that it never uses again.
         let mut discarded = vec![0; 2048];

@@ -112,6 +112,11 @@ fn receive(
                     } else {
                         LINGER
                     };
+                    if visit.transaction.is_cut {
+                        visit.link.client.cut();
+                    } else {
+                        visit.link.client.finish();
+                    }
                     visit.link.client.close_lingering(limit, visit.link.waiter);
                     return None;
                 }
@@ -119,6 +124,7 @@ fn receive(
             },
         }
         if !visit.await_request() {
+            visit.link.client.take_leave();
             return None;
         }
         visit = visit.next();

@@ -147,7 +147,9 @@ impl Visit<'_> {
     fn give_up(&mut self, why: &str) {
         self.debug(format_args!("gone: {why}"));
         self.transaction.is_cut = true;
-        if !self.transaction.request_line.is_empty() {
+        if self.transaction.request_line.is_empty() {
+            self.link.client.take_leave();
+        } else {
             self.log_access();
         }
     }
@@ -167,7 +169,8 @@ impl Visit<'_> {
         if !self.link.input.is_empty() {
             return true;
         }
-        if self.link.waiter.let_others_run() {
+        // What TLS has decrypted already raises no event.
+        if self.link.waiter.let_others_run() || !self.link.client.is_plain() {
             match self.link.input.fill(&mut self.link.client) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // An end or a failure is found again by who reads the request.
