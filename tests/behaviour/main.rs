@@ -24,6 +24,7 @@
 //! | `names` | backends whose names have several addresses, or move |
 //! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls_terms` | what the directives of TLS towards clients say, as clients find it |
+//! | `tls_listeners` | TLS with clients: who is spoken to, who is let in, and what no client may do with it |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `dead_backends` | what becomes of the tunnels of a backend that ends without a Close frame |
@@ -99,6 +100,8 @@ mod smuggling;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_listeners;
 #[cfg(feature = "tls")]
 mod tls_terms;
 mod tunnel;

@@ -3,12 +3,18 @@
 #[cfg(feature = "tls")]
 use crate::support::Certs;
 use crate::support::cgroup::MemoryLimit;
+#[cfg(feature = "tls")]
+use crate::support::client::request;
 use crate::support::client::switch;
 use crate::support::pages::{answer, expect_page, fetch, get, page, post, post_head, to, url};
 use crate::support::{
     BOUND, Backend, Client, Pages, Proxy, TempDir, Wire, each_mode, pattern, raise_limit_of_files,
     wait_until,
 };
+#[cfg(feature = "tls")]
+use openssl::ssl::{Ssl, SslContextBuilder, SslMethod};
+#[cfg(feature = "tls")]
+use std::net::TcpStream;
 use std::time::Duration;
 
 /// A small box: the limit holds for the kernel's part of the sockets as well.
@@ -60,6 +66,47 @@ fn an_idle_tunnel_to_a_wss_backend_takes_less_than_40_kib() {
     let grown = proxy.figures().private.saturating_sub(before);
     println!(
         "{:.1} KiB for an idle tunnel to a wss:// backend",
+        grown as f64 / TUNNELS as f64 / 1024.0
+    );
+    assert!(grown <= TUNNELS * 40 * 1024, "{grown} bytes");
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.echo(&format!("number {number}"));
+    }
+}
+
+/// As above, the other way round: most tunnels of those who are out there are so.
+#[cfg(feature = "tls")]
+#[test]
+fn an_idle_tunnel_of_a_tls_client_takes_less_than_40_kib() {
+    const TUNNELS: usize = 400;
+    raise_limit_of_files();
+    let certs = Certs::new();
+    let identity = certs.server("front.example");
+    let backend = Backend::echo();
+    let directory = TempDir::new();
+    directory.write("site.pem", [identity.pem(), identity.key_pem()].concat());
+    let config = format!(
+        "Listen 127.0.0.1:0 https\nSSLCertificateFile site.pem\nProxyWebsocketAsync On\nProxyPass /ws/ {}/",
+        backend.url()
+    );
+    let proxy = Proxy::start_in(directory, config, "");
+    let context = SslContextBuilder::new(SslMethod::tls_client());
+    let context = context.unwrap().build();
+    let open = |_| {
+        let tcp = TcpStream::connect(proxy.address()).unwrap();
+        let tls = Ssl::new(&context).unwrap().connect(tcp);
+        let mut client = Client::over_tls(tls.expect("a TLS handshake"));
+        client.send(request("/ws/"));
+        client.switched();
+        client
+    };
+    let mut clients = vec![open(0)];
+    clients[0].echo("warm");
+    let before = proxy.figures().private;
+    clients.extend((0..TUNNELS).map(open));
+    let grown = proxy.figures().private.saturating_sub(before);
+    println!(
+        "{:.1} KiB for an idle tunnel of a client that speaks TLS",
         grown as f64 / TUNNELS as f64 / 1024.0
     );
     assert!(grown <= TUNNELS * 40 * 1024, "{grown} bytes");

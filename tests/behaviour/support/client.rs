@@ -27,6 +27,12 @@ impl Client {
         Self(Wire::new(tcp))
     }
 
+    /// A connection whose TLS the test has made for itself.
+    #[cfg(feature = "tls")]
+    pub fn over_tls(tls: openssl::ssl::SslStream<TcpStream>) -> Self {
+        Self(Wire::new_tls(tls))
+    }
+
     /// Connects, and sends these bytes.
     #[track_caller]
     pub fn sending(proxy: &Proxy, bytes: impl AsRef<[u8]>) -> Self {

@@ -1,6 +1,8 @@
 //! One end of a connection, as bytes: what a client and a backend have in common.
 
 use super::BOUND;
+#[cfg(feature = "tls")]
+use openssl::ssl::ShutdownState;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -27,6 +29,8 @@ pub enum End {
     Orderly,
     /// Cut off.
     Reset,
+    /// The connection has ended, and TLS was not told: anybody on the way may have ended it.
+    Untold,
 }
 
 impl Wire {
@@ -137,7 +141,7 @@ impl Wire {
         let mut chunk = vec![0; 65_536];
         loop {
             match self.read(&mut chunk) {
-                Ok(0) => return (bytes, End::Orderly),
+                Ok(0) => return (bytes, self.end()),
                 Ok(count) => bytes.extend_from_slice(&chunk[..count]),
                 Err(error)
                     if matches!(
@@ -150,6 +154,16 @@ impl Wire {
                 Err(error) => panic!("after {}: {error}", brief(&bytes)),
             }
         }
+    }
+
+    fn end(&mut self) -> End {
+        #[cfg(feature = "tls")]
+        if let Link::Tls(tls) = &mut self.link
+            && !tls.get_shutdown().contains(ShutdownState::RECEIVED)
+        {
+            return End::Untold;
+        }
+        End::Orderly
     }
 
     /// Everything up to an orderly end.
