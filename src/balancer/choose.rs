@@ -13,6 +13,12 @@ use std::time::Instant;
 /// httpd: as often as there are members. Here the chain is on a thread's stack, which may be small.
 const LONGEST_CHAIN: usize = 16;
 
+/// How many rounds of turns its sessions may put a member ahead of the others.
+///
+/// httpd: there is no bound. Who names one member's route in a flood of requests has everybody without a session stay away
+/// from it, for as many requests as the flood had.
+const MOST_AHEAD: i64 = 100;
+
 /// A member and its index.
 type Candidate<'a> = (usize, &'a Member);
 
@@ -134,14 +140,12 @@ impl Balancer {
                 && status.role() == Role::Ordinary
                 && !status.has(Flag::Drain)
         };
-        if competes(&chosen) {
-            let competitors = self.members.iter().filter(competes);
-            let total = competitors
-                .map(|member| {
-                    member.gain_turn();
-                    member.factor()
-                })
-                .sum();
+        let competitors = || self.members.iter().filter(competes);
+        let total: i64 = competitors().map(Member::factor).sum();
+        if competes(&chosen) && chosen.turn() > -MOST_AHEAD * total {
+            for member in competitors() {
+                member.gain_turn();
+            }
             chosen.pay_turn(total);
         }
     }
@@ -813,6 +817,18 @@ mod tests {
             picks(&balancer, 4, now),
             "rara",
             "the spare is owed nothing"
+        );
+
+        let balancer = sticky(&["a", "b"]);
+        for _ in 0..100_000 {
+            assert_eq!(session(&balancer, "a", &[], now), "a*");
+        }
+        assert_eq!(picks(&balancer, 200, now), "b".repeat(200));
+        let shares = picks(&balancer, 10, now);
+        assert_eq!(
+            shares.matches('a').count(),
+            5,
+            "a flood is forgotten: {shares}"
         );
 
         let balancer = sticky(&["a", "d status=+N"]);

@@ -325,6 +325,10 @@ impl Member {
         part(&live.sent).saturating_add(part(&live.received))
     }
 
+    pub(super) fn turn(&self) -> i64 {
+        self.live().turn.load(Relaxed)
+    }
+
     /// Moves its turn nearer by its factor: where it is then.
     pub(super) fn gain_turn(&self) -> i64 {
         let factor = self.factor();
