@@ -185,6 +185,8 @@ impl Visit<'_> {
             match parsed.map_err(|why| self.backend_failed(Step::Handshake, Id::Garbage, &why))? {
                 Some((used, answer)) => {
                     self.trace_head("backend", buffer.bytes());
+                    // What is behind it is counted by who moves it.
+                    self.count_received(used);
                     let from_backend = buffer.split_off(used);
                     let outcome = match handshake::verdict(&answer, asked) {
                         Verdict::Switched => Some(Final::Switched),
@@ -224,10 +226,7 @@ impl Visit<'_> {
                         let why = "closed before its answer was complete";
                         return Err(self.backend_failed(Step::Handshake, Id::Closed, &why));
                     }
-                    Ok(read) => {
-                        self.count_received(read);
-                        return Ok(());
-                    }
+                    Ok(_) => return Ok(()),
                     Err(error) if is_momentary(&error) => {}
                     Err(error) => {
                         return Err(self.backend_failed(Step::Handshake, Id::Closed, &error));

@@ -273,7 +273,8 @@ fn an_answer_that_breaks_off_in_its_body_is_not_asked_for_again() {
 fn what_a_client_sends_early_comes_to_the_member_that_switches() {
     let early = crate::support::client::frame(b"early", Some([1, 2, 3, 4]));
     let odd = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef";
-    for answer in ["", "garbage\r\n\r\n", odd] {
+    let broken = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n";
+    for answer in ["", "garbage\r\n\r\n", odd, broken] {
         let bad = Backend::listen();
         let good = Backend::listen();
         let kind = Kind::Tunnel;
