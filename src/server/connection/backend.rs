@@ -42,7 +42,8 @@ impl Visit<'_> {
             return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
         }
         let entry = self.link.shared.turns.ask(backend);
-        let place = match entry.map_err(|error| self.step_failed(Step::Acquire, &error.into()))? {
+        let no_bell = |error| self.blameless_failure(Step::Acquire, Id::NoDescriptors, &error);
+        let place = match entry.map_err(no_bell)? {
             Entry::Free => return Ok(None),
             Entry::Taken(turn) => return Ok(Some(turn)),
             Entry::Waiting(place) => place,
@@ -98,9 +99,13 @@ impl Visit<'_> {
             };
             match socket {
                 Ok(socket) => break socket,
-                // Those that are kept need not come first.
-                Err(ConnectError::Connect(Interrupted::Failed(error)))
-                    if is_exhaustion(&error) && self.link.shared.kept.clear() => {}
+                Err(ConnectError::Connect(Interrupted::Failed(error))) if is_exhaustion(&error) => {
+                    // Those that are kept need not come first.
+                    if !self.link.shared.kept.clear() {
+                        let id = Id::NoDescriptors;
+                        return Err(self.blameless_failure(Step::Connect, id, &error));
+                    }
+                }
                 Err(ConnectError::Connect(why)) => {
                     return Err(self.step_failed(Step::Connect, &why));
                 }

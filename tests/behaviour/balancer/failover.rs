@@ -3,7 +3,7 @@
 use super::{BOTH, Kind, SET_ASIDE, ask, member, own_answer, port, row, start, told, whose};
 use crate::support::http::{Origin, chunked};
 use crate::support::pages::{expect_page, next_request, page, post, post_head};
-use crate::support::{BOUND, Backend, Client, Pages, pattern, wait_until};
+use crate::support::{BOUND, Backend, Client, Pages, Proxy, TempDir, pattern, wait_until};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -293,13 +293,37 @@ fn a_member_that_does_not_answer_a_ping_is_followed_by_one_that_gets_the_body() 
     assert!(lines[0].contains(&kind.url(&stalls)), "{lines:?}");
 }
 
+/// It says nothing about a member, and the next one would not be reached either.
+#[test]
+fn running_out_of_descriptors_sets_nobody_aside() {
+    let members = [Backend::echo(), Backend::echo()];
+    let lines = members
+        .each_ref()
+        .map(|backend| format!("BalancerMember {}\n", backend.url()));
+    let proxy = Proxy::start_in(
+        TempDir::new(),
+        format!(
+            "<Proxy balancer://set>\n{}</Proxy>\nProxyPass / balancer://set/",
+            lines.concat()
+        ),
+        "ulimit -n 40",
+    );
+    let clients: Vec<_> = (0..60).map(|_| Client::asking(&proxy, "/")).collect();
+    let line = proxy.wait_for_log(": connect: Too many open files");
+    for part in ["PW503", "(503)", "ulimit -n"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    drop(clients);
+    assert_eq!(proxy.log_lines(SET_ASIDE), [""; 0]);
+}
+
 #[cfg(feature = "tls")]
 mod tls {
     use super::*;
     use crate::balancer::section;
     use crate::support::certs::Identity;
     use crate::support::client::request_with;
-    use crate::support::{Certs, Proxy, TempDir, Wire};
+    use crate::support::{Certs, Wire};
     use std::fmt::Write as _;
 
     /// A balancer of these backends by the name `localhost`, in a proxy that trusts `certs`.

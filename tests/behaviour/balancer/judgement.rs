@@ -318,6 +318,41 @@ fn a_kept_connection_that_has_ended_is_no_failure_of_its_member() {
     told(&proxy, SET_ASIDE, 0);
 }
 
+/// It may have been closed for its age just when the request came; what may have been done is not asked for twice.
+#[test]
+fn a_kept_connection_that_has_ended_sets_nobody_aside_either_where_it_cannot_be_asked_again() {
+    let closes = Backend::serve(|mut wire| {
+        if crate::support::pages::next_request(&mut wire).is_some() {
+            wire.send(page("once"));
+            drop(crate::support::pages::next_request(&mut wire));
+        }
+    });
+    let kind = Kind::Page;
+    let proxy = start(&[kind.url(&closes)], "ProxySet failonstatus=502", "");
+    ask(&proxy, kind).expect_status(200);
+    let mut client = Client::sending(&proxy, post("/", b"x"));
+    client.answer_head().expect_status(502);
+    told(&proxy, SET_ASIDE, 0);
+    ask(&proxy, kind).expect_status(200);
+}
+
+/// The client is as slow as the member: whose fault it is nobody knows.
+#[test]
+fn a_client_that_waits_for_a_100_in_vain_sets_nobody_aside() {
+    let waits = Backend::listen();
+    let kind = Kind::Page;
+    let member = format!("{} timeout=300ms", kind.url(&waits));
+    let set = "ProxySet failontimeout=On failonstatus=504";
+    let proxy = start(&[member], set, "");
+    let expecting = "POST / HTTP/1.1\r\nHost: front.example\r\nContent-Length: 5\r\n\
+                     Expect: 100-continue\r\n\r\n";
+    let mut client = Client::sending(&proxy, expecting);
+    let mut wire = waits.accept();
+    wire.head();
+    client.answer_head().expect_status(504);
+    told(&proxy, SET_ASIDE, 0);
+}
+
 /// Nothing of an attempt is left in the request: the heads differ in nothing but the member's name.
 #[test]
 fn the_second_member_gets_the_request_that_the_first_one_got() {
