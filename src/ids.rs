@@ -434,7 +434,7 @@ const ENTRIES: &[Entry] = &[
         id: Id::SetAside,
         code: "PW417",
         counterpart: Some("AH00959"),
-        remedy: "the line before says why; requests go to the other members meanwhile",
+        remedy: "requests go to the other members meanwhile",
     },
     Entry {
         id: Id::Unhealthy,

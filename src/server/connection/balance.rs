@@ -14,6 +14,7 @@ use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use log::Level;
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub(super) struct Elected {
 enum Verdict {
     /// The member has seen nothing of the request, and others may do better. Whether it is set aside.
     Unseen { is_set_aside: bool },
+    /// Perhaps it is the client that asks for too much. The member is not judged by it.
+    Doubtful,
     /// The member may have seen the request.
     Seen,
     /// It is too late for another one.
@@ -94,8 +97,8 @@ impl Visit<'_> {
         }
     }
 
-    /// A client gets an error only when nobody is left to ask. Who may have seen the request is followed by one other at
-    /// most: no request can take one member after the other with it.
+    /// A client gets an error only when nobody is left to ask. Who may have seen the request, or may have failed for what
+    /// it asks, is followed by one other at most: no request can take one member after the other with it.
     #[inline(never)]
     fn lead_to_member<'r, T>(
         &mut self,
@@ -106,7 +109,7 @@ impl Visit<'_> {
         mut attempt: impl FnMut(&mut Self, &Way<'r>) -> Result<T, End>,
     ) -> Result<T, End> {
         let mut tried = Tried::default();
-        let mut was_seen = !is_repeatable;
+        let mut may_follow = true;
         let mut failure = None;
         loop {
             let elected = match self.elect(head, route, balancer, &tried)? {
@@ -137,14 +140,15 @@ impl Visit<'_> {
             let goes_on = match verdict(step) {
                 Verdict::Unseen { is_set_aside } => {
                     if is_set_aside && member.failed(Instant::now()) {
-                        self.say_set_aside(balancer, member);
+                        self.say_set_aside(balancer, member, format_args!("{}", refusal.why));
                     }
                     true
                 }
+                Verdict::Doubtful => std::mem::take(&mut may_follow),
                 Verdict::Seen => {
                     let timed_out = refusal.id == Id::AnswerTimeout;
                     self.judge(refusal.status, timed_out);
-                    !std::mem::replace(&mut was_seen, true)
+                    is_repeatable && std::mem::take(&mut may_follow)
                 }
                 Verdict::Over => false,
             };
@@ -264,7 +268,7 @@ impl Visit<'_> {
         }
     }
 
-    fn say_set_aside(&self, balancer: &Balancer, member: &Member) {
+    fn say_set_aside(&self, balancer: &Balancer, member: &Member, why: fmt::Arguments<'_>) {
         let id = Id::SetAside;
         let (name, url, retry) = (balancer.name(), member.name(), member.terms.retry);
         if retry.is_zero() {
@@ -274,7 +278,7 @@ impl Visit<'_> {
         self.log(
             Level::Warn,
             format_args!(
-                "{id} {name}: member {url} is set aside for {retry:?}; {}",
+                "{id} {name}: member {url} is set aside for {retry:?}: {why}; {}",
                 id.remedy()
             ),
         );
@@ -288,7 +292,12 @@ impl Visit<'_> {
                 .balancer
                 .judge(member, Some(status), timed_out, Instant::now())
         {
-            self.say_set_aside(&elected.balancer, member);
+            let balancer = &elected.balancer;
+            if timed_out {
+                self.say_set_aside(balancer, member, format_args!("no answer in time"));
+            } else {
+                self.say_set_aside(balancer, member, format_args!("the status is {status}"));
+            }
         }
     }
 
@@ -329,9 +338,10 @@ impl Visit<'_> {
 
 fn verdict(step: Step) -> Verdict {
     match step {
-        Step::Acquire | Step::TlsByName => Verdict::Unseen {
+        Step::Acquire => Verdict::Unseen {
             is_set_aside: false,
         },
+        Step::TlsByName => Verdict::Doubtful,
         Step::Resolve | Step::Connect | Step::Tls | Step::Ping => {
             Verdict::Unseen { is_set_aside: true }
         }

@@ -15,7 +15,7 @@ fn a_closed_port_is_followed_by_the_next_member_in_the_same_request() {
         let answer = ask(&proxy, kind).expect_status(kind.success());
         assert_eq!(whose(&answer), "b");
         let lines = told(&proxy, SET_ASIDE, 1);
-        for part in ["balancer://set", &members[0], "60s"] {
+        for part in ["balancer://set", &members[0], "60s: Connection refused"] {
             assert!(lines[0].contains(part), "{part}: {}", lines[0]);
         }
         let failures = told(&proxy, &format!("{}: connect: ", members[0]), 1);
@@ -492,6 +492,25 @@ mod tls {
                 client.echo("x");
             }
         }
+        told(&proxy, SET_ASIDE, 0);
+    }
+
+    /// A handshake costs a member much more than the client that asks for one.
+    #[test]
+    fn a_name_that_the_client_made_up_is_taken_to_two_members_at_most() {
+        let certs = Certs::new();
+        let members: Vec<_> = (0..4)
+            .map(|_| Backend::echo_tls(&certs.server("localhost")))
+            .collect();
+        let all: Vec<_> = members.iter().collect();
+        let proxy = trusting(&certs, &all, "ProxyPreserveHost On");
+        let mut client = Client::sending(
+            &proxy,
+            request_with("/", "").replace("front.example", "other.example"),
+        );
+        client.answer().expect_status(502);
+        let asked: usize = members.iter().map(Backend::count).sum();
+        assert_eq!(asked, 2);
         told(&proxy, SET_ASIDE, 0);
     }
 

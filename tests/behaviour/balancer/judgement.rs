@@ -184,7 +184,12 @@ fn failontimeout_and_failonstatus_set_aside_who_gave_no_answer() {
                 "{kind:?} {fault:?} {set}"
             );
             let lines = told(&proxy, SET_ASIDE, usize::from(is_set_aside));
-            assert!(lines.iter().all(|line| line.contains(&url)), "{lines:?}");
+            let why = match (fault, set) {
+                (Fault::Stalls, _) => "no answer in time; ",
+                _ => "the status is 502; ",
+            };
+            let tells = |line: &String| line.contains(&url) && line.contains(why);
+            assert!(lines.iter().all(tells), "{lines:?}");
         }
     }
 }
@@ -201,7 +206,9 @@ fn an_answer_that_failonstatus_names_is_passed_on_and_sets_its_member_aside() {
         let answer = ask(&proxy, kind).expect_status(503);
         assert_eq!((&*whose(&answer), &*answer.body), ("a", &b"busy"[..]));
         let lines = told(&proxy, SET_ASIDE, 1);
-        assert!(lines[0].contains(&kind.at(&bad)), "{lines:?}");
+        for part in [&kind.at(&bad), "60s: the status is 503; "] {
+            assert!(lines[0].contains(part), "{part}: {lines:?}");
+        }
         assert_eq!(row(&proxy, kind, 5), "bbbbb");
         assert_eq!(seen([&bad, &good]), [1, 5]);
     }
