@@ -4,7 +4,7 @@
 use super::failure::{Step, stopping};
 use super::{End, Visit};
 use crate::access_log::AccessLog;
-use crate::balancer::{Balancer, Choice, Lease, Member, Meter, NoMember, Session, Tried, Why};
+use crate::balancer::{Balancer, Choice, Lease, Member, Meter, Session, Tried, Why};
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
 use crate::ids::Id;
@@ -170,7 +170,7 @@ impl Visit<'_> {
         route: &Route,
         balancer: &Arc<Balancer>,
         tried: &Tried,
-    ) -> Result<Result<Elected, NoMember>, End> {
+    ) -> Result<Result<Elected, Why>, End> {
         let asked = Session {
             target: &route.target,
             headers: &head.headers,
@@ -179,7 +179,7 @@ impl Visit<'_> {
         let mut until = None;
         loop {
             let now = Instant::now();
-            let none = match balancer.choose(&asked, tried, now) {
+            let why = match balancer.choose(&asked, tried, now) {
                 Ok(choice) => {
                     self.tell_variables(&choice);
                     return Ok(Ok(Elected {
@@ -188,13 +188,12 @@ impl Visit<'_> {
                         lease: choice.lease,
                     }));
                 }
-                Err(none) => none,
+                Err(why) => why,
             };
             let until = *until.get_or_insert(now + patience);
-            let is_hopeless =
-                none.why == Why::SessionBound || tried.count() >= balancer.members().len();
+            let is_hopeless = why == Why::SessionBound || tried.count() >= balancer.members().len();
             if is_hopeless || now >= until {
-                return Ok(Err(none));
+                return Ok(Err(why));
             }
             // Others need not wait for a request that does.
             self.handshake = None;
@@ -240,9 +239,8 @@ impl Visit<'_> {
         self.transaction.environment = self.environment.only(is_logged);
     }
 
-    fn no_member(&self, balancer: &Balancer, none: NoMember) -> End {
+    fn no_member(&self, balancer: &Balancer, why: Why) -> End {
         let id = Id::NoMember;
-        let why = none.why;
         if let Some(mapping) = &self.transaction.mapping {
             let name = balancer.name();
             self.log(

@@ -225,9 +225,9 @@ each_mode! {
             peer.head();
             peer.send([switch().as_bytes(), &vec![1; at_once]].concat());
             client.switched();
-            client.expect(&vec![1; at_once]);
+            client.expect(vec![1; at_once]);
             peer.send(vec![2; later]);
-            client.expect(&vec![2; later]);
+            client.expect(vec![2; later]);
             proxy.settle();
             (client, peer)
         };
