@@ -428,7 +428,7 @@ const ENTRIES: &[Entry] = &[
         id: Id::NoMember,
         code: "PW416",
         counterpart: Some("AH01171"),
-        remedy: "see why its members were set aside, or are disabled",
+        remedy: "see which of its members are set aside, unhealthy, disabled or full",
     },
     Entry {
         id: Id::SetAside,
