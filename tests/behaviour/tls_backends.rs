@@ -1,9 +1,9 @@
 //! What is asked of backends in TLS, by native-tls and by OpenSSL itself, and what becomes of those that are not like that.
 
 use crate::support::certs::Identity;
-use crate::support::client::{frame, request, switch};
+use crate::support::client::{close_frame, frame, request, switch};
 use crate::support::proxy::run;
-use crate::support::{Backend, Certs, Client, Proxy, TempDir, Wire};
+use crate::support::{Backend, Certs, Client, Proxy, TempDir, Wire, each_mode};
 use openssl::ssl::{
     NameType, SslAcceptor, SslAcceptorBuilder, SslMethod, SslRef, SslVerifyMode, SslVersion,
 };
@@ -751,5 +751,82 @@ mod sessions {
         let strange = Certs::new().server("localhost").acceptor();
         assert!(strange.accept(backend.accept_tcp()).is_err());
         client.answer().expect_status(502);
+    }
+}
+
+mod ends {
+    use super::*;
+
+    const NOTE: &str = "LogFormat \"%{close-reason}n\" reason\nCustomLog access.log reason\n";
+
+    each_mode! {
+        fn a_backend_that_is_cut_off_is_told_from_one_that_ends(mode: Mode) {
+            let certs = Certs::new();
+            let identity = certs.server("localhost");
+            for more in BOTH {
+                let backend = Backend::listen();
+                let directives = format!("{NOTE}{more}\n{}", mode.directives());
+                let proxy = start(&certs, &backend, &directives);
+                let cut = "backend failed without a Close frame: TLS ended without close_notify";
+                for (nth, (bytes, is_cut, reason)) in [
+                    (frame(b"x", None), true, cut),
+                    (frame(b"x", None), false, "backend ended without a Close frame"),
+                    // What WebSocket has said needs no second word.
+                    (close_frame(None), true, "backend closed"),
+                    (close_frame(None), false, "backend closed"),
+                    // No WebSocket at all.
+                    (b"SSH-2.0-x\r\n".to_vec(), true, "backend closed without close_notify"),
+                    (b"SSH-2.0-x\r\n".to_vec(), false, "backend closed"),
+                ].into_iter().enumerate() {
+                    let mut client = Client::asking(&proxy, "/");
+                    let mut peer = backend.accept_tls(&identity);
+                    peer.head();
+                    peer.send(switch());
+                    client.switched();
+                    peer.send(&bytes);
+                    client.expect(&bytes);
+                    if is_cut {
+                        peer.tcp().shutdown(Shutdown::Write).unwrap();
+                    } else {
+                        peer.finish();
+                    }
+                    client.expect_cut();
+                    client.finish();
+                    drop(peer);
+                    let lines = proxy.wait_for_lines("access.log", nth + 1);
+                    assert_eq!(lines[nth], reason, "{more}: {lines:#?}");
+                }
+            }
+        }
+
+        fn what_is_cut_off_behind_the_end_of_the_client_is_told(mode: Mode) {
+            let certs = Certs::new();
+            let identity = certs.server("localhost");
+            let backend = Backend::listen();
+            let directives = format!("{NOTE}{}", mode.directives());
+            let proxy = start(&certs, &backend, &directives);
+            let (cut, whole) = ("backend closed without close_notify", "client closed");
+            for (nth, reason) in [cut, whole].into_iter().enumerate() {
+                let mut client = Client::asking(&proxy, "/");
+                let mut peer = backend.accept_tls(&identity);
+                peer.head();
+                peer.send(switch());
+                client.switched();
+                client.send("no frame, and the last");
+                client.finish();
+                peer.expect("no frame, and the last");
+                peer.expect_end();
+                peer.send("half of an ans");
+                client.expect("half of an ans");
+                if reason == cut {
+                    peer.tcp().shutdown(Shutdown::Both).unwrap();
+                } else {
+                    peer.finish();
+                }
+                client.expect_end();
+                let lines = proxy.wait_for_lines("access.log", nth + 1);
+                assert_eq!(lines[nth], reason, "{lines:#?}");
+            }
+        }
     }
 }
