@@ -171,7 +171,7 @@ mod tests {
     use crate::config_files::Machine;
     use crate::net::stream::Socket;
     use crate::route::backend::Parameters;
-    use crate::server::connectors::Connectors;
+    use crate::server::tls::Connectors;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 

@@ -2,6 +2,7 @@
 
 use crate::support::certs::Identity;
 use crate::support::client::request;
+use crate::support::proxy::check;
 use crate::support::{BOUND, Backend, Certs, Proxy, TempDir, Wire, each_mode, missing};
 use openssl::ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslStream, SslVersion};
 use std::net::TcpStream;
@@ -163,6 +164,32 @@ fn a_certificate_may_hold_its_key() {
     let config = "Listen 127.0.0.1:0\nSSLEngine On\nSSLCertificateFile both.pem";
     let proxy = Proxy::start_in(with_files(&identity), config, "");
     assert!(connect(&certs, &proxy, |_| {}).is_ok());
+}
+
+#[test]
+fn a_check_finds_what_a_start_would_find() {
+    let certs = Certs::new();
+    let (identity, other) = (certs.server(NAME), certs.server("other.example"));
+    let directory = with_files(&identity);
+    directory.write("other.key", other.key_pem());
+    let root = directory.path().display().to_string();
+    let checked = |key: &str| {
+        let config = format!(
+            "ServerRoot {root}\nListen 127.0.0.1:0\nSSLEngine On\nSSLCertificateFile site.pem\n\
+             SSLCertificateKeyFile {key}\nProxyPass / ws://127.0.0.1:9/\n"
+        );
+        check(&config)
+    };
+    let sound = checked("site.key").expect_status(0);
+    assert!(sound.stderr.ends_with("Syntax OK\n"), "{sound:?}");
+    let mismatched = checked("other.key").expect_status(1);
+    let said = &mismatched.stderr;
+    assert!(said.contains("proxy.conf:4: TLS of "), "{said}");
+    assert!(
+        said.contains("does not belong to the certificate"),
+        "{said}"
+    );
+    assert!(!said.contains("Syntax OK"), "{said}");
 }
 
 each_mode! {

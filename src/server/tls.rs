@@ -1,8 +1,8 @@
-//! What speaks TLS with backends: all that is to be spoken to in one way, by one connector, which is made at start.
+//! What speaks TLS, made at start: with the clients of a host, what has its certificates; with backends, one connector for
+//! all that are to be spoken to in one way.
 
-use super::say_validity;
 use crate::config::VirtualHost;
-use crate::net::tls::Connector;
+use crate::net::tls::{Client, Connector, Credential, Listening, TlsHost, Validity};
 use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use crate::tls::backend::Policy;
@@ -25,13 +25,57 @@ fn address(backend: &Backend) -> usize {
     std::ptr::from_ref(backend).addr()
 }
 
-/// Where connectors are made.
+/// Where it is made.
 #[derive(Debug, Default)]
 pub(super) struct Workshop {
     made: HashMap<Policy, Connector>,
+    /// How long the certificates that were read are good for, and the lines that name them.
+    pub(super) certificates: Vec<(String, Validity)>,
 }
 
 impl Workshop {
+    /// Reads a host's certificates and keys, where it speaks TLS with its clients.
+    pub(super) fn tls_host(&mut self, host: &VirtualHost) -> Result<Option<TlsHost>, String> {
+        let Some(tls) = &host.tls else {
+            return Ok(None);
+        };
+        let credentials: Vec<Credential<'_>> = tls
+            .certificates
+            .iter()
+            .map(|certificate| Credential {
+                certificate: &certificate.file,
+                key: &certificate.key,
+            })
+            .collect();
+        let policy = &tls.policy;
+        let client = policy.client.as_ref().map(|client| Client {
+            is_required: client.is_required,
+            depth: client.depth,
+            authorities: &client.authorities,
+        });
+        let origin = match tls.certificates.first() {
+            Some(certificate) => &certificate.origin,
+            None => &host.origin,
+        };
+        let made = TlsHost::new(&Listening {
+            credentials: &credentials,
+            chain: tls.chain.as_deref(),
+            protocols: policy.protocols,
+            ciphers: policy.ciphers.as_deref(),
+            suites: policy.suites.as_deref(),
+            groups: policy.groups.as_deref(),
+            prefers_own_order: policy.prefers_own_order,
+            tickets: tls.tickets,
+            client,
+        })
+        .map_err(|problem| format!("{origin}: TLS of {}: {problem}", host.server_name))?;
+        for validity in made.validity() {
+            let line = origin.to_string();
+            self.certificates.push((line, validity.clone()));
+        }
+        Ok(Some(made))
+    }
+
     /// Makes what a host needs for each backend that it leads requests to or whose health it looks after.
     pub(super) fn of(&mut self, host: &VirtualHost) -> Result<Connectors, String> {
         let mut connectors = Connectors::default();
@@ -67,7 +111,8 @@ impl Workshop {
         let made = Connector::new(unmade.key())?;
         let made = unmade.insert(made);
         if let Some((named, validity)) = made.validity() {
-            say_validity(&named.line, validity);
+            let line = named.line.to_string();
+            self.certificates.push((line, validity.clone()));
         }
         Ok(made)
     }
