@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         .collect();
     match cli::command(&arguments) {
         Command::Run(config) => server::run(*config),
+        Command::Check(config) => ExitCode::from(cli::judge(server::check(&config))),
         Command::Exit(status) => ExitCode::from(status),
     }
 }

@@ -7,16 +7,16 @@ mod health;
 mod kept;
 mod pool;
 mod signals;
+mod site;
+mod tls;
 mod turns;
 
-use crate::access_log::AccessLog;
-use crate::config::{BackendTls, Config, LogTarget, VirtualHost, Weight};
+use crate::config::{Config, Weight};
 use crate::error_log::{self, Own};
 use crate::ids::Id;
-use crate::log_writer::{LogWriter, Target};
+use crate::log_writer::LogWriter;
 use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
-use crate::net::tls::{Client, Connector, Credential, Listening, TlsHost, Trust};
 use crate::net::wait::Cancel;
 use crate::sys;
 use crate::transaction::CloseReason;
@@ -30,6 +30,7 @@ use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
+use site::{Site, log_target, open_log};
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+use tls::Workshop;
 use turns::Turns;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
@@ -76,19 +78,6 @@ impl Hinted {
         let mut hinted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         hinted.insert(Arc::clone(mapping))
     }
-}
-
-/// A virtual host with the devices that it needs.
-#[derive(Debug)]
-struct Site {
-    host: Arc<VirtualHost>,
-    /// The target of log records about its requests.
-    log_target: String,
-    access_logs: Vec<AccessLog>,
-    /// Where it speaks TLS with its clients.
-    tls_host: Option<TlsHost>,
-    /// Where it has a backend with TLS.
-    tls: Option<Connector>,
 }
 
 impl Shared {
@@ -128,6 +117,23 @@ pub fn run(config: Config) -> ExitCode {
     })
 }
 
+/// Reads what a start would read beside the configuration: certificates and keys. What is worth a warning about them.
+///
+/// # Errors
+/// What would keep the server from starting.
+pub fn check(config: &Config) -> Result<Vec<String>, String> {
+    let mut workshop = Workshop::default();
+    for host in config.hosts() {
+        workshop.tls_host(host)?;
+        workshop.of(host)?;
+    }
+    let certificates = workshop.certificates.into_iter();
+    let short = certificates.filter(|(_, certificate)| certificate.is_short());
+    Ok(short
+        .map(|(line, certificate)| format!("{line}: warning: {certificate}"))
+        .collect())
+}
+
 struct Server {
     requests: Requests,
     acceptor: Acceptor,
@@ -153,12 +159,21 @@ impl Server {
         }
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-        let main_site = site(&config.main, logs)?;
+        let mut workshop = Workshop::default();
+        let main_site = Site::open(&config.main, logs, &mut workshop)?;
         let virtual_sites = config
             .virtual_hosts
             .iter()
-            .map(|host| site(host, logs))
+            .map(|host| Site::open(host, logs, &mut workshop))
             .collect::<Result<_, _>>()?;
+        for (line, certificate) in &workshop.certificates {
+            if certificate.is_short() {
+                let id = Id::CertificateEnds;
+                warn!("{id} {line}: {certificate}; {}", id.remedy());
+            } else {
+                error_log::notice(&format!("{line}: {certificate}"));
+            }
+        }
         let scratch = Arc::<ScratchPool>::default();
         let reactors = if config
             .hosts()
@@ -311,121 +326,6 @@ fn own_error_logs(logs: &LogWriter, config: &Config) -> Result<Vec<Own>, String>
             })
         })
         .collect()
-}
-
-/// The target of the log records about a host's requests.
-fn log_target(host: &VirtualHost) -> String {
-    match host.error_log {
-        Some(_) => format!("host {}", host.origin),
-        None => module_path!().to_owned(),
-    }
-}
-
-fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> {
-    let access_logs = host
-        .access_logs
-        .iter()
-        .map(|log| {
-            let sink = open_log(logs, &LogTarget::File(log.path.clone()))?;
-            let (format, condition) = (Arc::clone(&log.format), log.condition.clone());
-            Ok(AccessLog::new(sink, format, condition))
-        })
-        .collect::<Result<_, String>>()?;
-    Ok(Arc::new(Site {
-        log_target: log_target(host),
-        host: Arc::clone(host),
-        access_logs,
-        tls_host: tls_host(host)?,
-        tls: connector(host)?,
-    }))
-}
-
-/// Reads a host's certificates and keys, where it speaks TLS with its clients.
-fn tls_host(host: &VirtualHost) -> Result<Option<TlsHost>, String> {
-    let Some(tls) = &host.tls else {
-        return Ok(None);
-    };
-    let credentials: Vec<Credential<'_>> = tls
-        .certificates
-        .iter()
-        .map(|certificate| Credential {
-            certificate: &certificate.file,
-            key: &certificate.key,
-        })
-        .collect();
-    let policy = &tls.policy;
-    let client = policy.client.as_ref().map(|client| Client {
-        is_required: client.is_required,
-        depth: client.depth,
-        authorities: &client.authorities,
-    });
-    let origin = match tls.certificates.first() {
-        Some(certificate) => &certificate.origin,
-        None => &host.origin,
-    };
-    let made = TlsHost::new(&Listening {
-        credentials: &credentials,
-        chain: tls.chain.as_deref(),
-        protocols: policy.protocols,
-        ciphers: policy.ciphers.as_deref(),
-        suites: policy.suites.as_deref(),
-        groups: policy.groups.as_deref(),
-        prefers_own_order: policy.prefers_own_order,
-        tickets: tls.tickets,
-        client,
-    })
-    .map_err(|problem| format!("{origin}: TLS of {}: {problem}", host.server_name))?;
-    for certificate in made.validity() {
-        if certificate.is_short() {
-            let id = Id::CertificateEnds;
-            warn!("{id} {origin}: {certificate}; {}", id.remedy());
-        } else {
-            error_log::notice(&format!("{origin}: {certificate}"));
-        }
-    }
-    Ok(Some(made))
-}
-
-/// Makes a host's TLS connector, where it has a backend that needs one.
-fn connector(host: &VirtualHost) -> Result<Option<Connector>, String> {
-    // Members are looked at where they are configured, whoever sends requests to them.
-    let members = host.balancers.iter().flat_map(|own| own.members());
-    let members = members.map(|member| member.backend.as_ref());
-    let mut backends = host.router.backends().chain(members);
-    if !backends.any(|backend| backend.url.scheme.is_tls()) {
-        return Ok(None);
-    }
-    let BackendTls { verify, ca_file } = &host.backend_tls;
-    let anchors = match ca_file {
-        Some((path, origin)) => Some(std::fs::read(path).map_err(|error| {
-            format!(
-                "{origin}: SSLProxyCACertificateFile: {}: {error}",
-                path.display()
-            )
-        })?),
-        None => None,
-    };
-    Connector::new(Trust {
-        verify: *verify,
-        anchors: anchors.as_deref(),
-    })
-    .map(Some)
-    .map_err(|problem| match ca_file {
-        Some((path, origin)) => format!(
-            "{origin}: SSLProxyCACertificateFile: {}: {problem}",
-            path.display()
-        ),
-        None => format!("cannot set up TLS: {problem}"),
-    })
-}
-
-fn open_log(logs: &LogWriter, target: &LogTarget) -> Result<crate::log_writer::LineSink, String> {
-    let (target, name) = match target {
-        LogTarget::Stderr => (Target::Stderr, "stderr".to_owned()),
-        LogTarget::File(path) => (Target::File(path.clone()), path.display().to_string()),
-    };
-    logs.open(&target)
-        .map_err(|error| format!("log {name}: cannot be opened: {error}"))
 }
 
 fn write_pid_file(path: &Path) -> io::Result<()> {

@@ -3,7 +3,9 @@
 use crate::net::stream::{Socket, Stream};
 use crate::net::tls::TlsError;
 use crate::net::wait::{Waiter, Want};
+use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream};
+use openssl::x509::X509VerifyResult;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -95,15 +97,24 @@ pub(super) fn shake_hands(
             })));
         };
         if !matches!(error.code(), ErrorCode::WANT_READ | ErrorCode::WANT_WRITE) {
-            return Err(TlsError::Handshake(in_words(&error, library.ssl())));
+            let verified = match library.ssl().verify_result() {
+                X509VerifyResult::OK => "",
+                found => found.error_string(),
+            };
+            let words = in_words(error.ssl_error(), error.io_error(), verified);
+            return Err(TlsError::Handshake(words));
         }
         library.get_ref().wait(deadline, waiter)?;
     }
 }
 
-/// The library's error, and what it found about the certificate.
-fn in_words(error: &openssl::ssl::Error, ssl: &SslRef) -> String {
-    let mut words = match (error.ssl_error(), error.io_error()) {
+/// The library's error, and what it found about the certificate; empty: nothing.
+pub(super) fn in_words(
+    stack: Option<&ErrorStack>,
+    failed: Option<&io::Error>,
+    verified: &str,
+) -> String {
+    let mut words = match (stack, failed) {
         (Some(stack), _) => {
             let reasons = stack.errors().iter().filter_map(|error| error.reason());
             reasons.collect::<Vec<_>>().join(": ")
@@ -111,9 +122,8 @@ fn in_words(error: &openssl::ssl::Error, ssl: &SslRef) -> String {
         (None, Some(cause)) => cause.to_string(),
         (None, None) => "the peer ended the connection".to_owned(),
     };
-    let verified = ssl.verify_result();
-    if verified != openssl::x509::X509VerifyResult::OK {
-        words = format!("{words}: {}", verified.error_string());
+    if !verified.is_empty() {
+        words = format!("{words}: {verified}");
     }
     words
 }

@@ -299,7 +299,11 @@ each_mode! {
             let is_over = AtomicBool::new(false);
             thread::scope(|scope| {
                 scope.spawn(|| {
-                    while !is_over.load(Ordering::SeqCst) && peer.send_if_taken(&much) {}
+                    while peer.send_if_taken(&much) {
+                        if is_over.load(Ordering::SeqCst) {
+                            break;
+                        }
+                    }
                     peer.expect_cut();
                 });
                 client.receive(3 * much.len());

@@ -79,7 +79,7 @@ fn http_1_1_is_chosen_from_what_a_client_offers_and_nothing_else() {
 }
 
 fn trusting(certs: &Certs) -> impl Fn(&mut SslContextBuilder) {
-    let authority = certs.certificate().clone();
+    let authority = certs.authority().certificate().clone();
     move |builder| {
         builder
             .cert_store_mut()
