@@ -136,17 +136,18 @@ mod without {
     pub enum TlsHost {}
 
     #[derive(Debug, Clone)]
-    pub enum Validity {}
+    // No enum: what would follow the making of one would be called unreachable.
+    pub struct Validity(());
 
     impl Validity {
         pub fn is_short(&self) -> bool {
-            match *self {}
+            false
         }
     }
 
     impl std::fmt::Display for Validity {
         fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            match *self {}
+            Ok(())
         }
     }
 

@@ -30,6 +30,7 @@ pub enum End {
     /// Cut off.
     Reset,
     /// The connection has ended, and TLS was not told: anybody on the way may have ended it.
+    #[cfg(feature = "tls")]
     Untold,
 }
 
