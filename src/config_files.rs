@@ -3,6 +3,7 @@
 use crate::config::Files;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The machine that the program runs on.
@@ -62,6 +63,10 @@ impl Files for Machine {
 
     fn exists(&self, path: &Path) -> bool {
         path.exists()
+    }
+
+    fn mode(&self, path: &Path) -> io::Result<u32> {
+        Ok(fs::metadata(path)?.permissions().mode() & 0o777)
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -129,6 +134,77 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config")
     }
 
+    /// The machine, and what is in no tree: certificates and keys. Their content is for the library, which is not asked.
+    struct WithCertificates;
+
+    /// By the end of the path.
+    const MADE: &[(&str, &str, u32)] = &[
+        ("made/open.key", "-----BEGIN PRIVATE KEY-----", 0o644),
+        (
+            "made/locked.key",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----",
+            0o600,
+        ),
+        (
+            "made/both.pem",
+            "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----",
+            0o640,
+        ),
+        (
+            "made/open.pem",
+            "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----",
+            0o666,
+        ),
+        ("made/empty.pem", "", 0o644),
+        ("privkey.pem", "-----BEGIN PRIVATE KEY-----", 0o600),
+        (".key", "-----BEGIN RSA PRIVATE KEY-----", 0o640),
+        (".pem", "-----BEGIN CERTIFICATE-----", 0o644),
+        (".crt", "-----BEGIN CERTIFICATE-----", 0o644),
+    ];
+
+    impl WithCertificates {
+        fn made(path: &Path) -> Option<(&'static str, u32)> {
+            let is_named = |name: &&str| path.to_string_lossy().ends_with(name);
+            let is_missing = || path.to_string_lossy().contains("none") || path.exists();
+            MADE.iter()
+                .find(|(name, _, _)| is_named(name) && !is_missing())
+                .map(|(_, content, mode)| (*content, *mode))
+        }
+    }
+
+    impl Files for WithCertificates {
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            Machine.read(path)
+        }
+
+        fn read_regular(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+            match Self::made(path) {
+                Some((content, _)) => Ok(content.as_bytes().to_owned()),
+                None => Machine.read_regular(path, most),
+            }
+        }
+
+        fn find(&self, root: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
+            Machine.find(root, pattern)
+        }
+
+        fn exists(&self, path: &Path) -> bool {
+            Machine.exists(path)
+        }
+
+        fn mode(&self, path: &Path) -> io::Result<u32> {
+            Self::made(path).map_or_else(|| Machine.mode(path), |(_, mode)| Ok(mode))
+        }
+
+        fn variable(&self, name: &str) -> Option<String> {
+            Machine.variable(name)
+        }
+
+        fn host_name(&self) -> Option<String> {
+            Machine.host_name()
+        }
+    }
+
     /// Loads each file of a folder and compares what was found with what its comments expect.
     fn walk(folder: &str, is_accepted: bool) {
         let root = data();
@@ -170,7 +246,7 @@ mod tests {
                     .replace(&root.display().to_string(), "%");
                 format!("{kind}: {}", finding.replacen(&format!(": {kind}"), "", 1))
             };
-            let loaded = config::load(&sources, &Machine);
+            let loaded = config::load(&sources, &WithCertificates);
             let found: Vec<String> = match &loaded {
                 Ok(config) => config
                     .warnings
@@ -250,6 +326,12 @@ mod tests {
         assert_eq!(kind, io::ErrorKind::FileTooLarge);
         assert!(read("parts/pages", 4096).is_err());
         assert!(Machine.read_regular(Path::new("/dev/null"), 4096).is_err());
+    }
+
+    #[test]
+    fn a_file_says_who_may_read_it() {
+        assert_eq!(Machine.mode(Path::new("/dev/null")).unwrap(), 0o666);
+        assert!(Machine.mode(&data().join("none")).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::draft::{FormatDraft, LogDraft, Scope};
 use super::sections::ProxySection;
 use super::value::{self, Unit::Seconds};
-use super::{Listen, LogTarget, Origin, balancers, parameters, syntax};
+use super::{Listen, ListenProtocol, LogTarget, Origin, balancers, parameters, syntax, tls};
 use crate::access_log::format::LogFormat;
 use crate::route::backend::Parameters;
 use crate::route::destination::ProxyUrl;
@@ -17,22 +17,27 @@ use std::time::Duration;
 /// httpd: `Listen [address:]port [protocol]`. Port 0 is ours.
 pub(super) fn listen(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
     let (address, protocol) = match words {
-        [address, protocol] => (*address, *protocol),
-        _ => (words.first().copied().unwrap_or_default(), "http"),
+        [address, protocol] => (*address, Some(*protocol)),
+        _ => (words.first().copied().unwrap_or_default(), None),
     };
-    if protocol.eq_ignore_ascii_case("https") {
-        return Err(
-            "https: TLS towards clients is not supported by this version; let a TLS terminator listen in front of it"
-                .to_owned(),
-        );
-    }
-    if !protocol.eq_ignore_ascii_case("http") {
-        return Err(format!("unknown protocol \"{protocol}\"; expected http"));
-    }
+    let protocol = match protocol.map(str::to_ascii_lowercase).as_deref() {
+        None => ListenProtocol::ByPort,
+        Some("http") => ListenProtocol::Http,
+        Some("https") => {
+            tls::lines::needs_library().map_err(|problem| format!("https: {problem}"))?;
+            ListenProtocol::Https
+        }
+        Some(other) => {
+            return Err(format!(
+                "unknown protocol \"{other}\"; expected http or https"
+            ));
+        }
+    };
     let (address, port) = value::listen_address(address)?;
     let listen = Listen {
         address,
         port,
+        protocol,
         origin: scope.at.clone(),
     };
     let same = |other: &&Listen| other.address == address && other.port == port && port != 0;

@@ -6,7 +6,7 @@ use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
     DEFAULT_SERVER_ROOT, apply, balancers, documents, exchange, health, proxy_pass, proxy_protocol,
-    remote_ip, reverse, rewrite, set_env, syntax, value,
+    remote_ip, reverse, rewrite, set_env, syntax, tls::lines as tls, value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -764,6 +764,307 @@ pub const TABLE: &[Entry] = &[
         help: "Off is what this program does: a request without Upgrade on a ws:// path gets 426; On is refused",
         action: Action::Flag(apply::fallback_to_proxy_http),
     },
+    // ---- TLS towards clients -----------------------------------------------------------------------------------
+    Entry {
+        name: "SSLEngine",
+        syntax: "On|Off",
+        default: None,
+        contexts: BOTH,
+        help: "whether a host speaks TLS with its clients; unset: if it has a certificate and a listener for https",
+        action: Action::One(tls::engine),
+    },
+    Entry {
+        name: "SSLCertificateFile",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "PEM file of a certificate and those that lead to its authority; may be repeated, for another kind of key",
+        action: Action::One(tls::certificate_file),
+    },
+    Entry {
+        name: "SSLCertificateKeyFile",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "PEM file of the key of a certificate, without a password; unset: it is in the certificate's file",
+        action: Action::One(tls::key_file),
+    },
+    Entry {
+        name: "SSLCertificateChainFile",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "PEM file of what leads from the certificate to its authority, where its own file has none of it",
+        action: Action::One(tls::chain_file),
+    },
+    Entry {
+        name: "SSLProtocol",
+        syntax: "[+|-]version ...",
+        default: Some("-all +TLSv1.2 +TLSv1.3"),
+        contexts: BOTH,
+        help: "the versions that are spoken, without a gap: TLSv1, TLSv1.1, TLSv1.2, TLSv1.3, all",
+        action: Action::UpTo(MANY, tls::protocol),
+    },
+    Entry {
+        name: "SSLCipherSuite",
+        syntax: "[SSL|TLSv1.3] list",
+        default: None,
+        contexts: BOTH,
+        help: "the ciphers up to TLS 1.2, or the suites of TLS 1.3, in OpenSSL's words; unset: as the library has it",
+        action: Action::UpTo(2, tls::cipher_suite),
+    },
+    Entry {
+        name: "SSLHonorCipherOrder",
+        syntax: "On|Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "whether the order of our list counts, and not that of the client",
+        action: Action::Flag(|scope, on| {
+            scope.host.tls.prefers_own_order = on;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "SSLOpenSSLConfCmd",
+        syntax: "Groups|Curves list",
+        default: None,
+        contexts: BOTH,
+        help: "the groups for the exchange of keys, such as X25519:P-256; other commands are refused",
+        action: Action::UpTo(2, tls::conf_cmd),
+    },
+    Entry {
+        name: "SSLVerifyClient",
+        syntax: "none|optional|require",
+        default: Some("none"),
+        contexts: BOTH,
+        help: "whether clients are asked for a certificate, and whether one without is let in",
+        action: Action::One(tls::verify_client),
+    },
+    Entry {
+        name: "SSLVerifyDepth",
+        syntax: "number",
+        default: Some("1"),
+        contexts: BOTH,
+        help: "the most authorities above the certificate of a client, 1 to 100: 1 if the one that is trusted has signed it",
+        action: Action::One(tls::verify_depth),
+    },
+    Entry {
+        name: "SSLCACertificateFile",
+        syntax: "path",
+        default: None,
+        contexts: BOTH,
+        help: "PEM file of the authorities that the certificates of clients are verified by",
+        action: Action::One(tls::ca_certificate_file),
+    },
+    Entry {
+        name: "SSLSessionTickets",
+        syntax: "On|Off",
+        default: Some("On"),
+        contexts: BOTH,
+        help: "whether a client that comes again need not make the whole handshake",
+        action: Action::Flag(|scope, on| {
+            scope.host.tls.tickets = on;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "SSLStrictSNIVHostCheck",
+        syntax: "On|Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "whether clients that name no host in TLS are refused, for all hosts of an address if the first says so",
+        action: Action::Flag(|scope, on| {
+            scope.host.tls.is_strict = on;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "SSLVHostSNIPolicy",
+        syntax: "secure",
+        default: Some("secure"),
+        contexts: SERVER,
+        help: "secure is what is done here: a host with other terms of TLS than the connection has gives 421",
+        action: Action::One(tls::sni_policy),
+    },
+    Entry {
+        name: "SSLCompression",
+        syntax: "Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "Off is what is done here: compressed secrets can be guessed; On is refused",
+        action: Action::Flag(|_, on| {
+            tls::only_off(
+                on,
+                "what is compressed together with a secret tells of it (CRIME); remove the line",
+            )
+        }),
+    },
+    Entry {
+        name: "SSLInsecureRenegotiation",
+        syntax: "Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "Off is what is done here: there is no renegotiation at all; On is refused",
+        action: Action::Flag(|_, on| {
+            tls::only_off(on, "there is no renegotiation here at all; remove the line")
+        }),
+    },
+    Entry {
+        name: "SSLUseStapling",
+        syntax: "Off",
+        default: Some("Off"),
+        contexts: BOTH,
+        help: "Off is what is done here: no answers of OCSP are sent along; On is refused",
+        action: Action::Flag(|_, on| {
+            tls::only_off(
+                on,
+                "no answers of OCSP are sent with the certificate, and a certificate that demands them cannot be used; remove the line",
+            )
+        }),
+    },
+    Entry {
+        name: "SSLFIPS",
+        syntax: "Off",
+        default: Some("Off"),
+        contexts: SERVER,
+        help: "Off is what is done here; On is refused: OpenSSL's own configuration decides",
+        action: Action::Flag(|_, on| {
+            tls::only_off(
+                on,
+                "OpenSSL's own configuration decides whether it is held to FIPS 140; remove the line",
+            )
+        }),
+    },
+    Entry {
+        name: "SSLCryptoDevice",
+        syntax: "builtin",
+        default: Some("builtin"),
+        contexts: SERVER,
+        help: "builtin is what is done here; others are refused",
+        action: Action::One(tls::crypto_device),
+    },
+    Entry {
+        name: "Protocols",
+        syntax: "http/1.1 ...",
+        default: Some("http/1.1"),
+        contexts: BOTH,
+        help: "HTTP/1.1 is what is spoken; others beside it have no effect",
+        action: Action::UpTo(MANY, tls::protocols),
+    },
+    Entry {
+        name: "SSLOptions",
+        syntax: "[+|-]word ...",
+        default: None,
+        contexts: ALL,
+        help: "accepted, and has no effect: it is about scripts and folders; FakeBasicAuth and LegacyDNStringFormat are refused",
+        action: Action::UpTo(MANY, tls::options),
+    },
+    Entry {
+        name: "SSLSessionCache",
+        syntax: "type",
+        default: None,
+        contexts: SERVER,
+        help: "accepted, and has no effect: sessions are in tickets, and take no memory here",
+        action: Action::Noted("it has no effect: sessions are in tickets, and take no memory here"),
+    },
+    Entry {
+        name: "SSLSessionCacheTimeout",
+        syntax: "seconds",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: sessions are in tickets, and take no memory here",
+        action: Action::Noted("it has no effect: sessions are in tickets, and take no memory here"),
+    },
+    Entry {
+        name: "SSLRandomSeed",
+        syntax: "context source [bytes]",
+        default: None,
+        contexts: SERVER,
+        help: "accepted, and has no effect: OpenSSL gets its random numbers from the kernel",
+        action: Action::Noted("it has no effect: OpenSSL gets its random numbers from the kernel"),
+    },
+    Entry {
+        name: "SSLPassPhraseDialog",
+        syntax: "type",
+        default: None,
+        contexts: SERVER,
+        help: "accepted, and has no effect: a key with a password is refused, so that nobody is asked for one",
+        action: Action::Noted(
+            "it has no effect: a key with a password is refused, so that nobody is asked for one",
+        ),
+    },
+    Entry {
+        name: "SSLStaplingCache",
+        syntax: "type",
+        default: None,
+        contexts: SERVER,
+        help: "accepted, and has no effect: no answers of OCSP are sent along",
+        action: Action::Noted("it has no effect: no answers of OCSP are sent along"),
+    },
+    Entry {
+        name: "SSLStaplingErrorCacheTimeout",
+        syntax: "seconds",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no answers of OCSP are sent along",
+        action: Action::Noted("it has no effect: no answers of OCSP are sent along"),
+    },
+    Entry {
+        name: "SSLStaplingFakeTryLater",
+        syntax: "On|Off",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no answers of OCSP are sent along",
+        action: Action::Noted("it has no effect: no answers of OCSP are sent along"),
+    },
+    Entry {
+        name: "SSLStaplingForceURL",
+        syntax: "url",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no answers of OCSP are sent along",
+        action: Action::Noted("it has no effect: no answers of OCSP are sent along"),
+    },
+    Entry {
+        name: "SSLStaplingResponderTimeout",
+        syntax: "seconds",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no answers of OCSP are sent along",
+        action: Action::Noted("it has no effect: no answers of OCSP are sent along"),
+    },
+    Entry {
+        name: "SSLStaplingResponseMaxAge",
+        syntax: "seconds",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no answers of OCSP are sent along",
+        action: Action::Noted("it has no effect: no answers of OCSP are sent along"),
+    },
+    Entry {
+        name: "SSLStaplingResponseTimeSkew",
+        syntax: "seconds",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no answers of OCSP are sent along",
+        action: Action::Noted("it has no effect: no answers of OCSP are sent along"),
+    },
+    Entry {
+        name: "SSLStaplingReturnResponderErrors",
+        syntax: "On|Off",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no answers of OCSP are sent along",
+        action: Action::Noted("it has no effect: no answers of OCSP are sent along"),
+    },
+    Entry {
+        name: "SSLStaplingStandardCacheTimeout",
+        syntax: "seconds",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no answers of OCSP are sent along",
+        action: Action::Noted("it has no effect: no answers of OCSP are sent along"),
+    },
     // ---- TLS towards backends ----------------------------------------------------------------------------------
     Entry {
         name: "SSLProxyEngine",
@@ -803,11 +1104,11 @@ pub const TABLE: &[Entry] = &[
     },
     Entry {
         name: "RequestReadTimeout",
-        syntax: "header=duration[-duration][,MinRate=bytes] [body=...] [handshake=...]",
-        default: Some("header=20-40,MinRate=500 body=20,MinRate=500"),
+        syntax: "[handshake=...] [header=duration[-duration][,MinRate=bytes]] [body=...]",
+        default: Some("handshake=20 header=20-40,MinRate=500 body=20,MinRate=500"),
         contexts: BOTH,
-        help: "how long a request's head and body may take: at first, at most, and the bytes that earn a second; 0: for \
-               ever; handshake has no effect",
+        help: "how long the handshake of TLS, a request's head and its body may take: at first, at most, and the bytes \
+               that earn a second; 0: for ever",
         action: Action::UpTo(MANY, exchange::request_read_timeout),
     },
     Entry {
@@ -966,10 +1267,11 @@ pub const TABLE: &[Entry] = &[
     // ---- hosts and listeners -----------------------------------------------------------------------------------
     Entry {
         name: "Listen",
-        syntax: "[address:]port [http]",
+        syntax: "[address:]port [http|https]",
         default: None,
         contexts: SERVER,
-        help: "an address to listen on, IPv6 in brackets; may be repeated; port 0: the kernel chooses one",
+        help: "an address to listen on, IPv6 in brackets; may be repeated; port 0: the kernel chooses one; https: hosts \
+               with a certificate speak TLS there",
         action: Action::UpTo(2, apply::listen),
     },
     Entry {
@@ -1119,11 +1421,35 @@ pub const TABLE: &[Entry] = &[
         action: Action::Noted("it has no effect: no files are served"),
     },
     Entry {
+        name: "AddType",
+        syntax: "type extension ...",
+        default: None,
+        contexts: BOTH,
+        help: "accepted, and has no effect: no files are served",
+        action: Action::Noted("it has no effect: no files are served"),
+    },
+    Entry {
         name: "<Directory>",
         syntax: "path",
         default: None,
         contexts: BOTH,
         help: "accepted with all that is in it, and has no effect: no files are served",
+        action: Action::Section(SectionKind::Files),
+    },
+    Entry {
+        name: "<Files>",
+        syntax: "name",
+        default: None,
+        contexts: BOTH,
+        help: "as <Directory>",
+        action: Action::Section(SectionKind::Files),
+    },
+    Entry {
+        name: "<FilesMatch>",
+        syntax: "pattern",
+        default: None,
+        contexts: BOTH,
+        help: "as <Directory>",
         action: Action::Section(SectionKind::Files),
     },
     // ---- reading -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::Files;
 use super::{
     BackendTls, ErrorLog, HostAddress, KeepAlive, Listen, LogTarget, ReadTimeout, Trace, names,
-    proxy_protocol, remote_ip, set_env,
+    proxy_protocol, remote_ip, set_env, tls,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -49,6 +49,8 @@ pub(super) struct HostDraft {
     /// What requests may call this host, beside its own `ServerName`; not inherited.
     pub(super) aliases: Vec<String>,
     pub(super) limits: Limits,
+    pub(super) tls: tls::Draft,
+    pub(super) handshake_timeout: ReadTimeout,
     pub(super) header_timeout: ReadTimeout,
     pub(super) body_timeout: ReadTimeout,
     pub(super) keep_alive: KeepAlive,
@@ -177,6 +179,7 @@ impl HostDraft {
             server_port: None,
             remote_ip: self.remote_ip.inherited(),
             set_env_if: self.set_env_if.inherited(),
+            tls: self.tls.inherited(),
             templates: self.templates.inherited(),
             logs: Vec::new(),
             rewrite: RewriteDraft::default(),

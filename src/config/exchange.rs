@@ -99,8 +99,7 @@ pub(super) fn keep_alive_timeout(scope: &mut Scope<'_>, text: &str) -> Result<()
     Ok(())
 }
 
-/// httpd: mod_reqtimeout `RequestReadTimeout`. Each stage is inherited on its own. There is no TLS handshake here; its
-/// stage is read all the same, and a warning says that it does nothing.
+/// httpd: mod_reqtimeout `RequestReadTimeout`. Each stage is inherited on its own.
 pub(super) fn request_read_timeout(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
     for word in words {
         let Some((stage, text)) = value::key_value(word) else {
@@ -112,9 +111,7 @@ pub(super) fn request_read_timeout(scope: &mut Scope<'_>, words: &[&str]) -> Res
         match stage.to_ascii_lowercase().as_str() {
             "header" => scope.host.header_timeout = timeout,
             "body" => scope.host.body_timeout = timeout,
-            "handshake" => {
-                scope.warn("handshake has no effect: this version has no TLS towards clients");
-            }
+            "handshake" => scope.host.handshake_timeout = timeout,
             _ => {
                 return Err(format!(
                     "unknown stage \"{stage}\"; expected header, body or handshake"

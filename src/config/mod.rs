@@ -156,8 +156,33 @@ pub struct Listen {
     pub address: Option<IpAddr>,
     /// 0: the kernel chooses one.
     pub port: u16,
+    /// What it says of TLS; the host that serves a connection decides.
+    pub protocol: ListenProtocol,
     /// Where it was configured.
     pub origin: Origin,
+}
+
+/// What a listener is meant for. httpd: the protocol of `Listen`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListenProtocol {
+    /// None is written: TLS at port 443.
+    #[default]
+    ByPort,
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
+impl Listen {
+    /// Whether hosts that have a certificate speak TLS here, if they say nothing of it themselves.
+    fn is_https(&self) -> bool {
+        match self.protocol {
+            ListenProtocol::ByPort => self.port == 443,
+            ListenProtocol::Http => false,
+            ListenProtocol::Https => true,
+        }
+    }
 }
 
 impl fmt::Display for Listen {
@@ -400,6 +425,8 @@ mod tests {
     #[derive(Default)]
     pub(super) struct Fake {
         pub(super) files: BTreeMap<PathBuf, Vec<u8>>,
+        /// Of those that are not 0600.
+        pub(super) modes: BTreeMap<PathBuf, u32>,
         pub(super) variables: BTreeMap<String, String>,
     }
 
@@ -410,7 +437,7 @@ mod tests {
                 .map(|(path, text)| (PathBuf::from(path), text.as_bytes().to_owned()));
             Self {
                 files: files.collect(),
-                variables: BTreeMap::new(),
+                ..Self::default()
             }
         }
     }
@@ -453,6 +480,10 @@ mod tests {
 
         fn exists(&self, path: &Path) -> bool {
             self.files.keys().any(|file| file.starts_with(path))
+        }
+
+        fn mode(&self, path: &Path) -> io::Result<u32> {
+            Ok(self.modes.get(path).copied().unwrap_or(0o600))
         }
 
         fn variable(&self, name: &str) -> Option<String> {
@@ -502,6 +533,13 @@ mod tests {
             min_rate: 500,
         };
         assert_eq!(main.header_timeout, head);
+        let handshake = ReadTimeout {
+            initial: Duration::from_secs(20),
+            max: Duration::from_secs(20),
+            min_rate: 0,
+        };
+        assert_eq!(main.handshake_timeout, handshake);
+        assert_eq!(main.tls, None);
         let body = ReadTimeout {
             max: value::LONGEST,
             ..head

@@ -85,8 +85,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
          status says how the member is, and remove the line",
     ),
     (
-        "<DirectoryMatch> <Files> <FilesMatch> Options AllowOverride AccessFileName \
-         Alias AliasMatch ScriptAlias ScriptAliasMatch UserDir AddType AddHandler TypesConfig \
+        "<DirectoryMatch> Options AllowOverride AccessFileName \
+         Alias AliasMatch ScriptAlias ScriptAliasMatch UserDir AddHandler TypesConfig \
          DefaultType ForceType MimeMagicFile AddDefaultCharset IndexOptions AddIcon AddIconByType AddIconByEncoding \
          FileETag EnableSendfile EnableMMAP AddOutputFilterByType SetOutputFilter ExpiresActive ExpiresByType",
         "this program serves no files; remove it, or leave the files to another server",
@@ -122,12 +122,42 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "not supported by this version; remove the line",
     ),
     (
-        "SSLEngine SSLCertificateFile SSLCertificateKeyFile SSLCertificateChainFile SSLProtocol SSLCipherSuite \
-         SSLHonorCipherOrder SSLCompression SSLSessionTickets SSLSessionCache SSLSessionCacheTimeout SSLUseStapling \
-         SSLStaplingCache SSLVerifyClient SSLVerifyDepth SSLCACertificateFile SSLCACertificatePath SSLOptions \
-         SSLRandomSeed SSLPassPhraseDialog SSLMutex SSLStrictSNIVHostCheck",
-        "TLS towards clients is not supported by this version; let a TLS terminator listen in front of it (TLS \
-         towards backends is: wss://)",
+        "SSLCACertificatePath",
+        "folders of certificates are not supported; write all of them into one file, as by \"cat FOLDER/*.pem\", and name it \
+         in SSLCACertificateFile",
+    ),
+    (
+        "SSLCADNRequestFile SSLCADNRequestPath",
+        "clients are told the names of the authorities in SSLCACertificateFile, and no others; remove the line",
+    ),
+    (
+        "SSLCARevocationFile SSLCARevocationPath SSLCARevocationCheck SSLOCSPEnable SSLOCSPDefaultResponder \
+         SSLOCSPOverrideResponder SSLOCSPResponderTimeout SSLOCSPResponseMaxAge SSLOCSPResponseTimeSkew \
+         SSLOCSPUseRequestNonce SSLOCSPProxyURL SSLOCSPNoverify SSLOCSPResponderCertificateFile",
+        "not supported: whether a client's certificate was revoked is not looked up, so that a line which asks for it cannot \
+         be obeyed; issue certificates for short times, or of an authority of their own, and remove the line",
+    ),
+    (
+        "SSLSessionTicketKeyFile",
+        "not supported: the keys of tickets are made at start and told nobody, so that several machines do not share them; \
+         remove the line",
+    ),
+    (
+        "SSLSRPVerifierFile SSLSRPUnknownUserSeed",
+        "passwords in TLS (SRP) are not supported; clients can be asked for certificates by SSLVerifyClient",
+    ),
+    (
+        "SSLRequire SSLRequireSSL SSLUserName",
+        "not supported: a host speaks TLS with all its clients or with none, and asks them for certificates by \
+         SSLVerifyClient; remove the line, and give what must not be reached without TLS a <VirtualHost> with SSLEngine On",
+    ),
+    (
+        "SSLRenegBufferSize",
+        "there is no renegotiation here; remove the line",
+    ),
+    (
+        "SSLMutex SSLLog SSLLogLevel",
+        "httpd has not had it since 2.2; remove the line",
     ),
     (
         "SSLProxyProtocol SSLProxyCipherSuite SSLProxyVerifyDepth SSLProxyCACertificatePath SSLProxyCARevocationFile \
@@ -162,7 +192,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "not supported by this version; CustomLog and ErrorLog write lines as they are told",
     ),
     (
-        "HttpProtocolOptions Protocols ProtocolsHonorOrder MergeSlashes StrictHostCheck",
+        "HttpProtocolOptions ProtocolsHonorOrder MergeSlashes StrictHostCheck",
         "not supported by this version: HTTP/1.1 is always read strictly; remove the line",
     ),
     (
@@ -219,7 +249,7 @@ mod tests {
     #[test]
     fn names_of_httpd_are_found_in_any_case() {
         assert!(unsupported("rewritemap").is_some());
-        assert!(unsupported("<files>").is_some());
+        assert!(unsupported("<limit>").is_some());
         assert!(unsupported("Frobnicate").is_none());
         assert!(unsupported("").is_none());
     }

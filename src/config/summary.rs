@@ -3,7 +3,7 @@
 mod balancers;
 
 use super::value::LONGEST;
-use super::{Config, KeepAlive, ReadTimeout, Trace, VirtualHost};
+use super::{Config, KeepAlive, ListenProtocol, ListenerTls, ReadTimeout, Trace, VirtualHost};
 use crate::handshake::Upgrade;
 use crate::http::document::Document;
 use crate::route::backend::Backend;
@@ -51,7 +51,11 @@ impl Config {
         }
         writeln!(out, "listeners")?;
         for listen in &self.listen {
-            writeln!(out, "  {listen}  [{}]", listen.origin)?;
+            let protocol = match listen.protocol {
+                ListenProtocol::Https => " https",
+                ListenProtocol::Http | ListenProtocol::ByPort => "",
+            };
+            writeln!(out, "  {listen}{protocol}  [{}]", listen.origin)?;
         }
         write!(out, "{}", self.proxy_protocol)?;
         writeln!(out, "main server {}", self.main.server_name)?;
@@ -81,6 +85,9 @@ impl Config {
 }
 
 fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
+    if let Some(tls) = &host.tls {
+        write_tls(out, host, tls)?;
+    }
     write_requests(out, host)?;
     let router = &host.router;
     match router.slashes {
@@ -181,6 +188,62 @@ fn write_logs(out: &mut String, host: &VirtualHost) -> fmt::Result {
             write!(out, " {condition}")?;
         }
         writeln!(out, "  [{}]", log.origin)?;
+    }
+    Ok(())
+}
+
+/// What clients see before their first request.
+fn write_tls(out: &mut String, host: &VirtualHost, tls: &ListenerTls) -> fmt::Result {
+    let policy = &tls.policy;
+    write!(
+        out,
+        "  TLS {}, handshake within {}, tickets {}, own order {}",
+        policy.protocols,
+        host.handshake_timeout,
+        on_off(tls.tickets),
+        on_off(policy.prefers_own_order)
+    )?;
+    writeln!(
+        out,
+        "{}",
+        if tls.is_strict {
+            ", no client without a name"
+        } else {
+            ""
+        }
+    )?;
+    let lists = [
+        ("ciphers", &policy.ciphers),
+        ("TLS 1.3 suites", &policy.suites),
+        ("groups", &policy.groups),
+    ];
+    for (name, list) in lists {
+        if let Some(list) = list {
+            writeln!(out, "  {name} {list}")?;
+        }
+    }
+    if let Some(client) = &policy.client {
+        writeln!(
+            out,
+            "  certificates of clients {}, by {}, at most {} between",
+            if client.is_required {
+                "required"
+            } else {
+                "optional"
+            },
+            client.authorities.display(),
+            client.depth
+        )?;
+    }
+    for certificate in &tls.certificates {
+        write!(out, "  certificate {}", certificate.file.display())?;
+        if certificate.key != certificate.file {
+            write!(out, ", key {}", certificate.key.display())?;
+        }
+        writeln!(out, "  [{}]", certificate.origin)?;
+    }
+    if let Some(chain) = &tls.chain {
+        writeln!(out, "  certificate chain {}", chain.display())?;
     }
     Ok(())
 }

@@ -38,6 +38,12 @@ pub trait Files {
     /// Whether there is a file or folder of this name.
     fn exists(&self, path: &Path) -> bool;
 
+    /// Who may read, write and execute a file, as the lowest nine bits.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn mode(&self, path: &Path) -> io::Result<u32>;
+
     /// A variable of the environment.
     fn variable(&self, name: &str) -> Option<String>;
 
@@ -103,7 +109,7 @@ pub(super) const CONDITIONS: [&str; 3] = ["IfDefine", "IfFile", "IfModule"];
 
 /// The modules of httpd whose job this program does: source file and identifier. They count as loaded in full, also
 /// where a later version will do the rest of the job: a line that is refused by name is better than one that is skipped.
-const MODULES: [(&str, &str); 22] = [
+const MODULES: [(&str, &str); 23] = [
     ("mod_proxy.c", "proxy_module"),
     ("mod_proxy_http.c", "proxy_http_module"),
     ("mod_proxy_wstunnel.c", "proxy_wstunnel_module"),
@@ -120,6 +126,7 @@ const MODULES: [(&str, &str); 22] = [
     ("mod_authz_host.c", "authz_host_module"),
     ("mod_access_compat.c", "access_compat_module"),
     ("mod_ssl.c", "ssl_module"),
+    ("mod_socache_shmcb.c", "socache_shmcb_module"),
     ("mod_log_config.c", "log_config_module"),
     ("mod_logio.c", "logio_module"),
     ("mod_reqtimeout.c", "reqtimeout_module"),

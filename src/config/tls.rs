@@ -1,4 +1,14 @@
 //! TLS towards clients: what a host shows, and what it asks for. httpd: mod_ssl.
+//!
+//! Files are looked at for a first time here, so that `-t` finds what is missing; what their content is worth is judged by
+//! the library at start.
+
+mod files;
+mod hosts;
+pub(super) mod lines;
+
+pub(super) use hosts::resolve;
+pub(super) use lines::Draft;
 
 use super::Origin;
 use crate::tls::Protocols;
@@ -40,6 +50,8 @@ pub struct TlsPolicy {
     pub ciphers: Option<String>,
     /// `SSLCipherSuite TLSv1.3`; unset: as the library has it.
     pub suites: Option<String>,
+    /// `SSLOpenSSLConfCmd Groups`; unset: as the library has it.
+    pub groups: Option<String>,
     /// `SSLHonorCipherOrder`
     pub prefers_own_order: bool,
     /// `SSLVerifyClient`, unless it is `none`.
@@ -51,7 +63,7 @@ pub struct TlsPolicy {
 pub struct ClientCertificates {
     /// `require`, and not `optional`.
     pub is_required: bool,
-    /// `SSLVerifyDepth`
+    /// `SSLVerifyDepth`, which counts the authority as well: how many certificates may stand between it and theirs.
     pub depth: u32,
     /// `SSLCACertificateFile`
     pub authorities: PathBuf,

@@ -13,7 +13,7 @@ use super::sections::{Finished, Kind, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, Config, ConfigError, ErrorLog, HostAddress, Sources, VirtualHost, apply, balancers,
-    checks, names, value,
+    checks, names, tls, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::balancer::Balancer;
@@ -69,20 +69,23 @@ pub(super) fn resolve(
         .iter()
         .map(|(host, addresses, _)| (host, &**addresses));
     let proxy_protocol = ProxyProtocol::resolve(&main, with_addresses, &mut walk.findings);
-    let main_name = match &main.server_name {
-        Some(name) => name.clone(),
-        None => files
-            .host_name()
-            .filter(|name| value::server_name(name).is_ok())
-            .unwrap_or_else(|| "localhost".to_owned()),
-    };
+    let mut tls = tls::resolve(
+        &walk.program.listen,
+        (&main, &whole),
+        &hosts,
+        &mut walk.findings,
+    )
+    .into_iter();
+    let main_name = name_of(&main, files);
     let main_draft = main.clone();
     let ErrorLog {
         target: error_log,
         level: log_level,
     } = main_draft.error_log();
     let balancers = balancers::of_main(&main, &hosts);
-    let main = Arc::new(walk.host(main, &main_name, Vec::new(), whole, None, balancers));
+    let mut main = walk.host(main, &main_name, Vec::new(), whole, None, balancers);
+    main.tls = tls.next().flatten();
+    let main = Arc::new(main);
     let virtual_hosts = hosts
         .into_iter()
         .map(|(host, addresses, origin)| {
@@ -98,6 +101,7 @@ pub(super) fn resolve(
             let own_log = (own_log != main_draft.error_log()).then_some(own_log);
             let mut host = walk.host(host, &main_name, addresses, origin, Some(inherited), own);
             host.error_log = own_log;
+            host.tls = tls.next().flatten();
             Arc::new(host)
         })
         .collect();
@@ -125,6 +129,18 @@ pub(super) fn resolve(
         virtual_hosts,
         warnings: findings.warnings,
     })
+}
+
+/// The name of the main server.
+fn name_of(main: &HostDraft, files: &dyn Files) -> String {
+    let given = main.server_name.clone();
+    let of_machine = || {
+        let name = files.host_name();
+        name.filter(|name| value::server_name(name).is_ok())
+    };
+    given
+        .or_else(of_machine)
+        .unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// The nicknames that every packaged configuration of httpd defines, and that files for single sites take for granted.
@@ -424,7 +440,7 @@ impl Walk<'_> {
             origin,
             limits: draft.limits,
             tls: None,
-            handshake_timeout: draft.header_timeout,
+            handshake_timeout: draft.handshake_timeout,
             header_timeout: draft.header_timeout,
             body_timeout: draft.body_timeout,
             keep_alive: draft.keep_alive.resolved(),

@@ -59,6 +59,8 @@ pub struct Listening<'a> {
     pub ciphers: Option<&'a str>,
     /// The cipher suites for TLS 1.3, likewise.
     pub suites: Option<&'a str>,
+    /// The groups for the exchange of keys, likewise.
+    pub groups: Option<&'a str>,
     /// Whether our order of ciphers counts, and not that of the client.
     pub prefers_own_order: bool,
     /// Whether sessions can be resumed, by tickets.

@@ -369,6 +369,7 @@ fn tls_host(host: &VirtualHost) -> Result<Option<TlsHost>, String> {
         protocols: policy.protocols,
         ciphers: policy.ciphers.as_deref(),
         suites: policy.suites.as_deref(),
+        groups: policy.groups.as_deref(),
         prefers_own_order: policy.prefers_own_order,
         tickets: tls.tickets,
         client,

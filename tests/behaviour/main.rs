@@ -23,6 +23,7 @@
 //! | `balancer_shares` | what members get by each method, and by their factors |
 //! | `names` | backends whose names have several addresses, or move |
 //! | `proxy_protocol` | PROXY headers in front of requests |
+//! | `tls_terms` | what the directives of TLS towards clients say, as clients find it |
 //! | `tls` | `wss://`: names, trust, stalls |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `dead_backends` | what becomes of the tunnels of a backend that ends without a Close frame |
@@ -98,5 +99,7 @@ mod smuggling;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_terms;
 mod tunnel;
 mod unix_backends;

@@ -152,6 +152,10 @@ impl Files for NoFiles {
         false
     }
 
+    fn mode(&self, _: &Path) -> io::Result<u32> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
     fn variable(&self, _: &str) -> Option<String> {
         None
     }

@@ -56,6 +56,10 @@ impl TlsHost {
             .map_err(in_words)?;
         protocols(&mut builder, listening.protocols).map_err(in_words)?;
         ciphers(&mut builder, listening.ciphers, listening.suites)?;
+        if let Some(groups) = listening.groups {
+            let wrong = |_| format!("\"{groups}\" names a group that OpenSSL does not have");
+            builder.set_groups_list(groups).map_err(wrong)?;
+        }
         builder.set_alpn_select_callback(|_, offered| {
             openssl::ssl::select_next_proto(HTTP_1_1, offered).ok_or(AlpnError::NOACK)
         });

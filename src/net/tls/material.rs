@@ -144,19 +144,42 @@ fn private_key(file: &Path) -> Result<PKey<Private>, String> {
     })
 }
 
-/// Names as `CN=www.example.org, O=Example`, with what is not printable escaped.
+/// Whom a certificate names.
 pub(super) fn subject(certificate: &X509) -> String {
     name(certificate.subject_name())
 }
 
+/// As httpd writes it: RFC 2253, the last part first, such as `CN=www.example.org,O=Example`.
 pub(super) fn name(name: &X509NameRef) -> String {
     let entries = name.entries().map(|entry| {
         let kind = entry.object().nid().short_name().unwrap_or("?");
-        let value = entry.data().to_string();
-        let value = value.map_or_else(|_| "?".to_owned(), |value| value.escape_debug().to_string());
-        format!("{kind}={value}")
+        let value = entry.data().to_string().unwrap_or_default();
+        format!("{kind}={}", escaped(&value))
     });
-    entries.collect::<Vec<_>>().join(",")
+    let mut entries: Vec<String> = entries.collect();
+    entries.reverse();
+    entries.join(",")
+}
+
+/// RFC 2253 section 2.4; and nothing that could end a line or a field.
+fn escaped(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    let last = value.chars().count().saturating_sub(1);
+    for (place, c) in value.chars().enumerate() {
+        let is_at_an_end = c == ' ' && (place == 0 || place == last) || c == '#' && place == 0;
+        if c.is_control() {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                out.push_str(&format!("\\{byte:02X}"));
+            }
+            continue;
+        }
+        if is_at_an_end || ",+\"\\<>;".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
 }
 
 /// The first part of this kind, as httpd names it.
@@ -173,5 +196,49 @@ pub(super) fn part_of(name: &X509NameRef, kind: &str) -> Option<String> {
         _ => return None,
     };
     let entry = name.entries_by_nid(kind).next()?;
-    Some(entry.data().to_string().ok()?.escape_debug().to_string())
+    let value = entry.data().to_string().ok()?;
+    Some(
+        value
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openssl::x509::X509NameBuilder;
+
+    #[test]
+    fn names_are_written_backwards_and_nothing_in_them_ends_anything() {
+        for (parts, written) in [
+            (
+                &[("C", "DE"), ("O", "A, B"), ("CN", "a.example")][..],
+                "CN=a.example,O=A\\, B,C=DE",
+            ),
+            (&[("CN", " x ")], "CN=\\ x\\ "),
+            (&[("CN", "#1+\"\\<>;")], "CN=\\#1\\+\\\"\\\\\\<\\>\\;"),
+            (&[("CN", "a\r\nX: y")], "CN=a\\0D\\0AX: y"),
+            (&[("CN", "b\u{e4}r")], "CN=b\u{e4}r"),
+            (&[], ""),
+        ] {
+            let mut builder = X509NameBuilder::new().unwrap();
+            for (kind, value) in parts {
+                builder.append_entry_by_text(kind, value).unwrap();
+            }
+            assert_eq!(name(&builder.build()), written);
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_name_is_one_line() {
+        let mut builder = X509NameBuilder::new().unwrap();
+        builder.append_entry_by_text("OU", "one\ntwo").unwrap();
+        builder.append_entry_by_text("OU", "three").unwrap();
+        let name = builder.build();
+        assert_eq!(part_of(&name, "OU").as_deref(), Some("one two"));
+        assert_eq!(part_of(&name, "CN"), None);
+        assert_eq!(part_of(&name, "X"), None);
+    }
 }

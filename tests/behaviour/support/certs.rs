@@ -60,6 +60,11 @@ impl Identity {
         self.certificate.to_pem().unwrap()
     }
 
+    /// The key, as PKCS#8.
+    pub fn key_pem(&self) -> Vec<u8> {
+        self.key.private_key_to_pem_pkcs8().unwrap()
+    }
+
     /// A server's side of TLS with this certificate.
     pub fn acceptor(&self) -> SslAcceptor {
         self.acceptor_builder().build()
