@@ -8,8 +8,8 @@ use crate::net::wait::Waiter;
 use crate::tls::{Protocols, Version};
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSessionCacheMode,
-    SslVerifyMode, SslVersion,
+    AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions,
+    SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 use openssl::x509::store::X509StoreBuilder;
 use std::time::Instant;
@@ -41,6 +41,12 @@ impl TlsHost {
         let in_words = |error: ErrorStack| format!("cannot set up TLS: {error}");
         let mut builder = SslContextBuilder::new(SslMethod::tls_server()).map_err(in_words)?;
         builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION);
+        // What the socket refuses is written again from another place, in other portions; an idle session holds no buffers.
+        builder.set_mode(
+            SslMode::ACCEPT_MOVING_WRITE_BUFFER
+                | SslMode::ENABLE_PARTIAL_WRITE
+                | SslMode::RELEASE_BUFFERS,
+        );
         if listening.prefers_own_order {
             builder.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
         }
