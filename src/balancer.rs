@@ -195,21 +195,7 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// There is no member for a request now; it is a 503 unless it waits.
-///
-/// A request may wait up to [`Settings::timeout`]. It is worth asking again when a lease of the balancer is dropped (for
-/// [`Why::Full`]), when somebody changes a member's status, and at [`Self::again`]. Who cannot be told of these asks in
-/// steps of a hundredth of the timeout, as httpd does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoMember {
-    /// What is in the way.
-    pub why: Why,
-    /// When the first of those that are set aside is tried again; `None` if that may never be, or if waiting is of no
-    /// use.
-    pub again: Option<Instant>,
-}
-
-/// Why no member can be chosen.
+/// Why there is no member for a request now; it is a 503 unless it waits, up to [`Settings::timeout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// None may be used: they are set aside, disabled, draining, or were tried for this request.
@@ -361,7 +347,7 @@ mod tests {
         balancer: &'a Balancer,
         tried: &Tried,
         now: Instant,
-    ) -> Result<Choice<'a>, NoMember> {
+    ) -> Result<Choice<'a>, Why> {
         static NO_FIELDS: std::sync::LazyLock<Headers> = std::sync::LazyLock::new(Headers::default);
         let asked = Session {
             target: "/",

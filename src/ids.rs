@@ -449,13 +449,13 @@ const ENTRIES: &[Entry] = &[
         id: Id::NoMember,
         code: "PW416",
         counterpart: Some("AH01171"),
-        remedy: "see why its members were set aside, or are disabled",
+        remedy: "see which of its members are set aside, unhealthy, disabled or full",
     },
     Entry {
         id: Id::SetAside,
         code: "PW417",
         counterpart: Some("AH00959"),
-        remedy: "the line before says why; requests go to the other members meanwhile",
+        remedy: "requests go to the other members meanwhile",
     },
     Entry {
         id: Id::Unhealthy,

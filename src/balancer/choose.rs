@@ -3,7 +3,7 @@
 use super::member::Member;
 use super::session::Session;
 use super::status::{Flag, Role};
-use super::{Balancer, Choice, Method, NoMember, Tried, Why};
+use super::{Balancer, Choice, Method, Tried, Why};
 use std::cmp::Reverse;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -12,6 +12,12 @@ use std::time::Instant;
 ///
 /// httpd: as often as there are members. Here the chain is on a thread's stack, which may be small.
 const LONGEST_CHAIN: usize = 16;
+
+/// How many rounds of turns its sessions may put a member ahead of the others.
+///
+/// httpd: there is no bound. Who names one member's route in a flood of requests has everybody without a session stay away
+/// from it, for as many requests as the flood had.
+const MOST_AHEAD: i64 = 100;
 
 /// A member and its index.
 type Candidate<'a> = (usize, &'a Member);
@@ -33,7 +39,7 @@ impl Balancer {
         asked: &Session<'a>,
         tried: &Tried,
         now: Instant,
-    ) -> Result<Choice<'a>, NoMember> {
+    ) -> Result<Choice<'a>, Why> {
         let claim = self.settings.sticky.claim(asked);
         // What is done under the lock cannot leave it half done.
         let choosing = self.choosing.lock();
@@ -46,10 +52,7 @@ impl Balancer {
             self.count_session(candidate.1);
             candidate
         } else if self.settings.sticky.no_failover && self.knows(route) {
-            return Err(NoMember {
-                why: Why::SessionBound,
-                again: None,
-            });
+            return Err(Why::SessionBound);
         } else {
             self.by_method(tried, now)?
         };
@@ -134,19 +137,17 @@ impl Balancer {
                 && status.role() == Role::Ordinary
                 && !status.has(Flag::Drain)
         };
-        if competes(&chosen) {
-            let competitors = self.members.iter().filter(competes);
-            let total = competitors
-                .map(|member| {
-                    member.gain_turn();
-                    member.factor()
-                })
-                .sum();
+        let competitors = || self.members.iter().filter(competes);
+        let total: i64 = competitors().map(Member::factor).sum();
+        if competes(&chosen) && chosen.turn() > -MOST_AHEAD * total {
+            for member in competitors() {
+                member.gain_turn();
+            }
             chosen.pay_turn(total);
         }
     }
 
-    fn by_method(&self, tried: &Tried, now: Instant) -> Result<Candidate<'_>, NoMember> {
+    fn by_method(&self, tried: &Tried, now: Instant) -> Result<Candidate<'_>, Why> {
         let mut met_full = false;
         let mut chosen = self.best(tried, now, |member| {
             let is_full = member.is_full();
@@ -156,18 +157,7 @@ impl Balancer {
         if chosen.is_none() && met_full && self.settings.timeout.is_zero() {
             chosen = self.best(tried, now, |_| true);
         }
-        chosen.ok_or_else(|| {
-            let members = self.members.iter().enumerate();
-            let untried = members.filter(|(index, _)| !tried.has(*index));
-            NoMember {
-                why: if met_full { Why::Full } else { Why::Unusable },
-                // Where a time has come and nothing came of it, the member was not wanted.
-                again: untried
-                    .filter_map(|(_, member)| member.again())
-                    .filter(|again| *again > now)
-                    .min(),
-            }
-        })
+        chosen.ok_or(if met_full { Why::Full } else { Why::Unusable })
     }
 
     /// The best of the first set that has one. httpd: `proxy_balancer_get_best_worker`.
@@ -315,7 +305,7 @@ mod tests {
                 let changed = if choice.route_changed { "!" } else { "" };
                 format!("{}{is_sticky}{changed}", letter(choice.member))
             }
-            Err(NoMember { why, .. }) => format!("{why:?}"),
+            Err(why) => format!("{why:?}"),
         }
     }
 
@@ -551,9 +541,7 @@ mod tests {
         let mut strict = balancer(Method::ByRequests, &["a retry=9", "b retry=5"]);
         strict.settings.force_recovery = false;
         fail(&strict, "ab", now);
-        let refusal = any(&strict, &Tried::default(), now).unwrap_err();
-        let again = Some(now + seconds(5));
-        assert_eq!((refusal.why, refusal.again), (Why::Unusable, again));
+        assert_eq!(picks(&strict, 1, now), "-");
         assert_eq!(picks(&strict, 2, now + seconds(5)), "bb");
         assert_eq!(picks(&strict, 2, now + seconds(9)), "ab");
     }
@@ -613,13 +601,7 @@ mod tests {
             tried.add(choice.index);
         }
         let refusal = any(&balancer, &tried, now).unwrap_err();
-        assert_eq!(
-            refusal,
-            NoMember {
-                why: Why::Unusable,
-                again: None
-            }
-        );
+        assert_eq!(refusal, Why::Unusable);
         assert!(balancer.members().iter().all(|member| member.busy() == 0));
         // The next request has its own luck.
         assert_eq!(picks(&balancer, 2, now).len(), 2);
@@ -662,13 +644,7 @@ mod tests {
         }
         assert_eq!(order, "absb");
         let refusal = any(&limited, &Tried::default(), now).unwrap_err();
-        assert_eq!(
-            refusal,
-            NoMember {
-                why: Why::Full,
-                again: None
-            }
-        );
+        assert_eq!(refusal, Why::Full);
         // A place that is given back is there at once.
         held.remove(0);
         assert_eq!(picks(&limited, 2, now), "aa");
@@ -679,10 +655,7 @@ mod tests {
         fail(&limited, "ab", now);
         limited.settings.timeout = seconds(1);
         let refusal = any(&limited, &Tried::default(), now).unwrap_err();
-        assert_eq!(
-            (refusal.why, refusal.again),
-            (Why::Full, Some(now + seconds(60)))
-        );
+        assert_eq!(refusal, Why::Full);
     }
 
     #[test]
@@ -815,6 +788,18 @@ mod tests {
             "the spare is owed nothing"
         );
 
+        let balancer = sticky(&["a", "b"]);
+        for _ in 0..100_000 {
+            assert_eq!(session(&balancer, "a", &[], now), "a*");
+        }
+        assert_eq!(picks(&balancer, 200, now), "b".repeat(200));
+        let shares = picks(&balancer, 10, now);
+        assert_eq!(
+            shares.matches('a').count(),
+            5,
+            "a flood is forgotten: {shares}"
+        );
+
         let balancer = sticky(&["a", "d status=+N"]);
         for _ in 0..100 {
             assert_eq!(session(&balancer, "d", &[], now), "d*");
@@ -933,10 +918,7 @@ mod tests {
                         }
                         held.push(choice.lease);
                     }
-                    Err(refusal) => {
-                        assert_eq!(elected(&balancer), before);
-                        assert!(refusal.again.is_none_or(|again| again > now), "{members:?}");
-                    }
+                    Err(_) => assert_eq!(elected(&balancer), before),
                 }
                 if held.len() > noise.below(12) {
                     held.swap_remove(noise.below(held.len()));

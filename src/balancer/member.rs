@@ -325,6 +325,10 @@ impl Member {
         part(&live.sent).saturating_add(part(&live.received))
     }
 
+    pub(super) fn turn(&self) -> i64 {
+        self.live().turn.load(Relaxed)
+    }
+
     /// Moves its turn nearer by its factor: where it is then.
     pub(super) fn gain_turn(&self) -> i64 {
         let factor = self.factor();
@@ -364,15 +368,6 @@ impl Member {
         error.retries = error
             .retries
             .saturating_add(u32::from(before.has(Flag::Error)));
-    }
-
-    /// When its time to retry comes, if that is what keeps it from being used.
-    pub(super) fn again(&self) -> Option<Instant> {
-        let status = self.status();
-        if !status.has(Flag::Error) || status.is_withheld() {
-            return None;
-        }
-        self.error_at()?.checked_add(self.terms.retry)
     }
 
     fn error_at(&self) -> Option<Instant> {
@@ -548,11 +543,8 @@ mod tests {
         member.terms.retry = Duration::MAX;
         member.failed(now);
         assert!(!member.is_usable(now + Duration::from_secs(1_000_000)));
-        assert_eq!(member.again(), None);
         member.terms.retry = Duration::ZERO;
-        assert_eq!(member.again(), Some(now));
         assert!(member.is_usable(now));
-        assert_eq!(member.again(), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::findings::{Findings, Origin};
 use super::proxy_pass::{MappingDraft, TargetDraft};
 use super::rewrite::RuleDraft;
 use super::sections::ProxySection;
-use super::{ConfigError, HostAddress, Listen};
+use super::{ConfigError, HostAddress, Listen, names};
 use crate::balancer::Flag;
 use crate::route::destination::{BalancerUrl, ProxyUrl};
 use std::sync::Arc;
@@ -84,6 +84,10 @@ impl Said {
 
 /// What is wrong with the balancers of a host, and what is odd about them. `said` is by all who have the same.
 fn balancers(host: &HostDraft, main: Option<&HostDraft>, said: &Said, findings: &mut Findings) {
+    let all = host.balancers.iter();
+    let all = all.chain(main.into_iter().flat_map(|main| &main.balancers));
+    let with_members = all.filter(|balancer| !balancer.members.is_empty());
+    let known: Vec<&str> = with_members.map(|known| known.name.as_str()).collect();
     for balancer in &host.balancers {
         let BalancerDraft {
             name,
@@ -115,7 +119,7 @@ fn balancers(host: &HostDraft, main: Option<&HostDraft>, said: &Said, findings: 
             }
             (None, Some(_)) => {}
             (None, None) if balancer.is_broken => {}
-            (None, None) => findings.error(at, directive, without_members(name)),
+            (None, None) => findings.error(at, directive, without_members(name, &known)),
         }
     }
     let lines = host.balanced_lines();
@@ -129,7 +133,7 @@ fn balancers(host: &HostDraft, main: Option<&HostDraft>, said: &Said, findings: 
             lines.any(|(_, line, _)| line == at)
         });
         if !is_said && !is_inherited && !is_known(host) && !main.is_some_and(is_known) {
-            findings.error(&at, directive, without_members(&url.name));
+            findings.error(&at, directive, without_members(&url.name, &known));
         }
     }
 }
@@ -153,7 +157,10 @@ fn shared(main: &HostDraft, hosts: &[Hosted], findings: &mut Findings) {
     }
 }
 
-fn without_members(name: &str) -> String {
+fn without_members(name: &str, known: &[&str]) -> String {
+    if let Some(near) = names::near_miss(name, known.iter().copied()) {
+        return format!("balancer://{name} has no members; did you mean balancer://{near}?");
+    }
     format!(
         "balancer://{name} has no members; write BalancerMember lines with their URLs into <Proxy \"balancer://{name}\">"
     )

@@ -1,7 +1,7 @@
 //! What a balancer makes of a request: the session, what each member is good for, and who is chosen.
 
 use super::{Case, write_backend, write_refusal};
-use crate::balancer::{Balancer, Choice, Claim, Flag, Member, NoMember, Session, Tried, Why};
+use crate::balancer::{Balancer, Choice, Claim, Flag, Member, Session, Tried, Why};
 use crate::config::span;
 use crate::handshake;
 use crate::http::answer::Refusal;
@@ -41,12 +41,12 @@ pub(super) fn write_balancer(
     }
     match chosen {
         Ok(choice) => write_choice(out, case, balancer, &choice, target),
-        Err(none) => {
-            let waits = !settings.timeout.is_zero() && none.why != Why::SessionBound;
+        Err(why) => {
+            let waits = !settings.timeout.is_zero() && why != Why::SessionBound;
             if waits {
                 writeln!(out, "  waits for a member for {}", span(settings.timeout))?;
             }
-            write_refusal(out, &Refusal::new(Id::NoMember, none.why.to_string()))
+            write_refusal(out, &Refusal::new(Id::NoMember, why.to_string()))
         }
     }
 }
@@ -55,7 +55,7 @@ fn write_session(
     out: &mut String,
     balancer: &Balancer,
     claim: Option<Claim<'_>>,
-    chosen: &Result<Choice<'_>, NoMember>,
+    chosen: &Result<Choice<'_>, Why>,
 ) -> fmt::Result {
     let Some(names) = &balancer.settings.sticky.names else {
         return Ok(());

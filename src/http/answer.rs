@@ -207,7 +207,8 @@ fn status_of(id: Id) -> u16 {
         | Id::Busy
         | Id::Unreachable
         | Id::ConnectTimeout
-        | Id::Stopping => 503,
+        | Id::Stopping
+        | Id::NoDescriptors => 503,
         Id::TlsTimeout | Id::AnswerTimeout => 504,
         Id::BadVersion => 505,
         _ => 500,

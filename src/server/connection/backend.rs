@@ -42,7 +42,8 @@ impl Visit<'_> {
             return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
         }
         let entry = self.link.shared.turns.ask(backend);
-        let place = match entry.map_err(|error| self.step_failed(Step::Acquire, &error.into()))? {
+        let no_bell = |error| self.blameless_failure(Step::Acquire, Id::NoDescriptors, &error);
+        let place = match entry.map_err(no_bell)? {
             Entry::Free => return Ok(None),
             Entry::Taken(turn) => return Ok(Some(turn)),
             Entry::Waiting(place) => place,
@@ -98,9 +99,13 @@ impl Visit<'_> {
             };
             match socket {
                 Ok(socket) => break socket,
-                // Those that are kept need not come first.
-                Err(ConnectError::Connect(Interrupted::Failed(error)))
-                    if is_exhaustion(&error) && self.link.shared.kept.clear() => {}
+                Err(ConnectError::Connect(Interrupted::Failed(error))) if is_exhaustion(&error) => {
+                    // Those that are kept need not come first.
+                    if !self.link.shared.kept.clear() {
+                        let id = Id::NoDescriptors;
+                        return Err(self.blameless_failure(Step::Connect, id, &error));
+                    }
+                }
                 Err(ConnectError::Connect(why)) => {
                     return Err(self.step_failed(Step::Connect, &why));
                 }
@@ -185,6 +190,8 @@ impl Visit<'_> {
             match parsed.map_err(|why| self.backend_failed(Step::Handshake, Id::Garbage, &why))? {
                 Some((used, answer)) => {
                     self.trace_head("backend", buffer.bytes());
+                    // What is behind it is counted by who moves it.
+                    self.count_received(used);
                     let from_backend = buffer.split_off(used);
                     let outcome = match handshake::verdict(&answer, asked) {
                         Verdict::Switched => Some(Final::Switched),
@@ -224,10 +231,7 @@ impl Visit<'_> {
                         let why = "closed before its answer was complete";
                         return Err(self.backend_failed(Step::Handshake, Id::Closed, &why));
                     }
-                    Ok(read) => {
-                        self.count_received(read);
-                        return Ok(());
-                    }
+                    Ok(_) => return Ok(()),
                     Err(error) if is_momentary(&error) => {}
                     Err(error) => {
                         return Err(self.backend_failed(Step::Handshake, Id::Closed, &error));

@@ -4,7 +4,7 @@
 use super::failure::{Step, stopping};
 use super::{End, Visit};
 use crate::access_log::AccessLog;
-use crate::balancer::{Balancer, Choice, Lease, Member, Meter, NoMember, Session, Tried, Why};
+use crate::balancer::{Balancer, Choice, Lease, Member, Meter, Session, Tried, Why};
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
 use crate::ids::Id;
@@ -14,6 +14,7 @@ use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use log::Level;
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub(super) struct Elected {
 enum Verdict {
     /// The member has seen nothing of the request, and others may do better. Whether it is set aside.
     Unseen { is_set_aside: bool },
+    /// Perhaps it is the client that asks for too much. The member is not judged by it.
+    Doubtful,
     /// The member may have seen the request.
     Seen,
     /// It is too late for another one.
@@ -94,8 +97,8 @@ impl Visit<'_> {
         }
     }
 
-    /// A client gets an error only when nobody is left to ask. Who may have seen the request is followed by one other at
-    /// most: no request can take one member after the other with it.
+    /// A client gets an error only when nobody is left to ask. Who may have seen the request, or may have failed for what
+    /// it asks, is followed by one other at most: no request can take one member after the other with it.
     #[inline(never)]
     fn lead_to_member<'r, T>(
         &mut self,
@@ -106,7 +109,7 @@ impl Visit<'_> {
         mut attempt: impl FnMut(&mut Self, &Way<'r>) -> Result<T, End>,
     ) -> Result<T, End> {
         let mut tried = Tried::default();
-        let mut was_seen = !is_repeatable;
+        let mut may_follow = true;
         let mut failure = None;
         loop {
             let elected = match self.elect(head, route, balancer, &tried)? {
@@ -137,14 +140,15 @@ impl Visit<'_> {
             let goes_on = match verdict(step) {
                 Verdict::Unseen { is_set_aside } => {
                     if is_set_aside && member.failed(Instant::now()) {
-                        self.say_set_aside(balancer, member);
+                        self.say_set_aside(balancer, member, format_args!("{}", refusal.why));
                     }
                     true
                 }
+                Verdict::Doubtful => std::mem::take(&mut may_follow),
                 Verdict::Seen => {
                     let timed_out = refusal.id == Id::AnswerTimeout;
                     self.judge(refusal.status, timed_out);
-                    !std::mem::replace(&mut was_seen, true)
+                    is_repeatable && std::mem::take(&mut may_follow)
                 }
                 Verdict::Over => false,
             };
@@ -166,7 +170,7 @@ impl Visit<'_> {
         route: &Route,
         balancer: &Arc<Balancer>,
         tried: &Tried,
-    ) -> Result<Result<Elected, NoMember>, End> {
+    ) -> Result<Result<Elected, Why>, End> {
         let asked = Session {
             target: &route.target,
             headers: &head.headers,
@@ -175,7 +179,7 @@ impl Visit<'_> {
         let mut until = None;
         loop {
             let now = Instant::now();
-            let none = match balancer.choose(&asked, tried, now) {
+            let why = match balancer.choose(&asked, tried, now) {
                 Ok(choice) => {
                     self.tell_variables(&choice);
                     return Ok(Ok(Elected {
@@ -184,13 +188,12 @@ impl Visit<'_> {
                         lease: choice.lease,
                     }));
                 }
-                Err(none) => none,
+                Err(why) => why,
             };
             let until = *until.get_or_insert(now + patience);
-            let is_hopeless =
-                none.why == Why::SessionBound || tried.count() >= balancer.members().len();
+            let is_hopeless = why == Why::SessionBound || tried.count() >= balancer.members().len();
             if is_hopeless || now >= until {
-                return Ok(Err(none));
+                return Ok(Err(why));
             }
             // Others need not wait for a request that does.
             self.handshake = None;
@@ -236,9 +239,8 @@ impl Visit<'_> {
         self.transaction.environment = self.environment.only(is_logged);
     }
 
-    fn no_member(&self, balancer: &Balancer, none: NoMember) -> End {
+    fn no_member(&self, balancer: &Balancer, why: Why) -> End {
         let id = Id::NoMember;
-        let why = none.why;
         if let Some(mapping) = &self.transaction.mapping {
             let name = balancer.name();
             self.log(
@@ -264,7 +266,7 @@ impl Visit<'_> {
         }
     }
 
-    fn say_set_aside(&self, balancer: &Balancer, member: &Member) {
+    fn say_set_aside(&self, balancer: &Balancer, member: &Member, why: fmt::Arguments<'_>) {
         let id = Id::SetAside;
         let (name, url, retry) = (balancer.name(), member.name(), member.terms.retry);
         if retry.is_zero() {
@@ -274,7 +276,7 @@ impl Visit<'_> {
         self.log(
             Level::Warn,
             format_args!(
-                "{id} {name}: member {url} is set aside for {retry:?}; {}",
+                "{id} {name}: member {url} is set aside for {retry:?}: {why}; {}",
                 id.remedy()
             ),
         );
@@ -288,7 +290,12 @@ impl Visit<'_> {
                 .balancer
                 .judge(member, Some(status), timed_out, Instant::now())
         {
-            self.say_set_aside(&elected.balancer, member);
+            let balancer = &elected.balancer;
+            if timed_out {
+                self.say_set_aside(balancer, member, format_args!("no answer in time"));
+            } else {
+                self.say_set_aside(balancer, member, format_args!("the status is {status}"));
+            }
         }
     }
 
@@ -329,9 +336,10 @@ impl Visit<'_> {
 
 fn verdict(step: Step) -> Verdict {
     match step {
-        Step::Acquire | Step::TlsByName => Verdict::Unseen {
+        Step::Acquire => Verdict::Unseen {
             is_set_aside: false,
         },
+        Step::TlsByName => Verdict::Doubtful,
         Step::Resolve | Step::Connect | Step::Tls | Step::Ping => {
             Verdict::Unseen { is_set_aside: true }
         }

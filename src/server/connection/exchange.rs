@@ -201,7 +201,8 @@ impl Visit<'_> {
                 }
                 Err(Lost::Stale) => {
                     let why = "the kept connection was closed before its answer had begun";
-                    return Err(self.backend_failed(Step::Answer, Id::Closed, &why));
+                    // It may have been closed for its age while the request was under way.
+                    return Err(self.blameless_failure(Step::Answer, Id::Closed, &why));
                 }
             }
         }
@@ -471,6 +472,12 @@ impl Visit<'_> {
             Err(Interrupted::Cancelled) => Err(stopping()),
             Err(Interrupted::Deadline) if upload.sending != Sending::ClientWaits => {
                 Err(body_timeout())
+            }
+            // Each waits for the other. Backends that never send a 100 shall not be set aside by clients that never send
+            // anything else.
+            Err(Interrupted::Deadline) => {
+                let (id, why) = (Id::AnswerTimeout, "no 100 in time, and no body either");
+                Err(self.blameless_failure(Step::Answer, id, &why))
             }
             Err(why) => Err(self.step_failed(Step::Answer, &why)),
         }

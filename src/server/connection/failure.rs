@@ -92,6 +92,14 @@ impl Visit<'_> {
         End::BackendFailed(step, refusal)
     }
 
+    /// The same where the fault is not the backend's, or nobody can tell whose it is: it is not judged by that, and no
+    /// other one is asked.
+    pub(super) fn blameless_failure(&self, step: Step, failure: Id, why: &dyn fmt::Display) -> End {
+        let refusal = Refusal::new(failure, why.to_string());
+        self.log_failure(step, failure, &format_args!("{why} ({})", refusal.status));
+        End::Failed(refusal)
+    }
+
     /// The one log line of a backend that failed.
     pub(super) fn log_failure(&self, step: Step, id: Id, why: &dyn fmt::Display) {
         let transaction = &self.transaction;

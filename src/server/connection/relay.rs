@@ -30,11 +30,11 @@ impl Visit<'_> {
             Ok(framing) => framing,
             Err(why) => return self.backend_failed(Step::Handshake, Id::Garbage, &why),
         };
-        // Not before: another member may be asked for a tunnel that they belong to.
-        self.transaction.bytes_in += self.link.input.take().len() as u64;
         if let Some(ours) = self.in_place_of(answer) {
+            self.drop_early();
             return End::Failed(ours);
         }
+        self.count_received(first.len());
         self.transaction.answer = answer.headers.clone();
         let id = Id::NoSwitch;
         self.log(
@@ -58,10 +58,18 @@ impl Visit<'_> {
             first,
             upload: None,
         };
-        match self.deliver(answer, Lease::once(stream, backend), &client, timeout) {
+        let end = match self.deliver(answer, Lease::once(stream, backend), &client, timeout) {
             Ok(afterwards) => End::Answered(afterwards),
+            // Another member may be asked for a tunnel that they belong to.
+            Err(end @ End::BackendFailed(..)) => return end,
             Err(end) => end,
-        }
+        };
+        self.drop_early();
+        end
+    }
+
+    fn drop_early(&mut self) {
+        self.transaction.bytes_in += self.link.input.take().len() as u64;
     }
 
     /// The answer that the client gets in place of one of the backend's, whose body nobody then reads. It has been logged.

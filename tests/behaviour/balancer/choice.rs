@@ -1,6 +1,7 @@
 //! Who gets a request: methods, factors, sets, roles, flags, and the ways to configure them.
 
 use super::{BOTH, Kind, LOG, ask, ask_with, member, port, row, section, seen, start, told, whose};
+use crate::support::client::switch;
 use crate::support::{BOUND, Backend, Client, Proxy, each_mode, pattern, wait_until};
 
 #[test]
@@ -208,6 +209,32 @@ each_mode! {
                 busy.count() > 1
             });
         }
+    }
+}
+
+each_mode! {
+    /// What comes in one piece with the 101 counts as what comes behind it: once.
+    fn bytes_of_a_tunnel_count_once(mode: Mode) {
+        let (first, second) = (Backend::listen(), Backend::listen());
+        let kind = Kind::Tunnel;
+        let lines = [kind.url(&first), kind.url(&second)];
+        let proxy = start(&lines, "ProxySet lbmethod=bytraffic", mode.directives());
+        let open = |backend: &Backend, at_once: usize, later: usize| {
+            let mut client = Client::asking(&proxy, "/");
+            let mut peer = backend.accept();
+            peer.head();
+            peer.send([switch().as_bytes(), &vec![1; at_once]].concat());
+            client.switched();
+            client.expect(vec![1; at_once]);
+            peer.send(vec![2; later]);
+            client.expect(vec![2; later]);
+            proxy.settle();
+            (client, peer)
+        };
+        let _first = open(&first, 6000, 0);
+        let _second = open(&second, 0, 6300);
+        // The first has moved less.
+        let _third = open(&first, 0, 0);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{BOTH, Kind, SET_ASIDE, ask, member, own_answer, port, row, start, told, whose};
 use crate::support::http::{Origin, chunked};
 use crate::support::pages::{expect_page, next_request, page, post, post_head};
-use crate::support::{BOUND, Backend, Client, Pages, pattern, wait_until};
+use crate::support::{BOUND, Backend, Client, Pages, Proxy, TempDir, pattern, wait_until};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -15,7 +15,7 @@ fn a_closed_port_is_followed_by_the_next_member_in_the_same_request() {
         let answer = ask(&proxy, kind).expect_status(kind.success());
         assert_eq!(whose(&answer), "b");
         let lines = told(&proxy, SET_ASIDE, 1);
-        for part in ["balancer://set", &members[0], "60s"] {
+        for part in ["balancer://set", &members[0], "60s: Connection refused"] {
             assert!(lines[0].contains(part), "{part}: {}", lines[0]);
         }
         let failures = told(&proxy, &format!("{}: connect: ", members[0]), 1);
@@ -293,13 +293,37 @@ fn a_member_that_does_not_answer_a_ping_is_followed_by_one_that_gets_the_body() 
     assert!(lines[0].contains(&kind.url(&stalls)), "{lines:?}");
 }
 
+/// It says nothing about a member, and the next one would not be reached either.
+#[test]
+fn running_out_of_descriptors_sets_nobody_aside() {
+    let members = [Backend::echo(), Backend::echo()];
+    let lines = members
+        .each_ref()
+        .map(|backend| format!("BalancerMember {}\n", backend.url()));
+    let proxy = Proxy::start_in(
+        TempDir::new(),
+        format!(
+            "<Proxy balancer://set>\n{}</Proxy>\nProxyPass / balancer://set/",
+            lines.concat()
+        ),
+        "ulimit -n 40",
+    );
+    let clients: Vec<_> = (0..60).map(|_| Client::asking(&proxy, "/")).collect();
+    let line = proxy.wait_for_log(": connect: Too many open files");
+    for part in ["PW503", "(503)", "ulimit -n"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    drop(clients);
+    assert_eq!(proxy.log_lines(SET_ASIDE), [""; 0]);
+}
+
 #[cfg(feature = "tls")]
 mod tls {
     use super::*;
     use crate::balancer::section;
     use crate::support::certs::Identity;
     use crate::support::client::request_with;
-    use crate::support::{Certs, Proxy, TempDir, Wire};
+    use crate::support::{Certs, Wire};
     use std::fmt::Write as _;
 
     /// A balancer of these backends by the name `localhost`, in a proxy that trusts `certs`.
@@ -468,6 +492,25 @@ mod tls {
                 client.echo("x");
             }
         }
+        told(&proxy, SET_ASIDE, 0);
+    }
+
+    /// A handshake costs a member much more than the client that asks for one.
+    #[test]
+    fn a_name_that_the_client_made_up_is_taken_to_two_members_at_most() {
+        let certs = Certs::new();
+        let members: Vec<_> = (0..4)
+            .map(|_| Backend::echo_tls(&certs.server("localhost")))
+            .collect();
+        let all: Vec<_> = members.iter().collect();
+        let proxy = trusting(&certs, &all, "ProxyPreserveHost On");
+        let mut client = Client::sending(
+            &proxy,
+            request_with("/", "").replace("front.example", "other.example"),
+        );
+        client.answer().expect_status(502);
+        let asked: usize = members.iter().map(Backend::count).sum();
+        assert_eq!(asked, 2);
         told(&proxy, SET_ASIDE, 0);
     }
 

@@ -184,7 +184,12 @@ fn failontimeout_and_failonstatus_set_aside_who_gave_no_answer() {
                 "{kind:?} {fault:?} {set}"
             );
             let lines = told(&proxy, SET_ASIDE, usize::from(is_set_aside));
-            assert!(lines.iter().all(|line| line.contains(&url)), "{lines:?}");
+            let why = match (fault, set) {
+                (Fault::Stalls, _) => "no answer in time; ",
+                _ => "the status is 502; ",
+            };
+            let tells = |line: &String| line.contains(&url) && line.contains(why);
+            assert!(lines.iter().all(tells), "{lines:?}");
         }
     }
 }
@@ -201,7 +206,9 @@ fn an_answer_that_failonstatus_names_is_passed_on_and_sets_its_member_aside() {
         let answer = ask(&proxy, kind).expect_status(503);
         assert_eq!((&*whose(&answer), &*answer.body), ("a", &b"busy"[..]));
         let lines = told(&proxy, SET_ASIDE, 1);
-        assert!(lines[0].contains(&kind.at(&bad)), "{lines:?}");
+        for part in [&kind.at(&bad), "60s: the status is 503; "] {
+            assert!(lines[0].contains(part), "{part}: {lines:?}");
+        }
         assert_eq!(row(&proxy, kind, 5), "bbbbb");
         assert_eq!(seen([&bad, &good]), [1, 5]);
     }
@@ -273,7 +280,8 @@ fn an_answer_that_breaks_off_in_its_body_is_not_asked_for_again() {
 fn what_a_client_sends_early_comes_to_the_member_that_switches() {
     let early = crate::support::client::frame(b"early", Some([1, 2, 3, 4]));
     let odd = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef";
-    for answer in ["", "garbage\r\n\r\n", odd] {
+    let broken = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n";
+    for answer in ["", "garbage\r\n\r\n", odd, broken] {
         let bad = Backend::listen();
         let good = Backend::listen();
         let kind = Kind::Tunnel;
@@ -314,6 +322,41 @@ fn a_kept_connection_that_has_ended_is_no_failure_of_its_member() {
         assert_eq!(answer.body, b"once");
     }
     assert!(spare.seen().is_empty());
+    told(&proxy, SET_ASIDE, 0);
+}
+
+/// It may have been closed for its age just when the request came; what may have been done is not asked for twice.
+#[test]
+fn a_kept_connection_that_has_ended_sets_nobody_aside_either_where_it_cannot_be_asked_again() {
+    let closes = Backend::serve(|mut wire| {
+        if crate::support::pages::next_request(&mut wire).is_some() {
+            wire.send(page("once"));
+            drop(crate::support::pages::next_request(&mut wire));
+        }
+    });
+    let kind = Kind::Page;
+    let proxy = start(&[kind.url(&closes)], "ProxySet failonstatus=502", "");
+    ask(&proxy, kind).expect_status(200);
+    let mut client = Client::sending(&proxy, post("/", b"x"));
+    client.answer_head().expect_status(502);
+    told(&proxy, SET_ASIDE, 0);
+    ask(&proxy, kind).expect_status(200);
+}
+
+/// The client is as slow as the member: whose fault it is nobody knows.
+#[test]
+fn a_client_that_waits_for_a_100_in_vain_sets_nobody_aside() {
+    let waits = Backend::listen();
+    let kind = Kind::Page;
+    let member = format!("{} timeout=300ms", kind.url(&waits));
+    let set = "ProxySet failontimeout=On failonstatus=504";
+    let proxy = start(&[member], set, "");
+    let expecting = "POST / HTTP/1.1\r\nHost: front.example\r\nContent-Length: 5\r\n\
+                     Expect: 100-continue\r\n\r\n";
+    let mut client = Client::sending(&proxy, expecting);
+    let mut wire = waits.accept();
+    wire.head();
+    client.answer_head().expect_status(504);
     told(&proxy, SET_ASIDE, 0);
 }
 
