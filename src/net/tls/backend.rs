@@ -1,6 +1,7 @@
 //! TLS towards backends.
 
-use super::session::{Observed, TlsStream};
+use super::observed::Observed;
+use super::session::TlsStream;
 use super::{TlsError, Trust};
 use crate::net::stream::{Socket, Stream};
 use crate::net::wait::Waiter;
@@ -57,8 +58,8 @@ impl Connector {
         loop {
             match outcome {
                 Ok(library) => return Ok(Stream::Tls(Box::new(TlsStream::native(library)))),
-                Err(HandshakeError::WouldBlock(half_way)) => {
-                    half_way.get_ref().wait(Some(deadline), waiter)?;
+                Err(HandshakeError::WouldBlock(mut half_way)) => {
+                    half_way.get_mut().wait(Some(deadline), waiter)?;
                     outcome = half_way.handshake();
                 }
                 Err(HandshakeError::Failure(error)) => {
