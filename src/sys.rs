@@ -1,4 +1,5 @@
-//! System calls that neither std nor rustix has. The only file with unsafe code.
+//! System calls that neither std nor rustix has, and what the TLS library leaves to its callers to do right. The only file
+//! with unsafe code.
 
 use std::io;
 
@@ -15,5 +16,78 @@ pub(crate) fn run_as_batch() -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(feature = "tls")]
+pub(crate) use resumable::Resumable;
+
+#[cfg(feature = "tls")]
+mod resumable {
+    use openssl::error::ErrorStack;
+    use openssl::ex_data::Index;
+    use openssl::ssl::{SslContext, SslContextBuilder, SslRef, SslSession, SslVersion};
+    use std::fmt;
+    use std::sync::{Arc, OnceLock};
+
+    /// What tells one context from all others, for as long as anybody asks.
+    static MARK: OnceLock<Index<SslContext, Arc<()>>> = OnceLock::new();
+
+    fn mark() -> Result<Index<SslContext, Arc<()>>, ErrorStack> {
+        match MARK.get() {
+            Some(mark) => Ok(*mark),
+            None => {
+                let mark = SslContext::new_ex_index()?;
+                Ok(*MARK.get_or_init(|| mark))
+            }
+        }
+    }
+
+    /// A TLS session that can be offered to its peer again, in the context that it was made in and no other.
+    #[derive(Clone)]
+    pub(crate) struct Resumable {
+        session: SslSession,
+        context: Arc<()>,
+    }
+
+    impl fmt::Debug for Resumable {
+        /// No part of it: there are keys in it.
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Resumable")
+        }
+    }
+
+    impl Resumable {
+        /// Makes sessions of a context known by it: to be called once for each whose sessions are kept.
+        pub(crate) fn prepare(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+            context.set_ex_data(mark()?, Arc::new(()));
+            Ok(())
+        }
+
+        /// The session that `ssl` has now, if its context is [prepared](Self::prepare).
+        pub(crate) fn of(ssl: &SslRef) -> Option<Self> {
+            let context = ssl.ssl_context().ex_data(mark().ok()?)?;
+            Some(Self {
+                session: ssl.session()?.to_owned(),
+                context: Arc::clone(context),
+            })
+        }
+
+        /// Has `ssl` offer to go on with it, before its handshake. Says whether it does: not if it is of another context.
+        pub(crate) fn offer(&self, ssl: &mut SslRef) -> bool {
+            let Ok(mark) = mark() else { return false };
+            let context = ssl.ssl_context().ex_data(mark);
+            if !context.is_some_and(|context| Arc::ptr_eq(context, &self.context)) {
+                return false;
+            }
+            // SAFETY: a session must be of the same context as the connection. It carries the mark of its own, which no other
+            // context has had meanwhile: the mark lives as long as this does, and each context has one that was new.
+            unsafe { ssl.set_session(&self.session) }.is_ok()
+        }
+
+        /// Whether it is meant for one connection only (RFC 8446, section C.4).
+        pub(crate) fn is_for_once(&self) -> bool {
+            self.session.protocol_version() == SslVersion::TLS1_3
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+pub mod backend;
 pub mod hello;
 
 use std::fmt;

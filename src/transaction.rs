@@ -127,6 +127,9 @@ impl fmt::Display for Side {
 pub enum CloseReason {
     /// This side ended its direction first, and the other followed.
     Closed(Side),
+    /// This side's direction ended without its TLS, or a Close frame, having said so: anybody on the way may have ended it,
+    /// and kept what came behind from us.
+    Cut(Side),
     /// Nothing moved for as long as `ProxyWebsocketIdleTimeout` allows.
     Idle(Duration),
     /// One side had ended its direction, and the other did not move within the bound.
@@ -144,6 +147,7 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(side) => write!(f, "{side} closed"),
+            Self::Cut(side) => write!(f, "{side} closed without close_notify"),
             Self::Idle(limit) => write!(f, "idle for {limit:?}"),
             Self::HalfClosed(side, limit) => {
                 write!(
@@ -168,6 +172,10 @@ mod tests {
         let second = Duration::from_secs(1);
         for (reason, sentence) in [
             (CloseReason::Closed(Side::Client), "client closed"),
+            (
+                CloseReason::Cut(Side::Client),
+                "client closed without close_notify",
+            ),
             (CloseReason::Idle(second), "idle for 1s"),
             (
                 CloseReason::HalfClosed(Side::Backend, second),

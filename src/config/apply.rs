@@ -202,55 +202,6 @@ pub(super) fn proxy_via(scope: &mut Scope<'_>, text: &str) -> Result<(), String>
 }
 
 /// `wss://` implies it, so only `Off` has to be remembered: it may contradict an entry.
-pub(super) fn ssl_proxy_engine(scope: &mut Scope<'_>, on: bool) -> Result<(), String> {
-    if on && !cfg!(feature = "tls") {
-        return Err("this program was built without TLS (feature \"tls\")".to_owned());
-    }
-    scope.host.tls_off = (!on).then(|| scope.at.clone());
-    Ok(())
-}
-
-pub(super) fn ssl_proxy_verify(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
-    scope.host.backend_tls.verify = match text.to_ascii_lowercase().as_str() {
-        "require" => true,
-        "none" => {
-            scope.warn(
-                "none: the certificates of wss:// backends are not checked, so anyone on the way can read and change \
-                 what is tunnelled",
-            );
-            false
-        }
-        "optional" | "optional_no_ca" => {
-            return Err(format!(
-                "\"{text}\" is not supported: a backend always shows a certificate; expected require or none"
-            ));
-        }
-        _ => return Err(format!("expected require or none, found \"{text}\"")),
-    };
-    Ok(())
-}
-
-/// Looks into the file as well, so that `-t` finds a wrong path.
-pub(super) fn ssl_proxy_ca_certificate_file(
-    scope: &mut Scope<'_>,
-    text: &str,
-) -> Result<(), String> {
-    let path = scope.path(text)?;
-    let pem = scope
-        .files
-        .read(&path)
-        .map_err(|cause| format!("cannot read \"{}\": {cause}", path.display()))?;
-    let label = b" CERTIFICATE-----";
-    if !pem.windows(label.len()).any(|window| window == label) {
-        return Err(format!(
-            "\"{}\" holds no certificate in PEM form",
-            path.display()
-        ));
-    }
-    scope.host.backend_tls.ca_file = Some((path, scope.at.clone()));
-    Ok(())
-}
-
 pub(super) fn error_log(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
     if text.starts_with('|') {
         return Err("piped logs are not supported; write to a file or to /dev/stderr".to_owned());

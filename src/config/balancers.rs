@@ -17,6 +17,7 @@ use crate::route::destination::{BalancerUrl, Destination, ProxyUrl};
 use crate::route::reverse::Reverse;
 use crate::route::settings;
 use crate::route::url::BackendUrl;
+use crate::tls::backend::Demands;
 use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
@@ -454,6 +455,24 @@ pub(super) fn of_host(host: &HostDraft) -> Vec<Arc<Balancer>> {
     with_members.map(|own| own.finish([].iter())).collect()
 }
 
+/// What the sections of a host say of TLS with the members of its balancers, by their names.
+// httpd: a section is compared with what is asked of a balancer, and here with the balancer alone.
+pub(super) fn tls(
+    sections: &[Arc<ProxySection>],
+    balancers: &[Arc<Balancer>],
+) -> Vec<(String, Arc<Demands>)> {
+    let names = balancers.iter().map(|balancer| balancer.bare_name());
+    let said = names.filter_map(|name| {
+        let url = BalancerUrl {
+            name: name.to_owned(),
+            path: String::new(),
+        };
+        let said = ProxySection::parameters_for(&ProxyUrl::Balancer(url), sections);
+        Some((name.to_owned(), said.tls?))
+    });
+    said.collect()
+}
+
 /// What URLs stand for in one host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'a> {
@@ -467,7 +486,12 @@ impl Known<'_> {
     pub(super) fn destination(&self, url: &ProxyUrl, own: &Parameters) -> Destination {
         match url {
             ProxyUrl::Backend(url) => {
-                let shared = ProxySection::parameters_for(url, self.sections);
+                let shared = match self.sections {
+                    [] => Parameters::default(),
+                    sections => {
+                        ProxySection::parameters_for(&ProxyUrl::Backend(url.clone()), sections)
+                    }
+                };
                 Destination::Backend(Arc::new(Backend {
                     url: url.clone(),
                     parameters: own.clone().over(&shared),

@@ -279,27 +279,43 @@ fn health(members: &[MemberDraft], findings: &mut Findings) {
 
 /// An explicit `SSLProxyEngine Off` contradicts a `wss://` or `https://` entry.
 fn tls_off(host: &HostDraft, main: Option<&HostDraft>, findings: &mut Findings) {
-    let Some(off) = &host.tls_off else { return };
     // What the main server gets wrong by itself is its own error, and not that of each host that inherits it.
-    let is_inherited = |mapping: &MappingDraft| {
+    let is_inherited = |off: &Origin, url: &ProxyUrl, at: &Origin| {
         main.is_some_and(|main| {
-            main.tls_off == host.tls_off && main.targets().any(|(own, _)| own.at == mapping.at)
+            main.tls_off_at(url) == Some(off) && main.targets().any(|(own, _)| own.at == *at)
         })
     };
-    let mappings = host
-        .targets()
-        .filter(|(mapping, _)| !is_inherited(mapping))
-        .filter_map(|(mapping, target)| {
-            let scheme = target.url.backend()?.scheme;
-            Some((&mapping.at, mapping.directive, scheme))
-        });
+    let mappings = host.targets().map(|(mapping, target)| {
+        let url = target.url.clone();
+        (&mapping.at, mapping.directive, url.clone(), url)
+    });
     let rules = host.rules.iter();
-    let rules =
-        rules.filter_map(|rule| Some((&rule.at, "RewriteRule", rule.url()?.backend()?.scheme)));
-    let members = host.balancers.iter().flat_map(|balancer| &balancer.members);
-    let members = members.map(|member| (&member.at, "BalancerMember", member.url.scheme));
-    let all = mappings.chain(rules).chain(members);
-    for (at, directive, scheme) in all.filter(|(_, _, scheme)| scheme.is_tls()) {
+    let rules = rules.filter_map(|rule| {
+        let url = rule.url()?;
+        Some((&rule.at, "RewriteRule", url.clone(), url))
+    });
+    let members = host.balancers.iter().flat_map(|balancer| {
+        let url = BalancerUrl {
+            name: balancer.name.clone(),
+            path: String::new(),
+        };
+        balancer.members.iter().map(move |member| {
+            let own = ProxyUrl::Backend(member.url.clone());
+            let url = ProxyUrl::Balancer(url.clone());
+            (&member.at, "BalancerMember", own, url)
+        })
+    });
+    for (at, directive, own, url) in mappings.chain(rules).chain(members) {
+        let scheme = own.backend().map(|backend| backend.scheme);
+        let Some(scheme) = scheme.filter(|scheme| scheme.is_tls()) else {
+            continue;
+        };
+        let Some(off) = host.tls_off_at(&url) else {
+            continue;
+        };
+        if is_inherited(off, &url, at) {
+            continue;
+        }
         let (scheme, plain) = (scheme.name(), scheme.without_tls().name());
         let problem = format!(
             "{scheme}:// needs TLS, but \"SSLProxyEngine Off\" stands at {off}; remove that line, or write {plain}://"
@@ -350,6 +366,13 @@ fn listened(listen: &[Listen], address: HostAddress, at: &Origin, findings: &mut
 }
 
 impl HostDraft {
+    /// Where `SSLProxyEngine Off` stands that counts for what is led to `url`.
+    fn tls_off_at(&self, url: &ProxyUrl) -> Option<&Origin> {
+        let of_sections = ProxySection::engine_for(url, &self.proxies);
+        let engine = of_sections.or(self.engine.as_ref())?;
+        (!engine.is_on).then_some(&engine.at)
+    }
+
     /// Every mapping that leads to a backend.
     fn targets(&self) -> impl Iterator<Item = (&MappingDraft, &TargetDraft)> {
         let own = self

@@ -5,8 +5,8 @@
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, apply, balancers, documents, exchange, health, proxy_pass, proxy_protocol,
-    remote_ip, reverse, rewrite, set_env, syntax, tls::lines as tls, value,
+    DEFAULT_SERVER_ROOT, apply, backend_tls, balancers, documents, exchange, health, proxy_pass,
+    proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax, tls::lines as tls, value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -145,7 +145,8 @@ const SERVER: &[Context] = &[Context::Server];
 const HOST: &[Context] = &[Context::VirtualHost];
 const BOTH: &[Context] = &[Context::Server, Context::VirtualHost];
 const MAPPED: &[Context] = &[Context::Server, Context::VirtualHost, Context::Location];
-const BALANCED: &[Context] = &[Context::Server, Context::VirtualHost, Context::Proxy];
+/// Where something may be said of backends.
+const BACKENDS: &[Context] = &[Context::Server, Context::VirtualHost, Context::Proxy];
 const PLACES: &[Context] = &[Context::Location, Context::Proxy];
 const ALL: &[Context] = &[
     Context::Server,
@@ -188,7 +189,7 @@ pub const TABLE: &[Entry] = &[
         name: "BalancerMember",
         syntax: "[balancer://name] url [key=value ...]",
         default: None,
-        contexts: BALANCED,
+        contexts: BACKENDS,
         help: "a backend among which the balancer chooses",
         action: Action::UpTo(MANY, balancers::balancer_member),
     },
@@ -1070,25 +1071,97 @@ pub const TABLE: &[Entry] = &[
         name: "SSLProxyEngine",
         syntax: "On|Off",
         default: None,
-        contexts: BOTH,
+        contexts: BACKENDS,
         help: "wss:// turns TLS on by itself; Off beside a wss:// entry is an error",
-        action: Action::Flag(apply::ssl_proxy_engine),
+        action: Action::Flag(backend_tls::engine),
     },
     Entry {
         name: "SSLProxyVerify",
         syntax: "require|none",
         default: Some("require"),
-        contexts: BOTH,
-        help: "whether a backend must show a valid certificate for its name; in httpd the default is none",
-        action: Action::One(apply::ssl_proxy_verify),
+        contexts: BACKENDS,
+        help: "whether somebody who is trusted has to vouch for a backend's certificate; in httpd the default is none",
+        action: Action::One(backend_tls::verify),
+    },
+    Entry {
+        name: "SSLProxyVerifyDepth",
+        syntax: "number",
+        default: None,
+        contexts: BACKENDS,
+        help: "the most certificates above that of a backend, its authority included; unset: any number; in httpd 1",
+        action: Action::One(backend_tls::depth),
     },
     Entry {
         name: "SSLProxyCACertificateFile",
         syntax: "path",
         default: None,
-        contexts: BOTH,
+        contexts: BACKENDS,
         help: "PEM file of the only authorities that backends are verified by; unset: those of the system",
-        action: Action::One(apply::ssl_proxy_ca_certificate_file),
+        action: Action::One(backend_tls::authorities),
+    },
+    Entry {
+        name: "SSLProxyCACertificatePath",
+        syntax: "path",
+        default: None,
+        contexts: BACKENDS,
+        help: "folder of such, by the names that openssl rehash gives them",
+        action: Action::One(backend_tls::authorities_folder),
+    },
+    Entry {
+        name: "SSLProxyCheckPeerName",
+        syntax: "On|Off",
+        default: None,
+        contexts: BACKENDS,
+        help: "whether a backend's certificate has to name it, whoever vouches for that; unset: as SSLProxyCheckPeerCN says",
+        action: Action::Flag(backend_tls::check_name),
+    },
+    Entry {
+        name: "SSLProxyCheckPeerCN",
+        syntax: "On|Off",
+        default: None,
+        contexts: BACKENDS,
+        help: "with SSLProxyCheckPeerName Off: whether at least the common name has to be the backend's; unset: On without it",
+        action: Action::Flag(backend_tls::check_common_name),
+    },
+    Entry {
+        name: "SSLProxyCheckPeerExpire",
+        syntax: "On|Off",
+        default: Some("On"),
+        contexts: BACKENDS,
+        help: "whether the dates of a backend's certificate count",
+        action: Action::Flag(backend_tls::check_dates),
+    },
+    Entry {
+        name: "SSLProxyProtocol",
+        syntax: "[+|-]version ...",
+        default: Some("-all +TLSv1.2 +TLSv1.3"),
+        contexts: BACKENDS,
+        help: "the versions that are spoken with backends, without a gap: TLSv1, TLSv1.1, TLSv1.2, TLSv1.3, all",
+        action: Action::UpTo(MANY, backend_tls::protocols),
+    },
+    Entry {
+        name: "SSLProxyCipherSuite",
+        syntax: "[SSL|TLSv1.3] list",
+        default: None,
+        contexts: BACKENDS,
+        help: "the ciphers up to TLS 1.2, or the suites of TLS 1.3, in OpenSSL's words; unset: as the library has it",
+        action: Action::UpTo(2, backend_tls::ciphers),
+    },
+    Entry {
+        name: "SSLProxyMachineCertificateFile",
+        syntax: "path",
+        default: None,
+        contexts: BACKENDS,
+        help: "PEM file of the certificate that is shown to backends that ask for one, and its key",
+        action: Action::One(backend_tls::identity),
+    },
+    Entry {
+        name: "SSLProxyMachineCertificateChainFile",
+        syntax: "path",
+        default: None,
+        contexts: BACKENDS,
+        help: "PEM file of what leads from that certificate to its authority",
+        action: Action::One(backend_tls::identity_chain),
     },
     // ---- requests ----------------------------------------------------------------------------------------------
     Entry {

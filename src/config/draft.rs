@@ -1,6 +1,7 @@
 //! What is set so far: the settings of the program and of a host while directives are applied, and what a directive may
 //! look at and change meanwhile.
 
+use super::backend_tls::Engine;
 use super::balancers::{BalancerDraft, Known};
 use super::documents::{DocumentDraft, DocumentRoot, Pages};
 use super::findings::{Findings, Origin};
@@ -10,8 +11,8 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::Files;
 use super::{
-    BackendTls, ErrorLog, HostAddress, KeepAlive, Listen, LogTarget, ReadTimeout, Trace, names,
-    proxy_protocol, remote_ip, set_env, tls,
+    ErrorLog, HostAddress, KeepAlive, Listen, LogTarget, ReadTimeout, Trace, names, proxy_protocol,
+    remote_ip, set_env, tls,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -22,6 +23,7 @@ use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, ErrorOverride, Settings};
 use crate::route::url::Slashes;
 use crate::route::{HostName, Router};
+use crate::tls::backend::Demands;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,9 +75,9 @@ pub(super) struct HostDraft {
     /// What the host's own lines of `ProxyErrorOverride` say together; not inherited, since `settings` has it.
     pub(super) error_override: ErrorOverride,
     pub(super) proxy_protocol: proxy_protocol::Draft,
-    pub(super) backend_tls: BackendTls,
-    /// Where `SSLProxyEngine Off` stands.
-    pub(super) tls_off: Option<Origin>,
+    pub(super) backend_tls: Demands,
+    /// `SSLProxyEngine`
+    pub(super) engine: Option<Engine>,
     pub(super) mappings: Vec<MappingDraft>,
     pub(super) locations: Vec<Arc<LocationDraft>>,
     pub(super) proxies: Vec<Arc<ProxySection>>,

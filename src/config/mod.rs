@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod apply;
+mod backend_tls;
 mod balancers;
 mod checks;
 pub mod directives;
@@ -43,6 +44,7 @@ use crate::http::head::Limits;
 use crate::route::Router;
 use crate::route::backend::Backend;
 use crate::route::environment::Condition;
+use crate::tls::backend::{Demands, Policy};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -263,7 +265,9 @@ pub struct VirtualHost {
     /// `ProxyMaxForwards`: what a request without `Max-Forwards` gets there; unset: nothing.
     pub max_forwards: Option<u32>,
     /// TLS towards backends.
-    pub backend_tls: BackendTls,
+    pub backend_tls: Demands,
+    /// What sections say of TLS with the members of balancers, by the name of each.
+    pub balancer_tls: Vec<(String, Arc<Demands>)>,
     /// `CustomLog`, `TransferLog`
     pub access_logs: Vec<AccessLog>,
     /// The balancers that have their members here; those of the main server serve virtual hosts as well. httpd:
@@ -306,6 +310,24 @@ impl VirtualHost {
     pub fn backend_receive_buffer(&self, backend: &Backend) -> Option<usize> {
         let own = backend.parameters.receive_buffer;
         own.or(self.receive_buffer).filter(|size| *size > 0)
+    }
+
+    /// How a backend that this host leads requests to is spoken to in TLS.
+    #[must_use]
+    pub fn tls_policy(&self, backend: &Backend) -> Policy {
+        Self::policy(backend.parameters.tls.as_ref(), &self.backend_tls)
+    }
+
+    /// How the members of a balancer are, when this host leads requests to it.
+    #[must_use]
+    pub fn balancer_tls_policy(&self, balancer: &Balancer) -> Policy {
+        let mut said = self.balancer_tls.iter();
+        let own = said.find(|(name, _)| name == balancer.bare_name());
+        Self::policy(own.map(|(_, demands)| demands), &self.backend_tls)
+    }
+
+    fn policy(own: Option<&Arc<Demands>>, of_host: &Demands) -> Policy {
+        own.map_or_else(|| of_host.policy(), |own| own.over(of_host).policy())
     }
 
     /// Whether `name` is one that the configuration gives the host, letter by letter and without wildcards.
@@ -389,15 +411,6 @@ impl fmt::Display for HostAddress {
             Some(port) => write!(f, ":{port}"),
         }
     }
-}
-
-/// How backends of `wss://` are verified.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BackendTls {
-    /// `SSLProxyVerify`: certificate chain, name and dates. False for `none`.
-    pub verify: bool,
-    /// `SSLProxyCACertificateFile`: the only authorities that count; unset: those of the system. Its line, for messages.
-    pub ca_file: Option<(PathBuf, Origin)>,
 }
 
 /// One access log of a host. httpd: `CustomLog`, `TransferLog`.
@@ -558,7 +571,9 @@ mod tests {
         assert_eq!(main.max_forwards, None);
         assert_eq!(main.timeout, Duration::from_secs(60));
         assert_eq!(main.proxy_timeout, None);
-        assert!(main.backend_tls.verify);
+        let tls = main.backend_tls.policy();
+        assert_eq!(tls, Demands::default().policy());
+        assert_eq!(tls.to_string(), "verified by the system's authorities");
         let settings = Settings {
             preserve_host: false,
             add_headers: true,
@@ -770,6 +785,34 @@ mod tests {
         ] {
             let found = wildcard_match(pattern.as_bytes(), text.as_bytes());
             assert_eq!(found, matches, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn the_summary_shows_how_each_backend_is_spoken_to_in_tls() {
+        let config = config(
+            "Listen 80\nProxyPass /a/ wss://a/\nProxyPass /b/ wss://b/x/\nProxyPass /c/ balancer://c/y/\n\
+             SSLProxyCheckPeerExpire Off\nSSLProxyCipherSuite HIGH\n\
+             <Proxy wss://b/>\nSSLProxyVerifyDepth 3\nSSLProxyProtocol TLSv1.3\n</Proxy>\n\
+             <Proxy wss://b/x>\nSSLProxyVerify none\nSSLProxyCipherSuite PROFILE=SYSTEM\n</Proxy>\n\
+             <Proxy balancer://c>\nBalancerMember https://d\nSSLProxyVerifyDepth 1\n</Proxy>\n\
+             <VirtualHost *:80>\nServerName e\nSSLProxyCheckPeerExpire On\n\
+             <Proxy *>\nSSLProxyCipherSuite LOW\n</Proxy>\n</VirtualHost>\n",
+        );
+        let never = "!aNULL:!eNULL:!EXP";
+        let all = "verified by the system's authorities";
+        let expected = [
+            format!("https://d connect 60s step 60s {all} to a depth of 1 at any time, ciphers HIGH:{never}"),
+            format!("wss://a/ upgrade=WebSocket connect 60s step 60s {all} at any time, ciphers HIGH:{never}"),
+            "wss://b/x/ upgrade=WebSocket connect 60s step 60s not verified but for name, TLSv1.3".to_owned(),
+            format!("wss://a/ upgrade=WebSocket connect 60s step 60s {all}, ciphers LOW:{never}"),
+            "wss://b/x/ upgrade=WebSocket connect 60s step 60s not verified but for name and dates, TLSv1.3".to_owned(),
+        ];
+        let summary = config.summary();
+        let mut lines = summary.lines();
+        for part in expected {
+            assert!(lines.any(|line| line.contains(&part)), "{part}\n{summary}");
         }
     }
 

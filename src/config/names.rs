@@ -160,12 +160,14 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "httpd has not had it since 2.2; remove the line",
     ),
     (
-        "SSLProxyProtocol SSLProxyCipherSuite SSLProxyVerifyDepth SSLProxyCACertificatePath SSLProxyCARevocationFile \
-         SSLProxyCARevocationPath SSLProxyCARevocationCheck SSLProxyCheckPeerName SSLProxyCheckPeerCN \
-         SSLProxyCheckPeerExpire SSLProxyMachineCertificateFile SSLProxyMachineCertificatePath \
-         SSLProxyMachineCertificateChainFile",
-        "not supported by this version; a backend's certificate chain, name and dates are checked as SSLProxyVerify \
-         says, against the system's authorities or those of SSLProxyCACertificateFile",
+        "SSLProxyCARevocationFile SSLProxyCARevocationPath SSLProxyCARevocationCheck",
+        "not supported: no lists of revoked certificates are read; remove the line, and let SSLProxyCACertificateFile \
+         name authorities that you trust",
+    ),
+    (
+        "SSLProxyMachineCertificatePath",
+        "not supported: one certificate is shown to a backend; write SSLProxyMachineCertificateFile with its file, in the \
+         <Proxy> of the backend if others have others",
     ),
     (
         "User Group ChrootDir",

@@ -1,6 +1,7 @@
 //! `<Location>`, `<LocationMatch>`, `<Proxy>` and `<ProxyMatch>`: what a section names, and what its lines add up to.
 //! Source: httpd core.c `urlsection`, mod_proxy.c `proxysection`.
 
+use super::backend_tls::Engine;
 use super::balancers::Known;
 use super::documents::{DocumentDraft, Pages};
 use super::findings::Origin;
@@ -14,6 +15,7 @@ use crate::route::place::{self, Place};
 use crate::route::proxied::{Proxied, Wanted, Which};
 use crate::route::settings::{Change, ErrorOverride};
 use crate::route::url::BackendUrl;
+use crate::tls::backend::Demands;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +39,9 @@ pub(super) struct Section {
     pub(super) access: access::Builder,
     pub(super) mapping: Option<MappingDraft>,
     pub(super) parameters: Parameters,
+    pub(super) tls: Demands,
+    /// `SSLProxyEngine`
+    pub(super) engine: Option<Engine>,
     /// `ProxyPassInterpolateEnv`, where it stands in the section.
     pub(super) interpolates: Option<bool>,
     pub(super) documents: Vec<DocumentDraft>,
@@ -81,6 +86,7 @@ pub(super) struct ProxySection {
     pub(super) directive: &'static str,
     pub(super) at: Origin,
     pub(super) parameters: Parameters,
+    engine: Option<Engine>,
     /// What it changes for each request, if it changes anything; without its pages.
     proxied: Option<Arc<Proxied>>,
     documents: Vec<DocumentDraft>,
@@ -151,6 +157,8 @@ impl Section {
             access: Access::builder(),
             mapping: None,
             parameters: Parameters::default(),
+            tls: Demands::default(),
+            engine: None,
             interpolates: None,
             documents: Vec::new(),
             error_override: ErrorOverride::Off,
@@ -217,6 +225,8 @@ impl Section {
                 at: self.at,
             })),
             Applies::Backend(which) => {
+                let has_tls = self.tls != Demands::default();
+                self.parameters.tls = has_tls.then(|| Arc::new(self.tls));
                 let is_plain = self.changes.is_empty() && self.documents.is_empty();
                 let proxied = (!is_plain).then(|| Proxied {
                     which: which.clone(),
@@ -229,6 +239,7 @@ impl Section {
                     directive: "<Proxy>",
                     at: self.at,
                     parameters: self.parameters,
+                    engine: self.engine,
                     proxied: proxied.map(Arc::new),
                     documents: self.documents,
                 }))
@@ -269,6 +280,7 @@ impl ProxySection {
             directive: "ProxySet",
             at: at.clone(),
             parameters,
+            engine: None,
             proxied: None,
             documents: Vec::new(),
         }
@@ -290,13 +302,19 @@ impl ProxySection {
         self.which.fit(&Wanted::new(url))
     }
 
-    /// Why this changes nothing, where requests are led to these URLs only. A pattern is never said to.
+    /// Why this changes nothing, where requests are led to these URLs only. Of a pattern that is said where it is about TLS.
     pub(super) fn idle(&self, urls: &[ProxyUrl], members: &[&BackendUrl]) -> Option<String> {
-        let Which::Url(own) = &self.which else {
-            return None;
-        };
         let mut urls = urls.iter();
-        let has_effect = if self.parameters != Parameters::default() {
+        let Which::Url(own) = &self.which else {
+            // What is meant to make backends safer must not be without effect unseen.
+            let has_tls = self.parameters.tls.is_some() || self.engine.is_some();
+            let is_idle = has_tls && !urls.any(|url| self.fit(url).is_some());
+            return is_idle.then(|| {
+                "what it says of TLS has no effect: no mapping leads to a URL that it describes, of a backend or of a balancer"
+                    .to_owned()
+            });
+        };
+        let has_effect = if self.parameters != Parameters::default() || self.engine.is_some() {
             urls.any(|url| self.fit(url).is_some())
         } else {
             // What a request adds to a URL can lead to any path.
@@ -312,22 +330,26 @@ impl ProxySection {
         })
     }
 
-    /// What `sections` say about the backend at `url`: those that name it more exactly over the others.
-    pub(super) fn parameters_for(url: &BackendUrl, sections: &[Arc<Self>]) -> Parameters {
-        if sections.is_empty() {
-            return Parameters::default();
-        }
-        let url = ProxyUrl::Backend(url.clone());
-        let mut found: Vec<(usize, &Self)> = sections
-            .iter()
-            .filter_map(|section| Some((section.fit(&url)?, section.as_ref())))
-            .collect();
+    /// What `sections` say about the backend or balancer at `url`: those that name it more exactly over the others.
+    pub(super) fn parameters_for(url: &ProxyUrl, sections: &[Arc<Self>]) -> Parameters {
+        let found = Self::of(url, sections).into_iter();
+        found.fold(Parameters::default(), |base, section| {
+            section.parameters.clone().over(&base)
+        })
+    }
+
+    /// What they say last of `SSLProxyEngine` there.
+    pub(super) fn engine_for<'s>(url: &ProxyUrl, sections: &'s [Arc<Self>]) -> Option<&'s Engine> {
+        let found = Self::of(url, sections).into_iter().rev();
+        found.filter_map(|section| section.engine.as_ref()).next()
+    }
+
+    /// Those that name `url`, the more exact ones behind the others.
+    fn of<'s>(url: &ProxyUrl, sections: &'s [Arc<Self>]) -> Vec<&'s Self> {
+        let fits = |section: &'s Arc<Self>| Some((section.fit(url)?, section.as_ref()));
+        let mut found: Vec<(usize, &Self)> = sections.iter().filter_map(fits).collect();
         found.sort_by_key(|(exactness, _)| *exactness);
-        found
-            .iter()
-            .fold(Parameters::default(), |base, (_, section)| {
-                section.parameters.clone().over(&base)
-            })
+        found.into_iter().map(|(_, section)| section).collect()
     }
 }
 

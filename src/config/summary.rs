@@ -12,6 +12,7 @@ use crate::route::mapping::{Action, Mapping, TargetPath};
 use crate::route::own_name::CanonicalName;
 use crate::route::settings::{Change, ErrorOverride, Settings, Via};
 use crate::route::url::Slashes;
+use crate::tls::backend::Policy;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -293,13 +294,20 @@ fn write_mapping(out: &mut String, host: &VirtualHost, mapping: &Mapping) -> fmt
 
 fn write_destination(out: &mut String, host: &VirtualHost, to: &Destination) -> fmt::Result {
     match to {
-        Destination::Backend(backend) => write_backend(out, host, backend),
+        Destination::Backend(backend) => {
+            write_backend(out, host, backend, &host.tls_policy(backend))
+        }
         // Its members have lines of their own.
         Destination::Balancer { .. } => Ok(()),
     }
 }
 
-fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt::Result {
+fn write_backend(
+    out: &mut String,
+    host: &VirtualHost,
+    backend: &Backend,
+    tls: &Policy,
+) -> fmt::Result {
     let parameters = &backend.parameters;
     if backend.url.scheme.is_tunnel() {
         let upgrade = parameters.upgrade.as_ref().map_or("WebSocket", upgrade);
@@ -313,9 +321,9 @@ fn write_backend(out: &mut String, host: &VirtualHost, backend: &Backend) -> fmt
         limit(Some(host.connect_timeout(backend))),
         limit(Some(host.backend_timeout(backend))),
         if backend.url.scheme.is_tls() {
-            verified(host)
+            format!(" {tls}")
         } else {
-            ""
+            String::new()
         },
     )?;
     match parameters.address_ttl {
@@ -451,14 +459,6 @@ fn upgrade(upgrade: &Upgrade) -> &str {
         Upgrade::Protocol(name) => name,
         Upgrade::Any => "ANY",
         Upgrade::None => "NONE",
-    }
-}
-
-fn verified(host: &VirtualHost) -> &'static str {
-    match (host.backend_tls.verify, &host.backend_tls.ca_file) {
-        (false, _) => " not verified",
-        (true, None) => " verified by the system's authorities",
-        (true, Some(_)) => " verified by SSLProxyCACertificateFile",
     }
 }
 

@@ -3,7 +3,7 @@
 //! Files are looked at for a first time here, so that `-t` finds what is missing; what their content is worth is judged by
 //! the library at start.
 
-mod files;
+pub(super) mod files;
 mod hosts;
 pub(super) mod lines;
 

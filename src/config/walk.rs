@@ -425,6 +425,7 @@ impl Walk<'_> {
             sections: &draft.proxies,
             balancers: &all_balancers,
         };
+        let balancer_tls = balancers::tls(&draft.proxies, &all_balancers);
         let mut router = draft.router(main.and_then(|main| main.router), known, &mut pages);
         router.remote_ip = draft.remote_ip.clone().resolve(&mut self.findings);
         router.name = HostName {
@@ -452,6 +453,7 @@ impl Walk<'_> {
             source_address: draft.source_address,
             max_forwards: draft.max_forwards,
             backend_tls: draft.backend_tls,
+            balancer_tls,
             access_logs,
             balancers,
             router,

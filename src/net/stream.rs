@@ -2,6 +2,7 @@
 
 use super::tls::TlsStream;
 use super::wait::{Interrupted, Waiter, Want};
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,11 +21,35 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// Who is at the other end of a socket, for people and for comparing.
+#[derive(Debug)]
+pub struct Peer<'a>(&'a Socket);
+
 impl Socket {
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer<'_> {
+        Peer(self)
+    }
+
     fn shut_down_writing(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.shutdown(Shutdown::Write),
             Self::Unix(unix) => unix.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Socket::Tcp(tcp) => match tcp.peer_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => Ok(()),
+            },
+            Socket::Unix(unix) => match unix.peer_addr() {
+                Ok(address) => write!(f, "{address:?}"),
+                Err(_) => Ok(()),
+            },
         }
     }
 }

@@ -1,7 +1,8 @@
 //! TLS with clients and with backends: the only room that knows the TLS libraries, and whether there are any.
 //!
-//! Backends are spoken to by native-tls, clients by OpenSSL itself, on which it stands: native-tls has no TLS 1.3 for
-//! listeners, no choice of certificates by name, and no certificates of clients.
+//! Backends are spoken to by native-tls wherever it can express what is asked for; all else by OpenSSL itself, on which it
+//! stands: native-tls has no TLS 1.3 for listeners, no choice of certificates by name, no certificates of clients; and
+//! towards backends no ciphers, no checks one by one, and no sessions that go on.
 
 #[cfg(feature = "tls")]
 mod backend;
@@ -14,21 +15,14 @@ mod material;
 #[cfg(feature = "tls")]
 mod observed;
 #[cfg(feature = "tls")]
+mod resume;
+#[cfg(feature = "tls")]
 mod session;
 
 use super::wait::Interrupted;
 use crate::tls::Protocols;
 use std::fmt;
 use std::path::Path;
-
-/// Whom a TLS client trusts. httpd: `SSLProxyVerify`, `SSLProxyCACertificateFile`.
-#[derive(Debug, Clone, Copy)]
-pub struct Trust<'a> {
-    /// Whether the peer's certificate has to be valid: chain, name and dates.
-    pub verify: bool,
-    /// The only trust anchors, as PEM; the system's where there are none.
-    pub anchors: Option<&'a [u8]>,
-}
 
 /// Why a TLS connection was not made.
 #[derive(Debug)]
@@ -112,9 +106,10 @@ pub use without::{Connector, TlsHost, TlsStream, Validity};
     reason = "the same as above, and never called"
 )]
 mod without {
-    use super::{Listening, TlsError, Trust};
+    use super::{Listening, TlsError};
     use crate::net::stream::{Socket, Stream};
     use crate::net::wait::{Waiter, Want};
+    use crate::tls::backend::{Named, Policy};
     use std::io::{self, Read, Write};
     use std::time::Instant;
 
@@ -122,8 +117,12 @@ mod without {
     pub enum Connector {}
 
     impl Connector {
-        pub fn new(_: Trust<'_>) -> Result<Self, String> {
+        pub fn new(_: &Policy) -> Result<Self, String> {
             Err("this binary was built without TLS".to_owned())
+        }
+
+        pub fn validity(&self) -> Option<&(Named, Validity)> {
+            match *self {}
         }
 
         pub fn connect(

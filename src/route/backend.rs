@@ -2,7 +2,8 @@
 
 use super::url::BackendUrl;
 use crate::handshake::Upgrade;
-use std::sync::LazyLock;
+use crate::tls::backend::Demands;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// One ws or wss origin with its base path and its parameters. httpd calls this a worker of mod_proxy.
@@ -48,6 +49,8 @@ pub struct Parameters {
     pub acquire: Option<Duration>,
     /// `status=+D` or `+S`: the backend is not to be used.
     pub is_disabled: Option<bool>,
+    /// What `<Proxy>` sections say of TLS with it; unset means as its host says.
+    pub tls: Option<Arc<Demands>>,
 }
 
 impl Parameters {
@@ -76,6 +79,10 @@ impl Parameters {
             max: self.max.or(base.max),
             acquire: self.acquire.or(base.acquire),
             is_disabled: self.is_disabled.or(base.is_disabled),
+            tls: match (self.tls, &base.tls) {
+                (Some(own), Some(base)) => Some(Arc::new(own.over(base))),
+                (own, base) => own.or_else(|| base.clone()),
+            },
         }
     }
 }
@@ -106,5 +113,17 @@ mod tests {
         assert_eq!(both.keepalive, Some(false));
         assert_eq!(both.reuse, Some(false));
         assert_eq!(both.acquire, None);
+        let with = |verify, check_dates| Parameters {
+            tls: Some(Arc::new(Demands {
+                verify,
+                check_dates,
+                ..Demands::default()
+            })),
+            ..Parameters::default()
+        };
+        let (one, other) = (with(Some(false), None), with(Some(true), Some(false)));
+        assert_eq!(one.clone().over(&base).tls, one.tls);
+        assert_eq!(base.clone().over(&one).tls, one.tls);
+        assert_eq!(one.over(&other), with(Some(false), Some(false)));
     }
 }

@@ -155,7 +155,7 @@ impl Target {
                 receive_buffer: host.backend_receive_buffer(backend),
                 source: host.source_address,
             },
-            tls: site.tls.clone(),
+            tls: site.connectors.of(backend).cloned(),
         })
     }
 

@@ -171,6 +171,7 @@ mod tests {
     use crate::config_files::Machine;
     use crate::net::stream::Socket;
     use crate::route::backend::Parameters;
+    use crate::server::connectors::Connectors;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
@@ -184,7 +185,7 @@ mod tests {
             log_target: String::new(),
             access_logs: Vec::new(),
             tls_host: None,
-            tls: None,
+            connectors: Connectors::default(),
         })
     }
 

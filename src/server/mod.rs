@@ -3,6 +3,7 @@
 mod acceptor;
 mod clients;
 mod connection;
+mod connectors;
 mod health;
 mod kept;
 mod pool;
@@ -10,13 +11,13 @@ mod signals;
 mod turns;
 
 use crate::access_log::AccessLog;
-use crate::config::{BackendTls, Config, LogTarget, VirtualHost, Weight};
+use crate::config::{Config, LogTarget, VirtualHost, Weight};
 use crate::error_log::{self, Own};
 use crate::ids::Id;
 use crate::log_writer::{LogWriter, Target};
 use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
-use crate::net::tls::{Client, Connector, Credential, Listening, TlsHost, Trust};
+use crate::net::tls::{Client, Credential, Listening, TlsHost, Validity};
 use crate::net::wait::Cancel;
 use crate::sys;
 use crate::transaction::CloseReason;
@@ -24,6 +25,7 @@ use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
 use clients::IdleClients;
+use connectors::{Connectors, Workshop};
 use health::Health;
 use kept::Kept;
 use log::{error, info, warn};
@@ -31,6 +33,7 @@ use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
 use std::collections::HashSet;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -87,8 +90,8 @@ struct Site {
     access_logs: Vec<AccessLog>,
     /// Where it speaks TLS with its clients.
     tls_host: Option<TlsHost>,
-    /// Where it has a backend with TLS.
-    tls: Option<Connector>,
+    /// What speaks TLS with its backends.
+    connectors: Connectors,
 }
 
 impl Shared {
@@ -153,11 +156,12 @@ impl Server {
         }
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-        let main_site = site(&config.main, logs)?;
+        let mut workshop = Workshop::default();
+        let main_site = site(&config.main, logs, &mut workshop)?;
         let virtual_sites = config
             .virtual_hosts
             .iter()
-            .map(|host| site(host, logs))
+            .map(|host| site(host, logs, &mut workshop))
             .collect::<Result<_, _>>()?;
         let scratch = Arc::<ScratchPool>::default();
         let reactors = if config
@@ -321,7 +325,11 @@ fn log_target(host: &VirtualHost) -> String {
     }
 }
 
-fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> {
+fn site(
+    host: &Arc<VirtualHost>,
+    logs: &LogWriter,
+    workshop: &mut Workshop,
+) -> Result<Arc<Site>, String> {
     let access_logs = host
         .access_logs
         .iter()
@@ -336,7 +344,7 @@ fn site(host: &Arc<VirtualHost>, logs: &LogWriter) -> Result<Arc<Site>, String> 
         host: Arc::clone(host),
         access_logs,
         tls_host: tls_host(host)?,
-        tls: connector(host)?,
+        connectors: workshop.of(host)?,
     }))
 }
 
@@ -376,47 +384,19 @@ fn tls_host(host: &VirtualHost) -> Result<Option<TlsHost>, String> {
     })
     .map_err(|problem| format!("{origin}: TLS of {}: {problem}", host.server_name))?;
     for certificate in made.validity() {
-        if certificate.is_short() {
-            let id = Id::CertificateEnds;
-            warn!("{id} {origin}: {certificate}; {}", id.remedy());
-        } else {
-            error_log::notice(&format!("{origin}: {certificate}"));
-        }
+        say_validity(origin, certificate);
     }
     Ok(Some(made))
 }
 
-/// Makes a host's TLS connector, where it has a backend that needs one.
-fn connector(host: &VirtualHost) -> Result<Option<Connector>, String> {
-    // Members are looked at where they are configured, whoever sends requests to them.
-    let members = host.balancers.iter().flat_map(|own| own.members());
-    let members = members.map(|member| member.backend.as_ref());
-    let mut backends = host.router.backends().chain(members);
-    if !backends.any(|backend| backend.url.scheme.is_tls()) {
-        return Ok(None);
+/// Tells how long a certificate of ours is good for. `line` is the one that names it.
+fn say_validity(line: &dyn fmt::Display, certificate: &Validity) {
+    if certificate.is_short() {
+        let id = Id::CertificateEnds;
+        warn!("{id} {line}: {certificate}; {}", id.remedy());
+    } else {
+        error_log::notice(&format!("{line}: {certificate}"));
     }
-    let BackendTls { verify, ca_file } = &host.backend_tls;
-    let anchors = match ca_file {
-        Some((path, origin)) => Some(std::fs::read(path).map_err(|error| {
-            format!(
-                "{origin}: SSLProxyCACertificateFile: {}: {error}",
-                path.display()
-            )
-        })?),
-        None => None,
-    };
-    Connector::new(Trust {
-        verify: *verify,
-        anchors: anchors.as_deref(),
-    })
-    .map(Some)
-    .map_err(|problem| match ca_file {
-        Some((path, origin)) => format!(
-            "{origin}: SSLProxyCACertificateFile: {}: {problem}",
-            path.display()
-        ),
-        None => format!("cannot set up TLS: {problem}"),
-    })
 }
 
 fn open_log(logs: &LogWriter, target: &LogTarget) -> Result<crate::log_writer::LineSink, String> {

@@ -196,6 +196,11 @@ impl Flow {
         self.frames.lacks_close()
     }
 
+    /// It is made of frames, and one of those accepted says Close.
+    pub(super) fn has_said_close(&self) -> bool {
+        !self.frames.is_lost() && !self.frames.lacks_close()
+    }
+
     pub(super) fn source_has_ended(&self) -> bool {
         self.source == SourceState::Ended
     }

@@ -248,16 +248,7 @@ impl Tunnel {
     /// Takes note of how the flow that comes from `source` fared.
     fn note(&mut self, source: Side, outcome: Result<(), FlowError>) {
         match outcome {
-            Ok(()) => {
-                let ended = match source {
-                    Side::Client => self.up.source_has_ended(),
-                    Side::Backend => self.down.source_has_ended(),
-                };
-                if ended && self.close.is_none() {
-                    self.close = Some(CloseReason::Closed(source));
-                    self.moved_at = Instant::now();
-                }
-            }
+            Ok(()) => self.note_end(source),
             Err(FlowError {
                 operation,
                 source: error,
@@ -275,18 +266,46 @@ impl Tunnel {
         }
     }
 
+    /// Takes note of the end of the flow that comes from `source`, if it has come. The first to end is why the tunnel does;
+    /// but where the other one is cut then, its last bytes may be missing, and that is what has to be known.
+    fn note_end(&mut self, source: Side) {
+        let (flow, leg) = match source {
+            Side::Client => (&self.up, &self.client),
+            Side::Backend => (&self.down, &self.backend),
+        };
+        if !flow.source_has_ended() {
+            return;
+        }
+        let is_cut = leg.was_cut() && !flow.has_said_close();
+        match self.close {
+            None => {
+                self.close = Some(if is_cut {
+                    CloseReason::Cut(source)
+                } else {
+                    CloseReason::Closed(source)
+                });
+                self.moved_at = Instant::now();
+            }
+            Some(CloseReason::Closed(first)) if is_cut && first != source => {
+                self.close = Some(CloseReason::Cut(source));
+            }
+            Some(_) => {}
+        }
+    }
+
     /// Who ends a WebSocket says Close before, or has heard it (RFC 6455, section 7.1.2). A backend that ends without
     /// it will take nothing more either, so that nothing is left to wait for but that the client gets what was there.
     /// Looked at when all has been read: the Close may come behind a write that has failed.
     fn notice_death(&mut self) {
         let cause = match &self.close {
             Some(CloseReason::Closed(Side::Backend)) => None,
-            Some(CloseReason::Failed(Side::Backend, cause)) => Some(cause),
+            Some(CloseReason::Cut(Side::Backend)) => Some("TLS ended without close_notify"),
+            Some(CloseReason::Failed(Side::Backend, cause)) => Some(cause.as_str()),
             _ => return,
         };
         let is_unannounced = self.up.lacks_close() && self.down.lacks_close();
         if self.down.source_has_ended() && is_unannounced {
-            self.close = Some(CloseReason::Died(cause.cloned()));
+            self.close = Some(CloseReason::Died(cause.map(str::to_owned)));
             self.closing = true;
             self.moved_at = Instant::now();
             self.up.discard();
@@ -344,6 +363,7 @@ impl Tunnel {
             Some(CloseReason::Closed(side)) => {
                 CloseReason::HalfClosed(side, self.half_closed_limit())
             }
+            Some(cut @ CloseReason::Cut(_)) => cut,
             _ => CloseReason::Idle(self.limits.idle.unwrap_or_default()),
         };
         self.end(reason);

@@ -113,15 +113,11 @@ fn tables() -> Vec<Table> {
         let mut table = Table::parse(&file, &text);
         // The certificate of the backends is their own.
         let tls = if cfg!(feature = "tls") {
-            "SSLProxyEngine On\nSSLProxyVerify none\n<IfDefine HTTPD>\nSSLProxyCheckPeerName Off\n\
-             SSLProxyCheckPeerCN Off\n</IfDefine>\n"
+            "SSLProxyEngine On\nSSLProxyVerify none\nSSLProxyCheckPeerName Off\nSSLProxyCheckPeerCN Off\n"
         } else {
             ""
         };
-        table.config = format!(
-            "ServerName www.example.org\n<IfDefine HTTPD>\nDefine SSLPROXY\n</IfDefine>\n{tls}{}",
-            table.config
-        );
+        table.config = format!("ServerName www.example.org\n{tls}{}", table.config);
         table.modules = ["proxy_http", "ssl"].map(str::to_owned).into();
         table
     };

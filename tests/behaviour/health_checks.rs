@@ -351,8 +351,15 @@ fn members_in_tls_are_checked_in_tls_and_held_to_their_certificates() {
     let bad = Backend::echo_tls(&Identity::self_signed("localhost"));
     let [good_url, bad_url] = [&good, &bad].map(|it| format!("wss://localhost:{}", it.port()));
     let members = [&good_url, &bad_url].map(|url| format!("{url} hcmethod=WS hcinterval=1s"));
+    let lenient = Backend::echo_tls(&Identity::self_signed("localhost"));
+    let lenient_url = format!("wss://localhost:{}", lenient.port());
     let config = configured(&members, "SSLProxyCACertificateFile ca.pem");
+    let config = format!(
+        "{config}<Proxy balancer://lenient>\nBalancerMember {lenient_url} hcmethod=WS hcinterval=1s\n\
+         SSLProxyVerify none\n</Proxy>\nProxyPass /lenient balancer://lenient\n"
+    );
     let proxy = Proxy::start_in(directory, config, "");
+    proxy.wait_for_log(&format!("{lenient_url}: health check WS: passed"));
     assert_eq!(seen.recv_timeout(BOUND).unwrap().1, IN_ORDER);
     let line = unhealthy(&proxy, &bad_url);
     assert!(line.contains("health check WS: tls: "), "{line}");

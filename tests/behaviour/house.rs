@@ -52,7 +52,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config_files", &["config"]),
     ("sys", &[]),
     ("tls", &[]),
-    ("net", &["tls"]),
+    ("net", &["sys", "tls"]),
     ("tunnel", &["net", "frame", "transaction", "ids"]),
     ("cli", &["config", "config_files", "explain"]),
     (
@@ -93,7 +93,9 @@ const PACKAGE_ROOMS: &[(&str, &[&str])] = &[
     ("libc", &["sys"]),
     ("mio", &["tunnel", "server"]),
     ("native_tls", &["net"]),
-    ("openssl", &["net"]),
+    // `sys` only for what its callers have to do right.
+    ("openssl", &["net", "sys"]),
+    ("openssl_probe", &["net"]),
     ("regex_lite", &["route"]),
     (
         "rustix",

@@ -25,6 +25,7 @@
 //! | `proxy_protocol` | PROXY headers in front of requests |
 //! | `tls_terms` | what the directives of TLS towards clients say, as clients find it |
 //! | `tls` | `wss://`: names, trust, stalls |
+//! | `tls_backends` | what is asked of backends in TLS, and what becomes of those that are not like that |
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `dead_backends` | what becomes of the tunnels of a backend that ends without a Close frame |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
@@ -99,6 +100,8 @@ mod smuggling;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_backends;
 #[cfg(feature = "tls")]
 mod tls_terms;
 mod tunnel;

@@ -1,10 +1,12 @@
 //! What the directives of TLS towards clients say, as clients find it.
 
 use crate::support::certs::Identity;
-use crate::support::{BOUND, Certs, Proxy, TempDir, missing};
+use crate::support::client::request;
+use crate::support::{BOUND, Backend, Certs, Proxy, TempDir, Wire, each_mode, missing};
 use openssl::ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslStream, SslVersion};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const NAME: &str = "front.example";
 
@@ -161,4 +163,29 @@ fn a_certificate_may_hold_its_key() {
     let config = "Listen 127.0.0.1:0\nSSLEngine On\nSSLCertificateFile both.pem";
     let proxy = Proxy::start_in(with_files(&identity), config, "");
     assert!(connect(&certs, &proxy, |_| {}).is_ok());
+}
+
+each_mode! {
+    /// What has no room at first is written again from another place.
+    fn a_client_that_reads_late_gets_all_of_a_stream(mode: Mode) {
+        const CHUNK: usize = 100_000;
+        let certs = Certs::new();
+        let backend = Backend::listen();
+        let proxy = start(
+            &certs,
+            &format!("ProxyPass / ws://{}/\n{}", backend.address(), mode.directives()),
+        );
+        let mut client = Wire::new_tls(connect(&certs, &proxy, |_| {}).unwrap());
+        client.send(request("/"));
+        let mut peer = backend.accept_tunnel();
+        client.answer_head().expect_status(101);
+        let limit = 64 * 1024 * 1024;
+        let sent = peer.send_until_stuck(limit, Duration::from_millis(300));
+        assert!(sent < limit, "nobody has held the backend");
+        let read = client.receive(sent / 2 + CHUNK).len();
+        let more = peer.send_until_stuck(CHUNK, Duration::from_millis(300));
+        client.receive(sent + more - read);
+        peer.send("last");
+        client.expect("last");
+    }
 }

@@ -23,10 +23,11 @@ pub(super) fn write_balancer(
     write_session(out, settings)?;
     write_failover(out, settings)?;
     writeln!(out, "  [{}]", settings.origin)?;
+    let tls = host.balancer_tls_policy(balancer);
     for member in balancer.members() {
         write!(out, "    {}", member.name())?;
         write_terms(out, &member.terms)?;
-        write_backend(out, host, &member.backend)?;
+        write_backend(out, host, &member.backend, &tls)?;
         writeln!(out, "  [{}]", member.terms.origin)?;
     }
     Ok(())

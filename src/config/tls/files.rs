@@ -10,14 +10,14 @@ const LONGEST: usize = 1024 * 1024;
 const BY_OTHERS: u32 = 0o006;
 
 /// A PEM file, unread by the library.
-pub(super) struct Pem<'a> {
+pub(in crate::config) struct Pem<'a> {
     path: &'a Path,
     content: Vec<u8>,
 }
 
 impl<'a> Pem<'a> {
     /// Nothing but a regular file is opened.
-    pub(super) fn read(files: &dyn Files, path: &'a Path) -> Result<Self, String> {
+    pub(in crate::config) fn read(files: &dyn Files, path: &'a Path) -> Result<Self, String> {
         let content = files
             .read_regular(path, LONGEST)
             .map_err(|cause| format!("cannot read \"{}\": {cause}", path.display()))?;
@@ -30,7 +30,7 @@ impl<'a> Pem<'a> {
     }
 
     /// Whether there is a certificate.
-    pub(super) fn certificate(&self) -> Result<(), String> {
+    pub(in crate::config) fn certificate(&self) -> Result<(), String> {
         if self.has(b" CERTIFICATE-----") {
             return Ok(());
         }
@@ -41,7 +41,7 @@ impl<'a> Pem<'a> {
     }
 
     /// Whether there is a key that can be used.
-    pub(super) fn key(&self) -> Result<(), String> {
+    pub(in crate::config) fn key(&self) -> Result<(), String> {
         let path = self.path.display();
         if self.has(b"ENCRYPTED") {
             return Err(format!(
@@ -59,7 +59,7 @@ impl<'a> Pem<'a> {
 }
 
 /// What is doubtful about who may read or change a file with a key.
-pub(super) fn doubt(files: &dyn Files, path: &Path) -> Option<String> {
+pub(in crate::config) fn doubt(files: &dyn Files, path: &Path) -> Option<String> {
     let mode = files.mode(path).ok().filter(|mode| mode & BY_OTHERS != 0)?;
     let path = path.display();
     Some(format!(

@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(first.policy.ciphers, None);
         assert_eq!(
             second.policy.ciphers.as_deref(),
-            Some("!aNULL:!eNULL:!EXP:HIGH")
+            Some("HIGH:!aNULL:!eNULL:!EXP")
         );
         assert_eq!(
             first.policy.suites.as_deref(),
@@ -411,7 +411,7 @@ mod tests {
         for line in [
             "  *:80 https  [test.conf:3]",
             "  TLS TLSv1.2 to TLSv1.3, handshake within 5s, tickets On, own order Off, no client without a name",
-            "  ciphers !aNULL:!eNULL:!EXP:HIGH",
+            "  ciphers HIGH:!aNULL:!eNULL:!EXP",
             "  certificates of clients required, by /k/b.pem, at most 0 between",
             "  certificate /k/a.pem, key /k/a.key  [test.conf:4]",
             "  certificate chain /k/b.pem",

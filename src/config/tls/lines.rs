@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// What is left out of each list of ciphers, whatever it says: those without encryption, without a certificate, and those
 /// that were made to be broken. httpd: `ssl_cmd_SSLCipherSuite`.
-const NEVER: &str = "!aNULL:!eNULL:!EXP:";
+const NEVER: &str = ":!aNULL:!eNULL:!EXP";
 
 /// RHEL's name for what the policy of the whole system says, which is what its library does if it is told nothing.
 const SYSTEM: &str = "PROFILE=SYSTEM";
@@ -231,28 +231,45 @@ pub(in crate::config) fn protocol(scope: &mut Scope<'_>, words: &[&str]) -> Resu
     Ok(())
 }
 
-/// `[SSL|TLSv1.3] list`
 pub(in crate::config) fn cipher_suite(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    let (protocol, list) = match words {
-        [protocol, list] => (*protocol, *list),
-        _ => ("SSL", words.first().copied().unwrap_or_default()),
-    };
-    if protocol.eq_ignore_ascii_case("SSL") {
-        scope.host.tls.ciphers = ciphers(list)?;
-        if let Some(suite) = list.split([':', ',', ' ']).find(|word| is_suite(word)) {
-            scope.warn(format!(
-                "\"{suite}\" is of TLS 1.3 and has no effect here; write \"SSLCipherSuite TLSv1.3 {suite}\""
-            ));
+    match List::parse(scope, words)? {
+        List::Ciphers(list) => scope.host.tls.ciphers = list,
+        List::Suites(list) => scope.host.tls.suites = list,
+    }
+    Ok(())
+}
+
+/// What `[SSL|TLSv1.3] list` says; none: as the library has it.
+pub(in crate::config) enum List {
+    /// For all up to TLS 1.2.
+    Ciphers(Option<String>),
+    /// For TLS 1.3.
+    Suites(Option<String>),
+}
+
+impl List {
+    pub(in crate::config) fn parse(scope: &mut Scope<'_>, words: &[&str]) -> Result<Self, String> {
+        let (protocol, list) = match words {
+            [protocol, list] => (*protocol, *list),
+            _ => ("SSL", words.first().copied().unwrap_or_default()),
+        };
+        if protocol.eq_ignore_ascii_case("SSL") {
+            let parsed = ciphers(list)?;
+            if let Some(suite) = list.split([':', ',', ' ']).find(|word| is_suite(word)) {
+                let directive = scope.directive;
+                scope.warn(format!(
+                    "\"{suite}\" is of TLS 1.3 and has no effect here; write \"{directive} TLSv1.3 {suite}\""
+                ));
+            }
+            return Ok(Self::Ciphers(parsed));
         }
-        return Ok(());
+        if protocol.eq_ignore_ascii_case("TLSv1.3") {
+            return suites(list).map(Self::Suites);
+        }
+        Err(format!(
+            "unknown protocol \"{protocol}\"; expected SSL, for all up to TLS 1.2, or TLSv1.3"
+        ))
     }
-    if protocol.eq_ignore_ascii_case("TLSv1.3") {
-        scope.host.tls.suites = suites(list)?;
-        return Ok(());
-    }
-    Err(format!(
-        "unknown protocol \"{protocol}\"; expected SSL, for all up to TLS 1.2, or TLSv1.3"
-    ))
 }
 
 /// Whether it is of those that RFC 8446 has, which all begin so, and no earlier ones in OpenSSL's words.
@@ -276,7 +293,8 @@ fn ciphers(list: &str) -> Result<Option<String>, String> {
             "expected names of ciphers with \":\" between them, or {SYSTEM}, found \"{list}\""
         ));
     }
-    Ok(Some(format!("{NEVER}{list}")))
+    // At the end: some words, such as DEFAULT, may only stand at the beginning.
+    Ok(Some(format!("{list}{NEVER}")))
 }
 
 fn suites(list: &str) -> Result<Option<String>, String> {
@@ -435,7 +453,7 @@ mod tests {
         let list = |text| ciphers(text).unwrap();
         assert_eq!(
             list("HIGH:!MD5:@SECLEVEL=2").as_deref(),
-            Some("!aNULL:!eNULL:!EXP:HIGH:!MD5:@SECLEVEL=2")
+            Some("HIGH:!MD5:@SECLEVEL=2:!aNULL:!eNULL:!EXP")
         );
         assert_eq!(list("PROFILE=SYSTEM"), None);
         for text in ["", " ", "PROFILE=FUTURE", "HIGH\nX", "a\"b", "HIGH|MD5"] {

@@ -11,7 +11,7 @@ use std::thread;
 /// The bytes of a full record, in plain text.
 pub(super) const RECORD: usize = 16 * 1024;
 /// Bytes in one buffer: what one read takes at the most.
-const SIZE: usize = 7 * RECORD;
+const SIZE: usize = 4 * RECORD;
 /// Buffers that are kept for each processor while nobody needs them: for a thread that runs, and for one that was
 /// interrupted in the midst of its read.
 const KEPT: usize = 2;

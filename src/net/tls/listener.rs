@@ -42,9 +42,10 @@ impl TlsHost {
         let in_words = |error: ErrorStack| format!("cannot set up TLS: {error}");
         let mut builder = SslContextBuilder::new(SslMethod::tls_server()).map_err(in_words)?;
         builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION);
-        // What the socket refuses is written again from another place, in other portions; an idle session holds no buffers.
+        // What was refused for want of room is written again from another place, and an idle connection holds no buffers.
         builder.set_mode(
-            SslMode::ACCEPT_MOVING_WRITE_BUFFER
+            SslMode::AUTO_RETRY
+                | SslMode::ACCEPT_MOVING_WRITE_BUFFER
                 | SslMode::ENABLE_PARTIAL_WRITE
                 | SslMode::RELEASE_BUFFERS,
         );

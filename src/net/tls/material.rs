@@ -1,6 +1,7 @@
 //! Certificates and keys, as they stand in files.
 
 use super::Credential;
+use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::{X509, X509NameRef};
@@ -42,10 +43,87 @@ impl std::fmt::Display for Validity {
 }
 
 impl Validity {
+    fn of(certificate: &X509) -> Self {
+        let now = openssl::asn1::Asn1Time::days_from_now(0);
+        let until = certificate.not_after();
+        let left = now.and_then(|now| now.diff(until));
+        Self {
+            subject: subject(certificate),
+            until: until.to_string(),
+            days: left.map_or(0, |left| left.days),
+        }
+    }
+
     /// Whether it ends soon or has ended.
     pub fn is_short(&self) -> bool {
         self.days < SOON
     }
+}
+
+/// What is shown to backends that ask for a certificate.
+pub(super) struct Identity {
+    pub(super) leaf: X509,
+    /// What leads to its authority.
+    pub(super) above: Vec<X509>,
+    pub(super) key: PKey<Private>,
+}
+
+impl Identity {
+    /// Reads a certificate and its key from one file, in any order and with those above it if they are there; more of them
+    /// may stand in `chain`.
+    // httpd: the file may hold several pairs, of which the backend's list of authorities chooses one; those above stand in
+    // the other file alone.
+    pub(super) fn read(file: &Path, chain: Option<&Path>) -> Result<Self, String> {
+        let mut found = certificates(file)?;
+        let keys = read(file)?;
+        let keys = count(&keys, b"-----BEGIN ", b"PRIVATE KEY-----");
+        if keys > 1 {
+            return Err(format!(
+                "{}: there are {keys} keys in it; expected one, for which no other could be chosen",
+                file.display()
+            ));
+        }
+        let key = private_key(file)?;
+        let is_its_own = |certificate: &X509| {
+            let public = certificate.public_key();
+            public.is_ok_and(|public| public.public_eq(&key))
+        };
+        let Some(place) = found.iter().position(is_its_own) else {
+            return Err(format!(
+                "{}: the key belongs to no certificate in it; expected the one that it was made with",
+                file.display()
+            ));
+        };
+        let leaf = found.remove(place);
+        let more = chain.map(certificates).transpose()?;
+        found.extend(more.into_iter().flatten());
+        Ok(Self {
+            leaf,
+            above: found,
+            key,
+        })
+    }
+
+    /// The certificates, that of the key first, and the key as PKCS#8.
+    pub(super) fn to_pem(&self) -> Result<(Vec<u8>, Vec<u8>), ErrorStack> {
+        let mut chain = self.leaf.to_pem()?;
+        for above in &self.above {
+            chain.extend(above.to_pem()?);
+        }
+        Ok((chain, self.key.private_key_to_pem_pkcs8()?))
+    }
+
+    pub(super) fn validity(&self) -> Validity {
+        Validity::of(&self.leaf)
+    }
+}
+
+/// How many lines begin and end like this.
+fn count(text: &[u8], begin: &[u8], end: &[u8]) -> usize {
+    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines
+        .filter(|line| line.starts_with(begin) && line.ends_with(end))
+        .count()
 }
 
 impl Credential<'_> {
@@ -97,14 +175,7 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
 
 impl Material {
     pub(super) fn validity(&self) -> Validity {
-        let now = openssl::asn1::Asn1Time::days_from_now(0);
-        let until = self.leaf.not_after();
-        let left = now.and_then(|now| now.diff(until));
-        Validity {
-            subject: subject(&self.leaf),
-            until: until.to_string(),
-            days: left.map_or(0, |left| left.days),
-        }
+        Validity::of(&self.leaf)
     }
 
     /// `RSA`, `EC`, ...: a listener has one certificate of a kind.

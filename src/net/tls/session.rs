@@ -5,7 +5,9 @@ use super::lent::RECORD;
 use super::observed::Observed;
 use crate::net::stream::{Socket, Stream};
 use crate::net::wait::{Waiter, Want};
+use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream};
+use openssl::x509::X509VerifyResult;
 use std::io::{self, Read, Write};
 use std::time::Instant;
 
@@ -110,15 +112,24 @@ pub(super) fn shake_hands(
             return Ok(Stream::Tls(Box::new(TlsStream::new(Library::Ssl(library)))));
         };
         if !matches!(error.code(), ErrorCode::WANT_READ | ErrorCode::WANT_WRITE) {
-            return Err(TlsError::Handshake(in_words(&error, library.ssl())));
+            let verified = match library.ssl().verify_result() {
+                X509VerifyResult::OK => "",
+                found => found.error_string(),
+            };
+            let words = in_words(error.ssl_error(), error.io_error(), verified);
+            return Err(TlsError::Handshake(words));
         }
         library.get_mut().wait(deadline, waiter)?;
     }
 }
 
-/// The library's error, and what it found about the certificate.
-fn in_words(error: &openssl::ssl::Error, ssl: &SslRef) -> String {
-    let mut words = match (error.ssl_error(), error.io_error()) {
+/// The library's error, and what it found about the certificate; empty: nothing.
+pub(super) fn in_words(
+    stack: Option<&ErrorStack>,
+    failed: Option<&io::Error>,
+    verified: &str,
+) -> String {
+    let mut words = match (stack, failed) {
         (Some(stack), _) => {
             let reasons = stack.errors().iter().filter_map(|error| error.reason());
             reasons.collect::<Vec<_>>().join(": ")
@@ -126,9 +137,8 @@ fn in_words(error: &openssl::ssl::Error, ssl: &SslRef) -> String {
         (None, Some(cause)) => cause.to_string(),
         (None, None) => "the peer ended the connection".to_owned(),
     };
-    let verified = ssl.verify_result();
-    if verified != openssl::x509::X509VerifyResult::OK {
-        words = format!("{words}: {}", verified.error_string());
+    if !verified.is_empty() {
+        words = format!("{words}: {verified}");
     }
     words
 }

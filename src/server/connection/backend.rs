@@ -74,7 +74,9 @@ impl Visit<'_> {
     #[inline(never)]
     pub(super) fn connect(&mut self, backend: &Backend, head: &RequestHead) -> Result<Stream, End> {
         let url = &backend.url;
-        let Site { host, tls, .. } = self.site.as_ref();
+        let Site {
+            host, connectors, ..
+        } = self.site.as_ref();
         let deadline = Instant::now() + host.connect_timeout(backend);
         let socket = loop {
             let socket = match &url.socket {
@@ -116,7 +118,7 @@ impl Visit<'_> {
             self.backend_lives();
             return Ok(socket.into());
         }
-        let Some(connector) = tls else {
+        let Some(connector) = connectors.of(backend) else {
             return Err(self.backend_failed(Step::Tls, Id::TlsFailed, &"this host has no TLS"));
         };
         let name = self.client_name(backend, head);

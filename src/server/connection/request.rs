@@ -18,7 +18,7 @@ impl Visit<'_> {
         let began = Instant::now();
         let outcome = self
             .read_proxy_header(&mut buffer, began)
-            .and_then(|()| self.secure_first(&mut buffer))
+            .and_then(|()| self.secure_first(&mut buffer, began))
             .and_then(|began| self.read_request_into(&mut buffer, began));
         self.trace_head("client", buffer.bytes());
         let request_line = head::request_line(buffer.bytes());

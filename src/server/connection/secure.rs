@@ -22,11 +22,16 @@ pub(super) struct Secured<'a> {
 }
 
 impl Visit<'_> {
-    /// Secures a new connection. When the time of the request behind it begins.
-    pub(super) fn secure_first(&mut self, buffer: &mut Buffer) -> Result<Instant, End> {
-        if self.link.served == 0
-            && let Err(end) = self.secure(buffer)
-        {
+    /// Secures a new connection. When the time of the request behind it begins: where there is no TLS, it has `began`.
+    pub(super) fn secure_first(
+        &mut self,
+        buffer: &mut Buffer,
+        began: Instant,
+    ) -> Result<Instant, End> {
+        if self.link.served > 0 || self.site.host.tls.is_none() {
+            return Ok(began);
+        }
+        if let Err(end) = self.secure(buffer) {
             // What is no request is not logged as one.
             if !matches!(end, End::Refused(_)) {
                 buffer.take();

@@ -6,12 +6,12 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
 use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod};
 use openssl::x509::extension::{BasicConstraints, KeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-const DAY: Duration = Duration::from_secs(86_400);
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A certificate authority.
 #[derive(Debug)]
@@ -29,8 +29,21 @@ pub struct Identity {
 impl Certs {
     pub fn new() -> Self {
         Self {
-            authority: make("authority of the tests", Names::Authority, DAY, None),
+            authority: make(&Wish::named(&authority_name(), Names::Authority), None),
         }
+    }
+
+    /// An authority that this one vouches for.
+    pub fn below(&self) -> Self {
+        let name = authority_name();
+        let wish = Wish::named(&name, Names::Authority);
+        Self {
+            authority: make(&wish, Some(&self.authority)),
+        }
+    }
+
+    pub fn authority(&self) -> &Identity {
+        &self.authority
     }
 
     /// What `SSLProxyCACertificateFile` shall hold.
@@ -40,20 +53,50 @@ impl Certs {
 
     /// A certificate for a host name or an address.
     pub fn server(&self, name: &str) -> Identity {
-        make(name, Names::of(name), DAY, Some(&self.authority))
+        make(&Wish::of(name), Some(&self.authority))
     }
 
     /// A certificate that ended an hour ago.
     pub fn expired(&self, name: &str) -> Identity {
-        let past = Duration::ZERO;
-        make(name, Names::of(name), past, Some(&self.authority))
+        let wish = Wish {
+            days: -2..=0,
+            ..Wish::of(name)
+        };
+        make(&wish, Some(&self.authority))
+    }
+
+    /// A certificate that is good from tomorrow on.
+    pub fn not_yet(&self, name: &str) -> Identity {
+        let wish = Wish {
+            days: 1..=2,
+            ..Wish::of(name)
+        };
+        make(&wish, Some(&self.authority))
+    }
+
+    /// A certificate with a key of RSA with 1024 bits.
+    pub fn weak(&self, name: &str) -> Identity {
+        let wish = Wish {
+            bits_of_rsa: Some(1024),
+            ..Wish::of(name)
+        };
+        make(&wish, Some(&self.authority))
+    }
+
+    /// A certificate with this common name, and for this name or address.
+    pub fn called(&self, common: &str, name: &str) -> Identity {
+        let wish = Wish {
+            common,
+            ..Wish::of(name)
+        };
+        make(&wish, Some(&self.authority))
     }
 }
 
 impl Identity {
     /// A certificate that nobody but itself vouches for.
     pub fn self_signed(name: &str) -> Self {
-        make(name, Names::of(name), DAY, None)
+        make(&Wish::of(name), None)
     }
 
     pub fn pem(&self) -> Vec<u8> {
@@ -77,7 +120,29 @@ impl Identity {
         acceptor.build()
     }
 
-    fn acceptor_builder(&self) -> SslAcceptorBuilder {
+    /// The key as a program would write it that knows no PKCS#8: SEC1, or PKCS#1.
+    pub fn old_key_pem(&self) -> Vec<u8> {
+        match self.key.rsa() {
+            Ok(rsa) => rsa.private_key_to_pem().unwrap(),
+            Err(_) => self.key.ec_key().unwrap().private_key_to_pem().unwrap(),
+        }
+    }
+
+    /// The name under which OpenSSL looks for it in a folder.
+    pub fn hashed_name(&self) -> String {
+        format!("{:08x}.0", self.certificate.subject_name_hash())
+    }
+
+    pub fn certificate(&self) -> &X509 {
+        &self.certificate
+    }
+
+    pub fn key(&self) -> &PKey<Private> {
+        &self.key
+    }
+
+    /// For an [`acceptor`](Self::acceptor) that is not quite like that.
+    pub fn acceptor_builder(&self) -> SslAcceptorBuilder {
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
         acceptor.set_certificate(&self.certificate).unwrap();
         acceptor.set_private_key(&self.key).unwrap();
@@ -102,17 +167,60 @@ impl Names {
     }
 }
 
-/// Valid from two days ago to `ahead` less an hour from now.
-fn make(name: &str, names: Names, ahead: Duration, issuer: Option<&Identity>) -> Identity {
-    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+/// One that no other has: who vouches for a certificate is found by the name.
+fn authority_name() -> String {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    format!("authority {number} of the tests")
+}
+
+/// What a certificate shall be.
+struct Wish<'a> {
+    common: &'a str,
+    name: &'a str,
+    names: Names,
+    /// From when to when, counted from an hour ago.
+    days: std::ops::RangeInclusive<i8>,
+    /// Else the key is one of P-256.
+    bits_of_rsa: Option<u32>,
+}
+
+impl<'a> Wish<'a> {
+    fn of(name: &'a str) -> Self {
+        Self::named(name, Names::of(name))
+    }
+
+    fn named(name: &'a str, names: Names) -> Self {
+        Self {
+            common: name,
+            name,
+            names,
+            days: -2..=1,
+            bits_of_rsa: None,
+        }
+    }
+
+    fn key(&self) -> PKey<Private> {
+        match self.bits_of_rsa {
+            Some(bits) => PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap(),
+            None => {
+                let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+                PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+            }
+        }
+    }
+}
+
+fn make(wish: &Wish<'_>, issuer: Option<&Identity>) -> Identity {
+    let key = wish.key();
     let mut subject = X509NameBuilder::new().unwrap();
-    subject.append_entry_by_text("CN", name).unwrap();
+    subject.append_entry_by_text("CN", wish.common).unwrap();
     let subject = subject.build();
     let mut serial = BigNum::new().unwrap();
     serial.rand(127, MsbOption::MAYBE_ZERO, false).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let at = |time: Duration| Asn1Time::from_unix(time.as_secs().try_into().unwrap()).unwrap();
+    let hour_ago = i64::try_from(now.as_secs()).unwrap() - 3600;
+    let at = |days: &i8| Asn1Time::from_unix(hour_ago + i64::from(*days) * 86_400).unwrap();
 
     let mut builder = X509::builder().unwrap();
     builder.set_version(2).unwrap();
@@ -121,22 +229,20 @@ fn make(name: &str, names: Names, ahead: Duration, issuer: Option<&Identity>) ->
         .unwrap();
     builder.set_subject_name(&subject).unwrap();
     builder.set_pubkey(&key).unwrap();
-    builder.set_not_before(&at(now - 2 * DAY)).unwrap();
-    builder
-        .set_not_after(&at(now + ahead - Duration::from_secs(3600)))
-        .unwrap();
+    builder.set_not_before(&at(wish.days.start())).unwrap();
+    builder.set_not_after(&at(wish.days.end())).unwrap();
     let issuer_name = issuer.map_or(&*subject, |issuer| issuer.certificate.subject_name());
     builder.set_issuer_name(issuer_name).unwrap();
-    if names == Names::Authority {
+    if wish.names == Names::Authority {
         let constraints = BasicConstraints::new().critical().ca().build().unwrap();
         builder.append_extension(constraints).unwrap();
         let usage = KeyUsage::new().critical().key_cert_sign().build().unwrap();
         builder.append_extension(usage).unwrap();
     } else {
         let mut alternative = SubjectAlternativeName::new();
-        match names {
-            Names::Address => alternative.ip(name),
-            _ => alternative.dns(name),
+        match wish.names {
+            Names::Address => alternative.ip(wish.name),
+            _ => alternative.dns(wish.name),
         };
         let issuing = issuer.map(|issuer| &*issuer.certificate);
         let alternative = alternative
