@@ -118,10 +118,13 @@ impl Stream {
         matches!(self, Self::Plain(_))
     }
 
-    /// Whether a read that fills only a part of the buffer has taken all there is. In the Unix domain it may also have
+    /// Whether a read that has filled only a part of the buffer has taken all there was. In the Unix domain it may also have
     /// stopped at bytes that a descriptor came with.
     pub fn short_read_drains(&self) -> bool {
-        matches!(self, Self::Plain(Socket::Tcp(_)))
+        match self {
+            Self::Plain(socket) => matches!(socket, Socket::Tcp(_)),
+            Self::Tls(tls) => tls.is_drained(),
+        }
     }
 
     /// The socket, where its bytes are the stream's bytes.

@@ -7,9 +7,13 @@
 #[cfg(feature = "tls")]
 mod backend;
 #[cfg(feature = "tls")]
+mod lent;
+#[cfg(feature = "tls")]
 mod listener;
 #[cfg(feature = "tls")]
 mod material;
+#[cfg(feature = "tls")]
+mod observed;
 #[cfg(feature = "tls")]
 mod resume;
 #[cfg(feature = "tls")]
@@ -184,6 +188,10 @@ mod without {
         }
 
         pub(in crate::net) fn blocked_on(&self) -> Want {
+            match *self {}
+        }
+
+        pub(in crate::net) fn is_drained(&self) -> bool {
             match *self {}
         }
 

@@ -5,7 +5,8 @@ mod direct;
 
 use super::TlsError;
 use super::material::{Identity, Validity};
-use super::session::{Observed, TlsStream, in_words};
+use super::observed::Observed;
+use super::session::{TlsStream, in_words};
 use crate::net::stream::{Socket, Stream};
 use crate::net::wait::Waiter;
 use crate::tls::Version;
@@ -158,8 +159,8 @@ fn shake_hands(
     loop {
         match outcome {
             Ok(library) => return Ok(Stream::Tls(Box::new(TlsStream::native(library)))),
-            Err(HandshakeError::WouldBlock(half_way)) => {
-                half_way.get_ref().wait(Some(deadline), waiter)?;
+            Err(HandshakeError::WouldBlock(mut half_way)) => {
+                half_way.get_mut().wait(Some(deadline), waiter)?;
                 outcome = half_way.handshake();
             }
             Err(HandshakeError::Failure(error)) => {

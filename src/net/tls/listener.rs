@@ -1,7 +1,8 @@
 //! TLS towards clients.
 
 use super::material::{self, Validity, certificates};
-use super::session::{Observed, Side, shake_hands};
+use super::observed::Observed;
+use super::session::{Side, shake_hands};
 use super::{Client, Listening, TlsError, TlsStream};
 use crate::net::stream::{Socket, Stream};
 use crate::net::wait::Waiter;

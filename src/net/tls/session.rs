@@ -1,13 +1,14 @@
 //! A TLS session over a socket, whichever side began it.
 
+use super::TlsError;
+use super::lent::RECORD;
+use super::observed::Observed;
 use crate::net::stream::{Socket, Stream};
-use crate::net::tls::TlsError;
 use crate::net::wait::{Waiter, Want};
 use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream};
 use openssl::x509::X509VerifyResult;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 /// A TLS session over a socket.
@@ -15,6 +16,10 @@ use std::time::Instant;
 pub struct TlsStream {
     library: Library,
     was_cut: bool,
+    /// Whether the last read has taken all that there was.
+    is_drained: bool,
+    /// What came behind the bytes of the last read: an end or a failure.
+    behind: Option<io::Result<usize>>,
 }
 
 /// Who speaks: what native-tls can express, it does.
@@ -26,10 +31,18 @@ enum Library {
 
 impl TlsStream {
     pub(super) fn native(library: native_tls::TlsStream<Observed>) -> Self {
-        Self {
-            library: Library::Native(library),
+        Self::new(Library::Native(library))
+    }
+
+    fn new(library: Library) -> Self {
+        let mut made = Self {
+            library,
             was_cut: false,
-        }
+            is_drained: false,
+            behind: None,
+        };
+        made.library.observed_mut().take_back();
+        made
     }
 
     fn observed(&self) -> &Observed {
@@ -37,6 +50,11 @@ impl TlsStream {
             Library::Native(native) => native.get_ref(),
             Library::Ssl(ssl) => ssl.get_ref(),
         }
+    }
+
+    /// Whether the last read has taken all that there was, here and in the socket.
+    pub(in crate::net) fn is_drained(&self) -> bool {
+        self.is_drained
     }
 
     pub(in crate::net) fn socket(&self) -> &Socket {
@@ -91,10 +109,7 @@ pub(super) fn shake_hands(
             Side::Server => library.accept(),
         };
         let Err(error) = outcome else {
-            return Ok(Stream::Tls(Box::new(TlsStream {
-                library: Library::Ssl(library),
-                was_cut: false,
-            })));
+            return Ok(Stream::Tls(Box::new(TlsStream::new(Library::Ssl(library)))));
         };
         if !matches!(error.code(), ErrorCode::WANT_READ | ErrorCode::WANT_WRITE) {
             let verified = match library.ssl().verify_result() {
@@ -104,7 +119,7 @@ pub(super) fn shake_hands(
             let words = in_words(error.ssl_error(), error.io_error(), verified);
             return Err(TlsError::Handshake(words));
         }
-        library.get_ref().wait(deadline, waiter)?;
+        library.get_mut().wait(deadline, waiter)?;
     }
 }
 
@@ -128,12 +143,53 @@ pub(super) fn in_words(
     words
 }
 
-impl Read for TlsStream {
+impl Library {
+    fn observed_mut(&mut self) -> &mut Observed {
+        match self {
+            Self::Native(native) => native.get_mut(),
+            Self::Ssl(ssl) => ssl.get_mut(),
+        }
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let outcome = match &mut self.library {
-            Library::Native(native) => native.read(buffer),
-            Library::Ssl(ssl) => ssl.read(buffer),
-        };
+        match self {
+            Self::Native(native) => native.read(buffer),
+            Self::Ssl(ssl) => ssl.read(buffer),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Native(native) => native.write(bytes),
+            Self::Ssl(ssl) => ssl.write(bytes),
+        }
+    }
+
+    /// Reads what is here, and where there is nothing what one read of the socket gives: record after record, as far as
+    /// the buffer has room. Says how much that was, and what came behind it.
+    fn read_records(&mut self, buffer: &mut [u8]) -> (usize, io::Result<usize>) {
+        let mut received = 0;
+        while let Some(room @ [_, ..]) = buffer.get_mut(received..) {
+            let asked = room.len();
+            match self.read(room) {
+                Ok(length @ 1..) => {
+                    received += length;
+                    let observed = self.observed_mut();
+                    // The library has read no further than to the end of a record, and this one is used up.
+                    if length < asked && observed.is_empty() {
+                        break;
+                    }
+                    observed.ask_no_more();
+                }
+                outcome => return (received, outcome),
+            }
+        }
+        (received, Ok(received))
+    }
+}
+
+impl TlsStream {
+    fn judge(&mut self, outcome: io::Result<usize>) -> io::Result<usize> {
         let ended = self.observed().ended;
         match outcome {
             // Many peers close without a close_notify, which the library calls an error. In a tunnel it is an end like
@@ -143,7 +199,7 @@ impl Read for TlsStream {
                 Ok(0)
             }
             Ok(0) => {
-                self.was_cut = ended && !buffer.is_empty();
+                self.was_cut = ended;
                 Ok(0)
             }
             outcome => outcome,
@@ -151,80 +207,48 @@ impl Read for TlsStream {
     }
 }
 
-impl Write for TlsStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.library {
-            Library::Native(native) => native.write(bytes),
-            Library::Ssl(ssl) => ssl.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A socket that remembers what the library cannot be asked: what it last waited for, and whether it has ended. What was
-/// read from it already, the library reads first.
-#[derive(Debug)]
-pub(super) struct Observed {
-    socket: Socket,
-    read_already: Vec<u8>,
-    blocked_on: Want,
-    ended: bool,
-}
-
-impl Observed {
-    pub(super) fn new(socket: Socket, read_already: Vec<u8>) -> Self {
-        Self {
-            socket,
-            read_already,
-            blocked_on: Want::Read,
-            ended: false,
-        }
-    }
-
-    /// Waits for what the library waits for.
-    pub(super) fn wait(
-        &self,
-        deadline: Option<Instant>,
-        waiter: &mut Waiter,
-    ) -> Result<(), TlsError> {
-        let socket = (self.socket.as_fd(), self.blocked_on);
-        let woken = waiter.wait([socket], deadline);
-        woken.map(drop).map_err(TlsError::Interrupted)
-    }
-
-    fn note(&mut self, want: Want, outcome: io::Result<usize>) -> io::Result<usize> {
-        if let Err(error) = &outcome
-            && error.kind() == io::ErrorKind::WouldBlock
-        {
-            self.blocked_on = want;
-        }
-        outcome
-    }
-}
-
-impl Read for Observed {
+impl Read for TlsStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.read_already.is_empty() {
-            let length = self.read_already.as_slice().read(buffer)?;
-            self.read_already.drain(..length);
-            if self.read_already.is_empty() {
-                self.read_already = Vec::new();
-            }
-            return Ok(length);
+        if buffer.is_empty() {
+            return Ok(0);
         }
-        let outcome = self.socket.read(buffer);
-        self.ended |= matches!(outcome, Ok(0)) && !buffer.is_empty();
-        self.note(Want::Read, outcome)
+        self.is_drained = false;
+        if let Some(behind) = self.behind.take() {
+            return self.judge(behind);
+        }
+        self.library.observed_mut().lend(buffer.len());
+        let (received, outcome) = self.library.read_records(buffer);
+        let observed = self.library.observed_mut();
+        let is_dry = observed.is_dry();
+        observed.take_back();
+        if received == 0 {
+            return self.judge(outcome);
+        }
+        match outcome {
+            Ok(1..) => self.is_drained = is_dry && received < buffer.len(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_drained = is_dry,
+            outcome => self.behind = Some(outcome),
+        }
+        Ok(received)
     }
 }
 
-impl Write for Observed {
+impl Write for TlsStream {
+    /// As much as the socket has room for. What would have blocked has to be offered again, as the library has made a record
+    /// of its beginning.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let outcome = self.socket.write(bytes);
-        self.note(Want::Write, outcome)
+        let mut sent = 0;
+        let mut outcome = Ok(0);
+        while let Some(left @ [_, ..]) = bytes.get(sent..) {
+            self.library.observed_mut().hold_back(left.len() > RECORD);
+            outcome = self.library.write(left);
+            match outcome {
+                Ok(length @ 1..) => sent += length,
+                _ => break,
+            }
+        }
+        self.library.observed_mut().hold_back(false);
+        if sent > 0 { Ok(sent) } else { outcome }
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,4 +1,4 @@
-"""What the product is held to, and how it stands: issue 3 of the project."""
+"""What the product is held to, and how it stands: issues 3 and 7 of the project."""
 
 import fnmatch
 from dataclasses import dataclass
@@ -47,6 +47,11 @@ BARS = [
     Bar("reactor", "idle-9500", MEMORY, AT_MOST, 1.0, NOBODY),
     Bar("reactor", "idle-9500", OPENING, AT_MOST, 1.00),
     Bar("reactor", "idle-9500", BROADCAST, AT_MOST, 1.00),
+    *(bar for link in ("tls", "wss", "both") for bar in (
+        Bar("reactor", f"{link}-echo-*", CPU, AT_MOST, 1.00),
+        Bar("reactor", f"{link}-stream-*", CPU, AT_MOST, 1.00),
+        Bar("reactor", f"{link}-idle-1000", MEMORY, AT_MOST, 1.00),
+    )),
     Bar("worker", "idle-1000", MEMORY, AT_MOST, 20.0, NOBODY),
     Bar("worker", "echo-*-c100", CPU, AT_MOST, 0.75, HTTPD_WORKER),
     Bar("worker", "handshake-c64", RATE, AT_LEAST, 1.50, HTTPD),

@@ -36,12 +36,14 @@ class Fault(Exception):
 class Bench:
     """The backend, the subjects, and how they are measured."""
 
-    def __init__(self, loadgen, subjects, pace, repeats):
+    def __init__(self, loadgen, subjects, pace, repeats, identity=None):
         self.loadgen = loadgen
         self.subjects = subjects
         self.pace = pace
         # Cells that may still be measured again.
         self.repeats = repeats
+        # What the backend shows in TLS.
+        self.identity = identity
 
     def start(self, skipped):
         """Starts everybody; peers that cannot be started are left out, and said to be in `skipped`."""
@@ -57,8 +59,10 @@ class Bench:
                 skipped.append(str(error))
 
     def _start_backend(self):
-        addresses = [part for subject in self.subjects for part in ("--listen", f"127.0.0.1:{subject.backend}")]
-        self.backend = processes.start([self.loadgen, "backend", *addresses], stdout=subprocess.PIPE, text=True)
+        addresses = [part for subject in self.subjects for part in (
+            "--listen", f"127.0.0.1:{subject.backend}", "--listen-tls", f"127.0.0.1:{subject.backend_tls}")]
+        argv = [self.loadgen, "backend", *addresses, "--cert", self.identity["CERT"], "--key", self.identity["KEY"]]
+        self.backend = processes.start(argv, stdout=subprocess.PIPE, text=True)
         if self.backend.stdout.readline().strip() != "ready":
             raise Fault("the backend did not start")
 
@@ -95,7 +99,8 @@ class Bench:
         return {"workload": workload.name, "subject": subject.name, **cell}
 
     def _load(self, workload, subject, mode, seconds, *more):
-        argv = [self.loadgen, mode, "--to", f"127.0.0.1:{subject.port}", "--path", f"/ws/{workload.path}",
+        argv = [self.loadgen, mode, "--to", f"127.0.0.1:{subject.ports[workload.link]}",
+                "--protocol", subject.protocol(workload), "--path", f"/ws/{workload.path}",
                 "--conns", workload.conns, "--size", workload.size,
                 "--seconds", seconds, "--warmup", self.pace.warmup, "--watch", f"backend={self.backend.pid}"]
         if subject.process:

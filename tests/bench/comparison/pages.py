@@ -44,7 +44,7 @@ class PageBench(Bench):
             # The large one is a hole, and takes no room on the disk.
             with open(backend.directory / workload.path, "wb") as file:
                 file.truncate(workload.size)
-        backend.port = self.subjects[0].backend
+        backend.ports = {"plain": self.subjects[0].backend}
         backend.start(self.pace.settle)
         self.backend = backend.process
 
@@ -58,7 +58,7 @@ class PageBench(Bench):
         before, began = self._clocks(subject), time.monotonic()
         load = processes.start(
             ["wrk", "--threads", 1, "--connections", workload.conns, "--duration", f"{seconds}s",
-             "--script", TEMPLATES / "pages-wrk.lua", f"http://127.0.0.1:{subject.port}/{workload.path}"],
+             "--script", TEMPLATES / "pages-wrk.lua", f"http://127.0.0.1:{subject.ports['plain']}/{workload.path}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             said, complaint = load.communicate(timeout=seconds + PATIENCE)

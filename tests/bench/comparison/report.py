@@ -56,7 +56,7 @@ def say(cell):
         f"{metric.title}={number(value)}"
         for metric in (RATE, P50, P99, CPU, SLOWDOWN, MEMORY)
         if (value := metric.get(cell)) is not None)
-    print(f"  {cell['workload']:16} {cell['subject']:14} {what}", file=sys.stderr, flush=True)
+    print(f"  {cell['workload']:18} {cell['subject']:14} {what}", file=sys.stderr, flush=True)
 
 
 class Report:

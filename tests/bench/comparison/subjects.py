@@ -45,6 +45,10 @@ RELAYS = {"relay-1": (RELAY, {"THREADS": 1}), "relay-2": (RELAY, {"THREADS": 2})
 PRODUCTS = {"worker": ("@PRODUCT@ -f {worker.conf}", {}), "reactor": ("@PRODUCT@ -f {reactor.conf}", {})}
 
 
+# Where a proxy listens for each link, in the templates. Who names no port for a link does not take part there.
+PORTS = {"plain": "PORT", "tls": "TLS_PORT", "wss": "WSS_PORT", "both": "BOTH_PORT"}
+
+
 class NotStarted(Exception):
     """A proxy that does not listen, with what it says about it."""
 
@@ -60,32 +64,48 @@ class Subject:
         self.role = role
         self.command = command
         self.variables = variables or {}
-        self.port = port
+        self.texts = {name: (TEMPLATES / name).read_text() for name in re.findall(r"\{([\w.-]+)\}", command or "")}
+        # Where it listens, by link. Directly there is only one leg, which is in TLS or not; others take part in what their
+        # templates have a port for.
+        self.ports = {link: None for link, name in PORTS.items()
+                      if not command or link == "plain" or any(f"@{name}@" in text for text in self.texts.values())}
+        self.ports["plain"] = port
         # That one of its processes opens for a tunnel.
         self.files = files
         self.process = None
 
+    def protocol(self, workload):
+        """What a client speaks with it. Directly it speaks TLS with the backend, if anybody does."""
+        links = ("tls", "both") if self.command else ("tls", "wss", "both")
+        return "wss" if workload.link in links else "ws"
+
+    def speaks(self, workload):
+        """Whether it speaks TLS where that is asked for."""
+        return workload.link in self.ports
+
     def takes(self, workload):
-        """Whether as many tunnels fit under the limit of open files."""
-        return workload.conns * self.files + 200 <= FILES
+        """Whether it speaks as is asked for, and as many tunnels fit under the limit of open files."""
+        return self.speaks(workload) and workload.conns * self.files + 200 <= FILES
 
     def prepare(self, directory, ports, values):
         """Takes ports, and renders the templates that the command names."""
         # A backend port for each, so that connections that one has closed are not in the way of another.
-        self.backend = next(ports)
+        self.backend, self.backend_tls = next(ports), next(ports)
         if not self.command:
-            self.port = self.backend
+            self.ports = {link: self.backend if link == "plain" else self.backend_tls for link in self.ports}
             return
-        self.port = self.port or next(ports)
+        self.ports = {link: port or next(ports) for link, port in self.ports.items()}
         self.directory = directory / self.name
         self.directory.mkdir()
         # A peer that was started by root gives root up.
         self.directory.chmod(0o755)
-        values = {**values, **self.variables, "DIR": self.directory, "PORT": self.port, "BACKEND": self.backend}
+        values = {**values, **self.variables, "DIR": self.directory,
+                  "BACKEND": self.backend, "BACKEND_TLS": self.backend_tls,
+                  **{PORTS[link]: port for link, port in self.ports.items()}}
         command = self.command
-        for template in re.findall(r"\{([\w.-]+)\}", command):
+        for template, text in self.texts.items():
             rendered = self.directory / template
-            rendered.write_text(fill((TEMPLATES / template).read_text(), values))
+            rendered.write_text(fill(text, values))
             command = command.replace("{%s}" % template, shlex.quote(str(rendered)))
         self.argv = shlex.split(fill(command, values))
 
@@ -98,7 +118,7 @@ class Subject:
         with open(self.directory / "output.log", "ab") as log:
             self.process = processes.start(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + STARTING
-        while not listens(self.port):
+        while not all(map(listens, self.ports.values())):
             if self.has_died() or time.monotonic() > deadline:
                 self.stop()
                 raise NotStarted(f"{self.name} did not start: {self.last_words() or 'it says nothing'}")
@@ -137,6 +157,20 @@ def values(loadgen, product):
         # A tunnel takes two files.
         "TUNNELS": min(50_000, (FILES - 200) // 2),
     }
+
+
+def identity(directory):
+    """A certificate for P-256 with its key, which the proxies and the backend show: the files, and both in one."""
+    files = {name: directory / name.lower() for name in ("CERT", "KEY", "PEM")}
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-out", files["CERT"], "-keyout", files["KEY"]], check=True, capture_output=True, timeout=60)
+    files["PEM"].write_text(files["CERT"].read_text() + files["KEY"].read_text())
+    for file in files.values():
+        # For peers that have given root up; it is worth nothing to anybody.
+        file.chmod(0o644)
+    return files
 
 
 def fill(text, values):

@@ -19,6 +19,8 @@ class Workload:
     conns: int
     size: int = 32
     path: str = "echo"
+    # Which legs are in TLS: `plain` none, `tls` that to the proxy, `wss` that to the backend, `both` both.
+    link: str = "plain"
 
     @property
     def unit(self):
@@ -29,6 +31,17 @@ class Workload:
         return COSTS[self.mode]
 
 
+def _in_tls(link):
+    """What is done where a leg or two are in TLS."""
+    return [
+        Workload(f"{link}-handshake-c64", "handshake", 64, link=link),
+        Workload(f"{link}-echo-32B-c1", "echo", 1, SIZES["32B"], link=link),
+        Workload(f"{link}-echo-1K-c100", "echo", 100, SIZES["1K"], link=link),
+        *(Workload(f"{link}-stream-{way}-c1", "stream", 1, FRAME, STREAMS[way], link) for way in ("down", "up")),
+        Workload(f"{link}-idle-1000", "idle", 1000, link=link),
+    ]
+
+
 ALL = [
     *(Workload(f"handshake-c{conns}", "handshake", conns) for conns in (1, 64)),
     *(Workload(f"echo-{name}-c{conns}", "echo", conns, size)
@@ -37,6 +50,7 @@ ALL = [
       for conns in (1, 16) for way, path in STREAMS.items()),
     Workload("mixed", "mixed", 1000),
     *(Workload(f"idle-{conns}", "idle", conns) for conns in (1000, 5000, 9500)),
+    *(workload for link in ("tls", "wss", "both") for workload in _in_tls(link)),
 ]
 PAGES = [
     Workload("page-1K-c64", "page", 64, 1024, "page"),
@@ -44,4 +58,5 @@ PAGES = [
 ]
 QUICK = ["handshake-c64", "echo-32B-c1", "echo-1K-c100", "stream-down-c1", "idle-1000"]
 # Where the system calls of a unit of work say the most.
-COUNTED = ["handshake-c64", "echo-32B-c1", "echo-32B-c100", "echo-16K-c100", "stream-down-c1", "stream-up-c1"]
+COUNTED = ["handshake-c64", "echo-32B-c1", "echo-32B-c100", "echo-16K-c100", "stream-down-c1", "stream-up-c1",
+           "both-handshake-c64", "both-echo-1K-c100", "both-stream-down-c1", "both-stream-up-c1"]

@@ -5,10 +5,12 @@
 //! take the payload size of a frame from `?size=N`.
 
 use crate::sys::{self, Epoll};
+use crate::transport::Transport;
 use crate::ws::{self, Parser, Piece, Sender};
+use openssl::ssl::SslContext;
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddrV4, TcpListener};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,15 +25,18 @@ const ACCEPTED: usize = 64;
 const LONGEST_HEAD: usize = 16 * 1024;
 const ACKNOWLEDGE_EVERY: u64 = 1 << 20;
 
+/// Where it listens, and with what TLS is spoken there, if it is.
+pub type Address = (SocketAddrV4, Option<SslContext>);
+
 /// Serves on all these addresses, for ever. Says `ready` when it does.
-pub fn run(addresses: &[SocketAddrV4]) -> Result<(), String> {
+pub fn run(addresses: &[Address]) -> Result<(), String> {
     let start = || {
         let epoll = Epoll::new()?;
         let mut listeners = Vec::new();
-        for (token, address) in (LISTENER..).zip(addresses) {
+        for (token, (address, tls)) in (LISTENER..).zip(addresses) {
             let listener = sys::listen(*address, false)?;
             epoll.add(listener.as_raw_fd(), token, sys::READABLE)?;
-            listeners.push(listener);
+            listeners.push((listener, tls.clone()));
         }
         Ok((epoll, listeners))
     };
@@ -48,6 +53,8 @@ pub fn run(addresses: &[SocketAddrV4]) -> Result<(), String> {
     let Err(error) = server.serve(&listeners);
     Err(error.to_string())
 }
+
+type Listener = (TcpListener, Option<SslContext>);
 
 struct Server {
     epoll: Epoll,
@@ -71,7 +78,7 @@ impl Trains {
 }
 
 impl Server {
-    fn serve(&mut self, listeners: &[TcpListener]) -> io::Result<std::convert::Infallible> {
+    fn serve(&mut self, listeners: &[Listener]) -> io::Result<std::convert::Infallible> {
         let mut events = sys::no_events();
         let mut buffer = vec![0; CHUNK];
         loop {
@@ -94,19 +101,23 @@ impl Server {
         }
     }
 
-    fn accept(&mut self, listener: &TcpListener) {
+    fn accept(&mut self, (listener, tls): &Listener) {
         for _ in 0..ACCEPTED {
             let socket = match sys::accept(listener) {
                 Ok(socket) => socket,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => return self.complain(&error),
             };
+            let transport = match Transport::server(socket, tls.as_ref()) {
+                Ok(transport) => transport,
+                Err(error) => return self.complain(&error),
+            };
             let index = self.free.pop().unwrap_or_else(|| {
                 self.conns.push(None);
                 self.conns.len() - 1
             });
-            match self.epoll.add(socket.as_raw_fd(), index as u64, sys::EDGE) {
-                Ok(()) => self.conns[index] = Some(Box::new(Conn::new(socket))),
+            match self.epoll.add(transport.fd(), index as u64, sys::EDGE) {
+                Ok(()) => self.conns[index] = Some(Box::new(Conn::new(transport))),
                 Err(error) => {
                     self.free.push(index);
                     self.complain(&error);
@@ -151,7 +162,7 @@ enum Turn {
 }
 
 struct Conn {
-    socket: TcpStream,
+    transport: Transport,
     state: State,
     out: Vec<u8>,
     sent: usize,
@@ -190,9 +201,9 @@ enum Role {
 }
 
 impl Conn {
-    fn new(socket: TcpStream) -> Self {
+    fn new(transport: Transport) -> Self {
         Self {
-            socket,
+            transport,
             state: State::Head(Vec::new()),
             out: Vec::new(),
             sent: 0,
@@ -210,7 +221,7 @@ impl Conn {
             if !self.send_out()? {
                 return Ok(Turn::Idle);
             }
-            let received = match self.socket.read(buffer) {
+            let received = match self.transport.read(buffer) {
                 Ok(0) => return Ok(Turn::Done),
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -232,7 +243,7 @@ impl Conn {
     /// Writes what is queued; false when the socket would not take it all.
     fn send_out(&mut self) -> io::Result<bool> {
         while self.sent < self.out.len() {
-            match self.socket.write(&self.out[self.sent..]) {
+            match self.transport.write(&self.out[self.sent..]) {
                 Ok(sent) => self.sent += sent,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -242,7 +253,7 @@ impl Conn {
         self.out.clear();
         self.out.shrink_to(CHUNK);
         if std::mem::take(&mut self.finish) {
-            self.socket.shutdown(Shutdown::Write)?;
+            self.transport.finish()?;
         }
         Ok(true)
     }
@@ -257,7 +268,7 @@ impl Conn {
             return Ok(false);
         };
         for _ in 0..BURST {
-            match self.socket.write(&train[*sent..]) {
+            match self.transport.write(&train[*sent..]) {
                 Ok(now) => *sent = (*sent + now) % train.len(),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),

@@ -3,10 +3,11 @@
 use crate::cpu::Watch;
 use crate::json::Object;
 use crate::sys::{self, Epoll, epoll_event};
+use crate::transport::Transport;
 use crate::ws;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::os::fd::AsRawFd;
+use openssl::ssl::SslContext;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 /// Bytes of one read.
@@ -26,6 +27,8 @@ const SOURCES: u64 = 8;
 pub struct Target {
     pub addr: SocketAddrV4,
     pub path: String,
+    /// With what TLS is spoken, if it is.
+    pub tls: Option<SslContext>,
     pub watches: Vec<Watch>,
     pub warmup: Duration,
     pub window: Duration,
@@ -33,7 +36,7 @@ pub struct Target {
 
 /// One connection.
 pub struct Conn {
-    pub socket: TcpStream,
+    pub transport: Transport,
     /// What is to be sent: see [`Conn::send_out`].
     pub out: Vec<u8>,
     sent: usize,
@@ -59,7 +62,7 @@ impl Conn {
             target.path, target.addr
         );
         Ok(Self {
-            socket: sys::connect(source, target.addr)?,
+            transport: Transport::client(sys::connect(source, target.addr)?, target.tls.as_ref())?,
             out: request.into_bytes(),
             sent: 0,
             started,
@@ -73,7 +76,7 @@ impl Conn {
     /// Writes what is queued, as far as the socket takes it.
     pub fn send_out(&mut self) -> io::Result<()> {
         while self.sent < self.out.len() {
-            match self.socket.write(&self.out[self.sent..]) {
+            match self.transport.write(&self.out[self.sent..]) {
                 Ok(sent) => self.sent += sent,
                 // Not yet connected, or full.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -87,7 +90,7 @@ impl Conn {
 
     /// Reads once; `None` when there is nothing to read now, 0 at the end.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match self.socket.read(buffer) {
+        match self.transport.read(buffer) {
             Ok(received) => Ok(Some(received)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
@@ -149,7 +152,7 @@ impl Pool {
         self.started += 1;
         let conn = Conn::start(target, self.started)?;
         self.epoll
-            .add(conn.socket.as_raw_fd(), index as u64, sys::EDGE)?;
+            .add(conn.transport.fd(), index as u64, sys::EDGE)?;
         self.conns[index] = Some(conn);
         Ok(())
     }

@@ -142,7 +142,10 @@ fn shake(
         Stage::Close => loop {
             match conn.read(buffer) {
                 // How a connection ends that both sides are done with is the proxy's choice.
-                Ok(Some(0)) | Err(_) => return Ok(Shake::Ended),
+                Ok(Some(0)) | Err(_) => {
+                    conn.transport.close_notify();
+                    return Ok(Shake::Ended);
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(Shake::Waiting),
             }

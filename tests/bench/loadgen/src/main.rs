@@ -6,6 +6,7 @@
 //! | `handshake`, `echo`, `stream`, `idle` | a kind of load each, as the client before the proxies |
 //! | `client`, `pingpong`, `window` | what the loads share: connections, messages, the measured time |
 //! | `relay` | a forwarder that knows nothing but bytes |
+//! | `transport` | bare sockets, and TLS |
 //! | `ws` | the protocol, as far as both ends need it |
 //! | `cpu`, `histogram`, `json` | what is measured, and how it is told |
 //! | `sys` | system calls: the only unsafe code |
@@ -22,11 +23,13 @@ mod pingpong;
 mod relay;
 mod stream;
 mod sys;
+mod transport;
 mod window;
 mod ws;
 
 use client::Target;
 use cpu::Watch;
+use openssl::ssl::SslContext;
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 use std::process::ExitCode;
@@ -34,7 +37,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 const USAGE: &str = "\
-usage: loadgen backend --listen ADDR [--listen ADDR]...
+usage: loadgen backend [--listen ADDR]... [--listen-tls ADDR --cert FILE --key FILE]...
        loadgen relay --listen ADDR --to ADDR [--threads N]
        loadgen handshake|echo|stream|idle --to ADDR [options]
 options:
@@ -43,6 +46,7 @@ options:
   --size BYTES      payload of a message or frame                 [32]
   --seconds S       length of the window (idle: limit of opening) [2]
   --warmup S        time before the window                        [0.3]
+  --protocol NAME   ws, or wss, which trusts anybody            [ws]
   --beside PATH     echo: one tunnel to PATH streams meanwhile
   --watch NAME=PID  measure the CPU time of this process tree";
 
@@ -62,7 +66,16 @@ fn run() -> Result<(), String> {
     let options = Options::parse(arguments)?;
     sys::raise_limit_of_files();
     if mode == "backend" {
-        return backend::run(&options.addresses("--listen")?);
+        let plain = options.addresses("--listen")?;
+        let secured = options.addresses("--listen-tls")?;
+        let tls = if secured.is_empty() {
+            None
+        } else {
+            Some(options.server()?)
+        };
+        let plain = plain.into_iter().map(|address| (address, None));
+        let secured = secured.into_iter().map(|address| (address, tls.clone()));
+        return backend::run(&plain.chain(secured).collect::<Vec<_>>());
     }
     let to = options.address("--to")?;
     if mode == "relay" {
@@ -76,6 +89,7 @@ fn run() -> Result<(), String> {
     let target = Target {
         addr: to,
         path: options.last("--path").unwrap_or("/echo").to_owned(),
+        tls: options.client()?,
         watches: options
             .all("--watch")
             .map(Watch::parse)
@@ -129,6 +143,22 @@ impl Options {
 
     fn address(&self, name: &str) -> Result<SocketAddrV4, String> {
         loopback(self.last(name).ok_or(USAGE)?)
+    }
+
+    /// What a client speaks TLS with, if it does.
+    fn client(&self) -> Result<Option<SslContext>, String> {
+        match self.last("--protocol") {
+            None | Some("ws") => Ok(None),
+            Some("wss") => transport::client().map(Some).map_err(|e| e.to_string()),
+            Some(other) => Err(format!("--protocol: neither ws nor wss: {other}")),
+        }
+    }
+
+    /// What a server speaks TLS with.
+    fn server(&self) -> Result<SslContext, String> {
+        let (cert, key) = (self.last("--cert"), self.last("--key"));
+        let (cert, key) = cert.zip(key).ok_or("--listen-tls needs --cert and --key")?;
+        transport::server(cert, key).map_err(|e| format!("{cert}, {key}: {e}"))
     }
 
     fn addresses(&self, name: &str) -> Result<Vec<SocketAddrV4>, String> {

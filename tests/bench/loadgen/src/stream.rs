@@ -5,7 +5,7 @@ use crate::json::Object;
 use crate::sys::{self, epoll_event};
 use crate::window::Window;
 use crate::ws::{self, Parser, Piece, Sender};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -48,6 +48,7 @@ impl Beside {
         let target = Target {
             addr: target.addr,
             path: path.to_owned(),
+            tls: target.tls.clone(),
             watches: Vec::new(),
             warmup: Duration::ZERO,
             window: Duration::ZERO,
@@ -211,7 +212,7 @@ impl Bulk {
             Upward::Acknowledged(train) => (train, false),
         };
         for _ in 0..BURST {
-            match conn.socket.write(&train[self.sent..]) {
+            match conn.transport.write(&train[self.sent..]) {
                 Ok(sent) => {
                     self.sent = (self.sent + sent) % train.len();
                     self.moved += if counts { sent as u64 } else { 0 };
