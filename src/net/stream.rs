@@ -199,16 +199,38 @@ impl Stream {
 
     /// Says that nothing more comes, where the end of the connection alone does not: in TLS.
     pub fn take_leave(&mut self) {
-        if let Self::Tls(tls) = self {
-            tls.close_notify();
+        // Who has no room for this either will not wait for it.
+        let _ = self.say_end();
+    }
+
+    fn say_end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(tls) => tls.close_notify(),
         }
     }
 
     /// Ends the direction towards the peer: its reads come to an end, ours do not.
-    pub fn finish(&mut self) {
-        self.take_leave();
+    ///
+    /// # Errors
+    /// It would block, in TLS, as there is no room to say so. Nothing has been ended then.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.say_end()?;
         // A peer that has already gone cannot be told.
         let _ = self.socket().shut_down_writing();
+        Ok(())
+    }
+
+    /// The same, and waits for room until `deadline`, after which the peer sees an end that it was not told of.
+    pub fn finish_by(&mut self, deadline: Instant, waiter: &mut Waiter) {
+        while self.finish().is_err() {
+            if waiter
+                .wait([self.waits_to_write()], Some(deadline))
+                .is_err()
+            {
+                return self.cut();
+            }
+        }
     }
 
     /// Writes all of `bytes`.

@@ -199,7 +199,7 @@ mod without {
             match *self {}
         }
 
-        pub(in crate::net) fn close_notify(&mut self) {
+        pub(in crate::net) fn close_notify(&mut self) -> io::Result<()> {
             match *self {}
         }
     }

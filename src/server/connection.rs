@@ -115,7 +115,8 @@ fn receive(
                     if visit.transaction.is_cut {
                         visit.link.client.cut();
                     } else {
-                        visit.link.client.finish();
+                        let deadline = Instant::now() + limit;
+                        visit.link.client.finish_by(deadline, visit.link.waiter);
                     }
                     visit.link.client.close_lingering(limit, visit.link.waiter);
                     return None;

@@ -40,8 +40,8 @@ pub(super) trait Sink {
     /// As [`Source::plain_fd`].
     fn plain_fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Says that nothing more comes: the half-close.
-    fn finish(&mut self);
+    /// Says that nothing more comes: the half-close. Fails only where there is no room to say so yet.
+    fn finish(&mut self) -> io::Result<()>;
 }
 
 impl Source for Stream {
@@ -67,8 +67,8 @@ impl Sink for Stream {
         Self::plain_fd(self)
     }
 
-    fn finish(&mut self) {
-        Self::finish(self);
+    fn finish(&mut self) -> io::Result<()> {
+        Self::finish(self)
     }
 }
 
@@ -289,8 +289,10 @@ impl Flow {
         loop {
             self.deliver_held(to)?;
             if self.is_to_finish() {
-                to.finish();
-                self.sink = SinkState::Finished;
+                self.sink = match to.finish() {
+                    Ok(()) => SinkState::Finished,
+                    Err(_) => SinkState::Full,
+                };
             }
             if !self.can_read() || moved >= budget {
                 // What could still move without an event has only run out of its budget.
@@ -625,8 +627,13 @@ mod tests {
             None
         }
 
-        fn finish(&mut self) {
+        fn finish(&mut self) -> io::Result<()> {
+            if self.allowances.front() == Some(&0) {
+                self.allowances.pop_front();
+                return Err(ErrorKind::WouldBlock.into());
+            }
             self.finished += 1;
+            Ok(())
         }
     }
 
@@ -778,6 +785,23 @@ mod tests {
             (to.taken.as_slice(), to.finished, flow.is_done()),
             (&b"last"[..], 1, true)
         );
+    }
+
+    #[test]
+    fn an_end_that_has_no_room_is_said_when_there_is() {
+        let mut flow = ready_flow();
+        flow.source_is_ready(true);
+        let mut from = Script::new([bytes("all"), Step::Ends]);
+        let mut to = Slow::new([usize::MAX, 0, 0]);
+        for _ in 0..2 {
+            pump(&mut flow, &mut from, &mut to, 64, 1024).unwrap();
+            assert_eq!((to.taken.as_slice(), to.finished), (b"all".as_slice(), 0));
+            assert!(flow.sink_is_full() && !flow.is_done() && !flow.can_move());
+            flow.sink_is_ready();
+            assert!(flow.can_move());
+        }
+        pump(&mut flow, &mut from, &mut to, 64, 1024).unwrap();
+        assert!(flow.is_done() && to.finished == 1);
     }
 
     #[test]
@@ -1052,7 +1076,7 @@ mod tests {
             buffer: vec![0; 64 * 1024].into(),
             pipes: &pipes,
         };
-        to.finish();
+        to.finish().unwrap();
         let error = flow
             .pump(&mut from, &mut to, &mut scratch, 1024)
             .unwrap_err();

@@ -77,11 +77,19 @@ impl TlsStream {
         }
     }
 
-    /// Says that nothing more will be sent, as far as the socket has room for it.
-    pub(in crate::net) fn close_notify(&mut self) {
-        match &mut self.library {
-            Library::Native(native) => drop(native.shutdown()),
-            Library::Ssl(ssl) => drop(ssl.shutdown()),
+    /// Says that nothing more will be sent. Fails only where the socket has no room for it; a peer that has gone, or a
+    /// session that has failed, needs no word.
+    pub(in crate::net) fn close_notify(&mut self) -> io::Result<()> {
+        let outcome = match &mut self.library {
+            Library::Native(native) => native.shutdown(),
+            Library::Ssl(ssl) => match ssl.shutdown() {
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.into_io_error().unwrap_or_else(io::Error::other)),
+            },
+        };
+        match outcome {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Visit<'_> {
     /// Delivers an answer, and gives the connection back that it came over. What becomes of the client's.
     ///
     /// An answer that the backend cuts short is cut short for the client too, who can tell by its framing; but for a client
-    /// of HTTP/1.0 without a length, which knows no such framing.
+    /// of HTTP/1.0 without a length, which knows no such framing, unless it speaks TLS.
     #[inline(never)]
     pub(super) fn deliver(
         &mut self,

@@ -203,7 +203,7 @@ impl Leave {
                     has_ended = has_ended || pass(&mut reader, piece);
                     has_ended || left == 0
                 });
-                stream.finish();
+                stream.finish_by(deadline, waiter);
             }
             Self::Close(mut stream) => {
                 let mut mask = [0; 4];
@@ -213,7 +213,7 @@ impl Leave {
                     // Its own Close, and the end: a server ends the connection first (RFC 6455 section 7.1.1).
                     receive_until(&mut stream, deadline, waiter, |_| false);
                 }
-                stream.finish();
+                stream.finish_by(deadline, waiter);
             }
         }
     }
