@@ -350,6 +350,27 @@ mod checks {
         }
     }
 
+    /// OpenSSL takes `.example` for all names below it.
+    #[test]
+    fn a_client_cannot_name_many_hosts_at_once_or_one_that_nobody_has() {
+        let certs = Certs::new();
+        let backend = Backend::echo_tls(&certs.server("any.below.example"));
+        let long = format!("{}.example", "a".repeat(250));
+        for more in BOTH {
+            let proxy = start(&certs, &backend, &format!("ProxyPreserveHost On\n{more}"));
+            for host in [".example", ".below.example", ".below.example.", &long] {
+                let request = request("/").replace("front.example", host);
+                let mut client = Client::sending(&proxy, request);
+                client.answer_head().expect_status(502);
+                let line = proxy.wait_for_log("PW406");
+                assert!(line.contains("no certificate can be for"), "{line}");
+            }
+            let request = request("/").replace("front.example", "any.below.example");
+            let mut client = Client::sending(&proxy, request);
+            client.answer_head().expect_status(101);
+        }
+    }
+
     #[test]
     fn the_depth_counts_all_that_stand_above_the_backend() {
         let certs = Certs::new();

@@ -21,6 +21,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// The most bytes in the name of a host, as DNS has it; RFC 1035 section 2.3.4, without what stands around its labels.
+const LONGEST_NAME: usize = 253;
+
 /// Makes TLS connections with backends by one policy.
 #[derive(Debug, Clone)]
 pub struct Connector(Arc<Tools>);
@@ -92,6 +95,12 @@ impl Connector {
     ) -> Result<Stream, TlsError> {
         // The dot of the root is neither sent (RFC 6066, section 3) nor in any certificate.
         let name = name.strip_suffix('.').unwrap_or(name);
+        // A client may have chosen it. OpenSSL checks nothing for an empty one, and lets every name below another pass for
+        // one that begins with a dot.
+        if name.is_empty() || name.starts_with('.') || name.len() > LONGEST_NAME {
+            let why = format!("no certificate can be for {name:?}, which is no name of a host");
+            return Err(TlsError::Handshake(why));
+        }
         let outcome = match &self.0.library {
             Library::Native(library) => shake_hands(library, name, socket, deadline, waiter),
             Library::Direct(direct) => direct.connect(name, socket, deadline, waiter),
