@@ -169,11 +169,12 @@ impl HeaderEdit {
                 self.written(edited(old, pattern, replacement, *each, about)?)
             }),
             Action::SetIfEmpty(_) if headers.first(name).is_some() => {}
-            Action::Set(value) | Action::SetIfEmpty(value) => {
-                if let Some(value) = self.rendered(value, about) {
-                    headers.set(name, &value);
-                }
-            }
+            Action::Set(value) | Action::SetIfEmpty(value) => match self.rendered(value, about) {
+                Some(value) => headers.set(name, &value),
+                // A backend takes the field for ours: what the client has put there must not stay.
+                None if !self.is_of_host() => headers.remove(name),
+                None => {}
+            },
             Action::Add(value) => {
                 if let Some(value) = self.rendered(value, about) {
                     headers.push(name, &value);
@@ -200,7 +201,7 @@ impl HeaderEdit {
         self.written(out)
     }
 
-    /// `value`, if it may be written at all. Otherwise the field stays as it is.
+    /// `value`, if it may be written at all.
     fn written(&self, value: Vec<u8>) -> Option<Vec<u8>> {
         let fits = value.len() <= LONGEST;
         let is_host = !self.is_of_host() || Authority::parse(&value).is_ok();
@@ -607,6 +608,12 @@ mod tests {
         assert_eq!(after.len(), "A: \n".len() + LONGEST);
         let long = format!("append A {}", "y".repeat(LONGEST - 3));
         assert_eq!(edited_by(Target::Request, &long, "A: xx"), "A: xx\n");
+    }
+
+    #[test]
+    fn what_a_client_says_does_not_stand_in_for_a_value_that_is_too_long() {
+        let long = format!("set A {}", "y".repeat(LONGEST + 1));
+        assert_eq!(edited_by(Target::Request, &long, "A: forged"), "");
     }
 
     #[test]
