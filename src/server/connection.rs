@@ -281,7 +281,14 @@ impl<'a> Visit<'a> {
     /// Serves one request: up to the verified 101, which the client then has, or to its end.
     #[inline(never)]
     fn serve_request(&mut self) -> Result<(Stream, Leftovers), End> {
-        let mut head = self.read_request()?;
+        let mut head = match self.read_request() {
+            Ok(head) => head,
+            Err(end) => {
+                // The first host logs what is no request.
+                self.note_tls();
+                return Err(end);
+            }
+        };
         self.site = self
             .link
             .shared

@@ -59,6 +59,20 @@ fn requests_in_one_record_are_all_answered() {
     }
 }
 
+#[test]
+fn what_is_no_request_is_logged_with_its_tls() {
+    let certs = Certs::new();
+    let log = "CustomLog access.log \"%{SSL_PROTOCOL}x %{SSL_TLS_SNI}x %>s\"";
+    let proxy = start(&certs, format!("{log}\nProxyPass / http://127.0.0.1:9/"));
+    let mut visitor = visit(&proxy);
+    visitor.send(format!(
+        "GET / HTTP/1.1\r\nHost: {NAME}\r\nno field\r\n\r\n"
+    ));
+    assert_eq!(visitor.answer_to("GET").status(), 400);
+    let lines = proxy.wait_for_lines("access.log", 1);
+    assert_eq!(lines, [format!("TLSv1.3 {NAME} 400")]);
+}
+
 /// A request whose head and body are so long.
 fn padded(method: &str, head: usize, body: usize) -> Vec<u8> {
     let start = format!("{method} / HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {body}\r\nX: ");
