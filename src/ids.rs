@@ -545,7 +545,8 @@ const ENTRIES: &[Entry] = &[
         id: Id::ClientTls,
         code: "PW512",
         counterpart: Some("AH02008"),
-        remedy: "see what the client speaks, and whether it trusts the authority of the certificate",
+        remedy: "see what the client speaks and whether it trusts the certificate's authority; where clients show certificates, \
+                 see SSLVerifyClient, SSLVerifyDepth and SSLCACertificateFile",
     },
     Entry {
         id: Id::CertificateEnds,

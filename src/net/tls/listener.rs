@@ -209,9 +209,6 @@ impl TlsStream {
             "SSL_CIPHER_ALGKEYSIZE" => cipher()?.bits().algorithm.to_string(),
             "SSL_SESSION_RESUMED" if ssl.session_reused() => "Resumed".to_owned(),
             "SSL_SESSION_RESUMED" => "Initial".to_owned(),
-            "SSL_TLS_SNI" => ssl
-                .servername(openssl::ssl::NameType::HOST_NAME)?
-                .to_owned(),
             "SSL_CLIENT_VERIFY" => match (client(), ssl.verify_result().as_raw()) {
                 (None, _) => "NONE".to_owned(),
                 (Some(_), 0) => "SUCCESS".to_owned(),

@@ -78,8 +78,8 @@ impl Visit<'_> {
             let why = "no host was named in TLS, and SSLStrictSNIVHostCheck is On";
             return Err(self.not_secured(&why));
         }
-        let name = name.as_ref().map(|name| name.as_bytes());
-        let named = shared.site_for(self.transaction.local, name);
+        let asked = name.as_ref().map(|name| name.as_bytes());
+        let named = shared.site_for(self.transaction.local, asked);
         let (site, tls_host) = match (&named.tls_host, &first.tls_host) {
             (Some(tls_host), _) => (named, tls_host),
             (None, Some(tls_host)) => (first, tls_host),
@@ -99,7 +99,11 @@ impl Visit<'_> {
         let Stream::Tls(tls) = &stream else {
             return Err(End::Gone("no TLS".to_owned()));
         };
-        let session = Session::new(|name| tls.variable(name));
+        let session = Session::new(|variable| match variable {
+            // The one that counts: what a second hello may ask for has chosen nothing.
+            "SSL_TLS_SNI" => name.clone(),
+            _ => tls.variable(variable),
+        });
         self.debug(format_args!(
             "TLS: {} {}",
             session.get("SSL_PROTOCOL").unwrap_or_default(),
