@@ -27,7 +27,19 @@ pub fn opening(bytes: &[u8]) -> Opening {
     match bytes {
         [] => Opening::Unclear,
         [HANDSHAKE, ..] => hello(bytes),
-        [b'A'..=b'Z', ..] => Opening::Http,
+        _ => method(bytes),
+    }
+}
+
+/// A request of HTTP begins with its method, and a blank behind it.
+fn method(bytes: &[u8]) -> Opening {
+    let letters = bytes.iter().take_while(|byte| byte.is_ascii_uppercase());
+    match letters.count() {
+        length @ 1..=LONGEST_METHOD => match bytes.get(length) {
+            Some(b' ') => Opening::Http,
+            Some(_) => Opening::Other,
+            None => Opening::Unclear,
+        },
         _ => Opening::Other,
     }
 }
@@ -36,6 +48,8 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: usize = 0;
 const HOST_NAME: u8 = 0;
+/// Letters in the name of a method.
+const LONGEST_METHOD: usize = 20;
 /// RFC 8446 section 5.1.
 const LONGEST_RECORD: usize = 16 * 1024;
 
@@ -246,11 +260,16 @@ mod tests {
     #[test]
     fn what_is_no_hello_is_known_by_its_first_bytes() {
         assert_eq!(opening(b""), Opening::Unclear);
-        assert_eq!(opening(b"G"), Opening::Http);
+        assert_eq!(opening(b"G"), Opening::Unclear);
+        assert_eq!(opening(b"GET"), Opening::Unclear);
+        assert_eq!(opening(b"GET "), Opening::Http);
         assert_eq!(opening(b"OPTIONS * HTTP/1.1\r\n"), Opening::Http);
         let cut_inside = message(Some(&[0, 0, 0, 9, 0]));
         for bytes in [
             &b"\0"[..],
+            b"SSH-2.0-x",
+            b"get / HTTP/1.1",
+            b"AAAAAAAAAAAAAAAAAAAAA",
             b"\x16\x02",
             b"\x16\x03\x01\0\0",
             b"\x16\x03\x01\x40\x01",
