@@ -102,7 +102,7 @@ fn plain_http_where_tls_is_spoken_is_a_400_that_says_so() {
         "GET / HTTP/1.1\r\nHost: front.example\r\n\r\n".to_owned(),
         request("/ws/"),
         "POST / HTTP/1.1\r\nHost: front.example\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
-        "G".to_owned(),
+        "G ".to_owned(),
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
     ] {
         let mut client = Client::sending(&proxy, &bytes);
@@ -149,6 +149,8 @@ fn garbage_and_port_scans_cost_a_line_of_debugging() {
             "remote desktops",
         ),
         (b"\r\n\r\n", "empty lines"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "another protocol"),
+        (b"GE", "the beginning of a method"),
     ] {
         let before = proxy.log().len();
         let mut scan = Client::sending(&proxy, bytes);
