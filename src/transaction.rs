@@ -132,6 +132,8 @@ pub enum CloseReason {
     Cut(Side),
     /// Nothing moved for as long as `ProxyWebsocketIdleTimeout` allows.
     Idle(Duration),
+    /// It has become as old as `ProxyWebsocketMaxLifetime` let it.
+    Lifetime(Duration),
     /// One side had ended its direction, and the other did not move within the bound.
     HalfClosed(Side, Duration),
     /// Reading from or writing to this side failed.
@@ -149,6 +151,7 @@ impl fmt::Display for CloseReason {
             Self::Closed(side) => write!(f, "{side} closed"),
             Self::Cut(side) => write!(f, "{side} closed without close_notify"),
             Self::Idle(limit) => write!(f, "idle for {limit:?}"),
+            Self::Lifetime(age) => write!(f, "its lifetime of {age:?} is over"),
             Self::HalfClosed(side, limit) => {
                 write!(
                     f,
@@ -177,6 +180,7 @@ mod tests {
                 "client closed without close_notify",
             ),
             (CloseReason::Idle(second), "idle for 1s"),
+            (CloseReason::Lifetime(second), "its lifetime of 1s is over"),
             (
                 CloseReason::HalfClosed(Side::Backend, second),
                 "backend had closed, and nothing moved the other way for 1s",

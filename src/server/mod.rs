@@ -5,6 +5,7 @@ mod clients;
 mod connection;
 mod health;
 mod kept;
+mod limits;
 mod pool;
 mod signals;
 mod site;
@@ -26,6 +27,7 @@ use acceptor::Acceptor;
 use clients::IdleClients;
 use health::Health;
 use kept::Kept;
+use limits::Limits;
 use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -58,6 +60,8 @@ struct Shared {
     scratch: Arc<ScratchPool>,
     reactors: Reactors,
     turns: Turns,
+    /// Survives a reload: only the bounds change.
+    limits: Arc<Limits>,
     kept: Kept,
     clients: IdleClients,
     hinted: Hinted,
@@ -194,6 +198,7 @@ impl Server {
             scratch,
             reactors,
             turns: Turns::new(&config),
+            limits: Arc::default(),
             kept: Kept::new(config.max_request_workers),
             clients: IdleClients::default(),
             hinted: Hinted::default(),

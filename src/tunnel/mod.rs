@@ -43,6 +43,8 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// How long the direction that is left may stand still once the other has ended.
     pub half_close: Duration,
+    /// How old it may get, whatever moves; nothing means any age. `ProxyWebsocketMaxLifetime`, as drawn for this one.
+    pub lifetime: Option<Duration>,
 }
 
 /// Two legs whose bytes are passed to each other.
@@ -56,6 +58,8 @@ pub struct Tunnel {
     down: Flow,
     limits: Limits,
     moved_at: Instant,
+    /// When its lifetime is over.
+    ends_at: Option<Instant>,
     /// Why it ends, from the moment that it does.
     close: Option<CloseReason>,
     /// It has been told to end or has failed: see [`CLOSING`] and [`DEAD`].
@@ -148,6 +152,7 @@ impl Tunnel {
             down,
             limits,
             moved_at,
+            ends_at: limits.lifetime.and_then(|age| moved_at.checked_add(age)),
             close: None,
             closing: false,
             began: record.began,
@@ -314,7 +319,9 @@ impl Tunnel {
 
     /// How long the direction that is left may stand still.
     fn half_closed_limit(&self) -> Duration {
-        let Limits { idle, half_close } = self.limits;
+        let Limits {
+            idle, half_close, ..
+        } = self.limits;
         idle.map_or(half_close, |idle| idle.min(half_close))
     }
 
@@ -331,17 +338,27 @@ impl Tunnel {
 
     /// When the tunnel has to be told that time is up, if nothing moves until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        let of_age = self.ends_at.filter(|_| !self.closing);
+        self.silent_at().into_iter().chain(of_age).min()
+    }
+
+    /// When nothing will have moved for as long as that may be.
+    fn silent_at(&self) -> Option<Instant> {
         self.limit()
             .and_then(|limit| self.moved_at.checked_add(limit))
     }
 
-    /// Whether its time is up; not if something has come that may still move. What is only discarded does not
-    /// count.
+    /// Whether its time is up; not if something has come that may still move, unless it is too old for that. What is only
+    /// discarded does not count.
     pub(super) fn is_overdue(&self) -> bool {
-        (self.closing || !self.can_move())
-            && self
-                .deadline()
-                .is_some_and(|deadline| deadline <= Instant::now())
+        let now = Instant::now();
+        let is_silent = (self.closing || !self.can_move())
+            && self.silent_at().is_some_and(|deadline| deadline <= now);
+        is_silent || self.is_too_old(now)
+    }
+
+    fn is_too_old(&self, now: Instant) -> bool {
+        !self.closing && self.ends_at.is_some_and(|end| end <= now)
     }
 
     /// When nothing will have moved for `quiet`, if nothing does until then.
@@ -359,11 +376,13 @@ impl Tunnel {
         if self.closing {
             return true;
         }
+        let is_too_old = self.is_too_old(Instant::now());
         let reason = match self.close.take() {
+            Some(cut @ CloseReason::Cut(_)) => cut,
+            _ if is_too_old => CloseReason::Lifetime(self.limits.lifetime.unwrap_or_default()),
             Some(CloseReason::Closed(side)) => {
                 CloseReason::HalfClosed(side, self.half_closed_limit())
             }
-            Some(cut @ CloseReason::Cut(_)) => cut,
             _ => CloseReason::Idle(self.limits.idle.unwrap_or_default()),
         };
         self.end(reason);
@@ -482,6 +501,7 @@ mod tests {
         let limits = Limits {
             idle: Some(idle),
             half_close: idle,
+            lifetime: None,
         };
         let record = Record {
             transaction: Transaction::new(1, address, address, SystemTime::now()),

@@ -35,6 +35,7 @@
 //! | `crowd` | more clients than workers: who is idle makes room |
 //! | `backend_connections` | connections to backends that are kept for the next request |
 //! | `limits` | sizes, deadlines, workers, descriptors |
+//! | `tunnel_limits` | how many tunnels, how fast, how old |
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
@@ -108,4 +109,5 @@ mod tls_listeners;
 #[cfg(feature = "tls")]
 mod tls_terms;
 mod tunnel;
+mod tunnel_limits;
 mod unix_backends;

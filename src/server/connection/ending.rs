@@ -14,6 +14,7 @@ use crate::net::wait::Want;
 use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
+use crate::server::limits::Place;
 use crate::server::turns::Turn;
 use crate::server::{Shared, Site};
 use crate::transaction::{CloseReason, Transaction};
@@ -35,6 +36,7 @@ impl Visit<'_> {
         let Settings {
             idle_timeout,
             half_close_timeout,
+            lifetime,
             asynchronous,
             async_delay,
             ..
@@ -42,15 +44,14 @@ impl Visit<'_> {
         let limits = Limits {
             idle: idle_timeout,
             half_close: half_close_timeout,
+            lifetime: lifetime.map(|it| it.drawn(self.link.shared.limits.draw(self.link.id))),
         };
-        let observer: Arc<dyn Observer> = match (self.turn, self.elected) {
-            (None, None) => Arc::<Site>::clone(self.site),
-            (turn, elected) => Arc::new(Guest {
-                site: Arc::clone(self.site),
-                _turn: turn,
-                lease: elected.map(Elected::into_lease),
-            }),
-        };
+        let observer = Arc::new(Guest {
+            site: Arc::clone(self.site),
+            _place: self.place,
+            _turn: self.turn,
+            lease: self.elected.map(Elected::into_lease),
+        });
         let record = Record {
             transaction: self.transaction,
             began: self.began,
@@ -64,6 +65,7 @@ impl Visit<'_> {
     #[inline(never)]
     pub(super) fn conclude(&mut self, end: End) -> Next {
         // There is no exchange with the backend any more, and a client may take its time.
+        self.place = None;
         self.turn = None;
         self.elected = None;
         match end {
@@ -260,8 +262,8 @@ impl Site {
     }
 }
 
-impl Observer for Site {
-    fn ended(&self, transaction: &Transaction, took: Duration) {
+impl Site {
+    fn tunnel_ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
             if let CloseReason::Died(_) = reason
@@ -290,10 +292,11 @@ impl Observer for Site {
     }
 }
 
-/// A tunnel that has taken a turn or is at a member of a balancer, and gives both back when it goes.
+/// A tunnel with what it has taken, and gives back when it goes.
 #[derive(Debug)]
 struct Guest {
     site: Arc<Site>,
+    _place: Option<Place>,
     _turn: Option<Turn>,
     lease: Option<Lease>,
 }
@@ -307,6 +310,6 @@ impl Observer for Guest {
     }
 
     fn ended(&self, transaction: &Transaction, took: Duration) {
-        self.site.ended(transaction, took);
+        self.site.tunnel_ended(transaction, took);
     }
 }
