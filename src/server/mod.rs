@@ -3,6 +3,7 @@
 mod acceptor;
 mod clients;
 mod connection;
+mod generation;
 mod health;
 mod kept;
 mod pool;
@@ -24,8 +25,8 @@ use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
 use clients::IdleClients;
+use generation::{Generation, InForce};
 use health::Health;
-use kept::Kept;
 use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -42,7 +43,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tls::Workshop;
-use turns::Turns;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
 const STOP: Duration = Duration::from_secs(5);
@@ -50,21 +50,19 @@ const STOP: Duration = Duration::from_secs(5);
 /// What all workers read, and nobody changes.
 #[derive(Debug)]
 struct Shared {
-    config: Config,
-    main_site: Arc<Site>,
-    virtual_sites: Vec<Arc<Site>>,
+    in_force: InForce,
     resolver: Resolver,
     cancel: Arc<Cancel>,
     scratch: Arc<ScratchPool>,
     reactors: Reactors,
-    turns: Turns,
-    kept: Kept,
     clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
     handshakes: AtomicUsize,
     /// Workers that have a connection.
     busy: AtomicUsize,
+    /// `MaxRequestWorkers`
+    most_workers: AtomicUsize,
     /// How many threads can run at a time.
     processors: usize,
 }
@@ -77,18 +75,6 @@ impl Hinted {
     fn first_time(&self, mapping: &Arc<str>) -> bool {
         let mut hinted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         hinted.insert(Arc::clone(mapping))
-    }
-}
-
-impl Shared {
-    /// The site that serves what reached `local` for the `Host` that it named, if it did.
-    fn site_for(&self, local: SocketAddr, host: Option<&[u8]>) -> &Arc<Site> {
-        let chosen = self.config.host_for(local, host);
-        let is_chosen = |site: &&Arc<Site>| Arc::ptr_eq(&site.host, chosen);
-        self.virtual_sites
-            .iter()
-            .find(is_chosen)
-            .unwrap_or(&self.main_site)
     }
 }
 
@@ -160,12 +146,8 @@ impl Server {
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
         let mut workshop = Workshop::default();
-        let main_site = Site::open(&config.main, logs, &mut workshop)?;
-        let virtual_sites = config
-            .virtual_hosts
-            .iter()
-            .map(|host| Site::open(host, logs, &mut workshop))
-            .collect::<Result<_, _>>()?;
+        let generation = Generation::open(config, None, logs, &mut workshop)?;
+        let config = &generation.config;
         for (line, certificate) in &workshop.certificates {
             if certificate.is_short() {
                 let id = Id::CertificateEnds;
@@ -185,24 +167,23 @@ impl Server {
             Reactors::default()
         };
         let shared = Arc::new(Shared {
-            main_site,
-            virtual_sites,
+            most_workers: config.max_request_workers.into(),
             resolver: Resolver::default(),
             cancel: Cancel::new()
                 .map(Arc::new)
                 .map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch,
             reactors,
-            turns: Turns::new(&config),
-            kept: Kept::new(config.max_request_workers),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             processors: thread::available_parallelism().map_or(1, NonZero::get),
-            config,
+            in_force: InForce::new(generation),
         });
-        if let Some(path) = &shared.config.pid_file {
+        let generation = shared.in_force.get();
+        generation.turns.open();
+        if let Some(path) = &generation.config.pid_file {
             write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
         }
         let health =
@@ -250,7 +231,7 @@ impl Server {
             let id = Id::CutAtStop;
             warn!("{id} {left} workers did not end within {STOP:?}; their connections are cut");
         }
-        if let Some(path) = &self.shared.config.pid_file
+        if let Some(path) = &self.shared.in_force.get().config.pid_file
             && let Err(error) = std::fs::remove_file(path)
         {
             let (id, path) = (Id::PidFileStays, path.display());
@@ -280,13 +261,13 @@ fn raise_descriptor_limit() {
 
 /// Begins to check the members that are to be checked.
 fn check_health(shared: &Shared) -> io::Result<Health> {
-    let sites = std::iter::once(&shared.main_site).chain(&shared.virtual_sites);
+    let generation = shared.in_force.get();
     let size = health::Size {
-        threads: shared.config.health_threads,
-        stack: shared.config.thread_stack_size,
+        threads: generation.config.health_threads,
+        stack: generation.config.thread_stack_size,
     };
     Health::start(
-        health::targets(sites),
+        health::targets(generation.sites()),
         size,
         &shared.resolver,
         &shared.cancel,

@@ -169,7 +169,7 @@ impl Pool {
     /// A pool without workers yet.
     pub(super) fn new(shared: Arc<Shared>) -> (Self, Team) {
         // As many may wait as are served; behind them the kernel's backlog fills.
-        let (queue, waiting) = bounded(shared.config.max_request_workers);
+        let (queue, waiting) = bounded(shared.most_workers.load(Ordering::Relaxed));
         let (alive, ended) = bounded(0);
         let workers = Arc::new(Workers {
             state: Mutex::default(),
@@ -205,7 +205,7 @@ impl Pool {
             return Ok(());
         }
         let refused = self.queue.try_send(accepted);
-        let all_are_busy = state.inboxes.len() >= self.shared.config.max_request_workers;
+        let all_are_busy = state.inboxes.len() >= self.most();
         let starting = state.starting;
         if all_are_busy {
             self.shared.clients.crowd();
@@ -232,7 +232,7 @@ impl Pool {
             let id = Id::WorkersBusy;
             warn!(
                 "{id} all {} workers are busy; new connections wait: {}",
-                self.shared.config.max_request_workers,
+                self.most(),
                 id.remedy()
             );
         }
@@ -282,7 +282,7 @@ impl Pool {
     /// Calls workers away from idle clients for those who wait in the queue, where no further worker may be started.
     fn call_for_who_waits(&self) {
         let state = self.workers.state();
-        if state.inboxes.len() < self.shared.config.max_request_workers {
+        if state.inboxes.len() < self.most() {
             return;
         }
         let waiting = self.workers.waiting.len();
@@ -294,12 +294,15 @@ impl Pool {
     /// Puts an end to what has been idle for too long: workers, and connections to backends. Says when to look again.
     pub(super) fn tidy(&self) -> Option<Instant> {
         let of_workers = self.send_idle_home();
-        of_workers.into_iter().chain(self.shared.kept.sweep()).min()
+        of_workers
+            .into_iter()
+            .chain(self.shared.in_force.get().kept.sweep())
+            .min()
     }
 
     /// Closes all connections to backends that nobody uses. Says whether there were any.
     pub(super) fn close_kept(&self) -> bool {
-        self.shared.kept.clear()
+        self.shared.in_force.get().kept.clear()
     }
 
     /// Sends home who has been free for [`IDLE_WORKER`]. Says when the next will have been.
@@ -347,8 +350,13 @@ impl Pool {
         !self.workers.waiting.is_empty() && self.has_room()
     }
 
+    /// `MaxRequestWorkers`, which a reload may change. As many may wait as at the start.
+    fn most(&self) -> usize {
+        self.shared.most_workers.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self) -> bool {
-        self.workers.state().inboxes.len() < self.shared.config.max_request_workers
+        self.workers.state().inboxes.len() < self.most()
     }
 
     /// Starts a worker for a connection that waits.
@@ -386,7 +394,7 @@ impl Pool {
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
             .name(format!("worker {id}"))
-            .stack_size(self.shared.config.thread_stack_size)
+            .stack_size(self.shared.in_force.get().config.thread_stack_size)
             .spawn(move || membership.serve(&shared, worker))?;
         Ok(())
     }
