@@ -37,6 +37,9 @@ const HANDSHAKES: usize = 16;
 const PATIENCE: Duration = Duration::from_millis(2);
 /// In how many such moments all who wait have to be served at the present pace, or more workers are started.
 const LOOKS: usize = 50;
+/// How many such moments a look at the pace takes for each [`HANDSHAKES`] that go on: many move on together, and seem to
+/// stand still in between. For a crowd in TLS workers would be started that help nobody, as processors are short.
+const LONGER: usize = 4;
 /// How long to wait before a worker is started again that could not be.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a worker is free until it is sent home.
@@ -56,6 +59,8 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
     /// All workers are busy, and the operator has been told.
     is_short: bool,
+    /// Moments since the last look at the pace.
+    moments: usize,
     /// Of those that had to wait, how many had been taken at the last look.
     taken: usize,
     /// None had been taken then.
@@ -186,6 +191,7 @@ impl Pool {
                 alive,
                 shared,
                 is_short: false,
+                moments: 0,
                 taken: 0,
                 is_stuck: false,
                 load: Load::default(),
@@ -333,13 +339,20 @@ impl Pool {
             let state = self.workers.state();
             (state.taken, state.inboxes.len())
         };
-        let moved = taken.wrapping_sub(std::mem::replace(&mut self.taken, taken));
         let handshakes = self.shared.handshakes.load(Ordering::Relaxed);
-        let is_computing = self.load.is_high(handshakes, self.shared.processors);
+        self.moments += 1;
+        if self.moments < handshakes / HANDSHAKES * LONGER {
+            return;
+        }
+        let moments = std::mem::take(&mut self.moments);
+        let moved = taken.wrapping_sub(std::mem::replace(&mut self.taken, taken));
+        let is_computing = self
+            .load
+            .is_high(moments, handshakes, self.shared.processors);
         let waiting = self.workers.waiting.len();
         let was_stuck = std::mem::replace(&mut self.is_stuck, moved == 0);
         let lacks_workers = !is_computing || moved == 0 && was_stuck;
-        if moved * LOOKS < waiting && lacks_workers {
+        if moved * LOOKS < waiting * moments && lacks_workers {
             for _ in 0..waiting.div_ceil(2).min(workers.max(1)) {
                 self.add_worker();
             }
@@ -481,6 +494,11 @@ impl Drop for Membership {
             state.starting -= 1;
         }
         state.inboxes.remove(&self.id);
+        let is_last_of_a_crowd = state.inboxes.len() == SPARE;
+        drop(state);
+        if is_last_of_a_crowd {
+            crate::sys::trim_memory();
+        }
     }
 }
 
