@@ -89,4 +89,19 @@ impl InForce {
     pub(super) fn is(&self, generation: &Generation) -> bool {
         self.number.load(Ordering::Acquire) == generation.number
     }
+
+    /// Puts another one in force.
+    pub(super) fn replace(&self, generation: Generation) {
+        let number = generation.number;
+        let mut generation = Arc::new(generation);
+        {
+            let mut current = self
+                .generation
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut *current, &mut generation);
+        }
+        self.number.store(number, Ordering::Release);
+        // The last who had the old one lets it go: perhaps here, where nobody waits for the lock.
+    }
 }

@@ -7,16 +7,17 @@ mod generation;
 mod health;
 mod kept;
 mod pool;
+mod reload;
 mod signals;
 mod site;
 mod tls;
 mod turns;
 
-use crate::config::{Config, Weight};
+use crate::config::{Config, Listen, Sources, Weight};
 use crate::error_log::{self, Own};
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
-use crate::net::listen::Listener;
+use crate::net::listen::{Asked, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
 use crate::sys;
@@ -34,12 +35,11 @@ use signals::{Request, Requests};
 use site::{Site, log_target, open_log};
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tls::Workshop;
@@ -54,7 +54,8 @@ struct Shared {
     resolver: Resolver,
     cancel: Arc<Cancel>,
     scratch: Arc<ScratchPool>,
-    reactors: Reactors,
+    /// From the first configuration on that has asynchronous tunnels.
+    reactors: OnceLock<Reactors>,
     clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
@@ -80,14 +81,16 @@ impl Hinted {
 
 /// Serves `config` until a signal ends it. Returns the exit status; what keeps it from starting is said on the
 /// standard error output.
-pub fn run(config: Config) -> ExitCode {
+///
+/// `sources`: where it comes from, and its successors are read.
+pub fn run(config: Config, sources: Sources) -> ExitCode {
     // Before the first thread, since all inherit it: who is woken does not interrupt who runs, which spares switches
     // between threads under load. Where a sandbox forbids it, that is lost and nothing else.
     let _ = sys::run_as_batch();
     let outcome = LogWriter::start()
         .map_err(|error| format!("cannot start the log thread: {error}"))
         .and_then(|logs| {
-            let outcome = Server::start(config, &logs).map(|server| server.serve(&logs));
+            let outcome = Server::start(config, sources, &logs).map(|server| server.serve(&logs));
             logs.flush();
             outcome
         });
@@ -121,7 +124,9 @@ pub fn check(config: &Config) -> Result<Vec<String>, String> {
 }
 
 struct Server {
+    sources: Sources,
     requests: Requests,
+    listeners: Vec<Arc<Listener>>,
     acceptor: Acceptor,
     team: Team,
     health: Health,
@@ -129,7 +134,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(config: Config, logs: &LogWriter) -> Result<Self, String> {
+    fn start(config: Config, sources: Sources, logs: &LogWriter) -> Result<Self, String> {
         raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
@@ -137,35 +142,17 @@ impl Server {
         let own = own_error_logs(logs, &config)?;
         error_log::start(sink, config.log_level, own).map_err(|e| e.to_string())?;
         std::panic::set_hook(Box::new(|panic| error!("{panic}")));
-        for warning in &config.warnings {
-            match warning.weight {
-                Weight::Note => info!("{warning}"),
-                Weight::Warning => warn!("{warning}"),
-            }
-        }
-        let listeners = bind(&config)?;
-        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        say_warnings(&config);
+        let listeners = bind(&config, &[])?;
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, None, logs, &mut workshop)?;
         let config = &generation.config;
-        for (line, certificate) in &workshop.certificates {
-            if certificate.is_short() {
-                let id = Id::CertificateEnds;
-                warn!("{id} {line}: {certificate}; {}", id.remedy());
-            } else {
-                error_log::notice(&format!("{line}: {certificate}"));
-            }
-        }
+        workshop.say_validity();
         let scratch = Arc::<ScratchPool>::default();
-        let reactors = if config
-            .hosts()
-            .any(|host| host.router.is_ever_asynchronous())
-        {
-            Reactors::start(config.reactor_threads, config.reactor_limit, &scratch)
-                .map_err(|e| format!("cannot start the reactor: {e}"))?
-        } else {
-            Reactors::default()
-        };
+        let reactors = OnceLock::new();
+        if let Some(started) = start_reactors(config, &scratch)? {
+            reactors.get_or_init(|| started);
+        }
         let shared = Arc::new(Shared {
             most_workers: config.max_request_workers.into(),
             resolver: Resolver::default(),
@@ -186,27 +173,32 @@ impl Server {
         if let Some(path) = &generation.config.pid_file {
             write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
         }
-        let health =
-            check_health(&shared).map_err(|e| format!("cannot start health checks: {e}"))?;
+        let health = check_health(&generation, &shared.resolver)?;
         let (pool, team) = Pool::new(Arc::clone(&shared));
-        let acceptor = Acceptor::start(listeners, pool)
+        let acceptor = Acceptor::start(&listeners, pool)
             .map_err(|e| format!("cannot start the acceptor: {e}"))?;
-        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        error_log::notice(&format!("ready: listening on {}", addresses.join(", ")));
-        Ok(Self {
+        let server = Self {
+            sources,
             requests,
+            listeners,
             acceptor,
             team,
             health,
             shared,
-        })
+        };
+        error_log::notice(&format!("ready: listening on {}", server.addresses()));
+        Ok(server)
+    }
+
+    fn addresses(&self) -> String {
+        let addresses = self.listeners.iter().map(|it| it.address().to_string());
+        addresses.collect::<Vec<_>>().join(", ")
     }
 
     /// Serves until it is told to stop.
     fn serve(mut self, logs: &LogWriter) -> ExitCode {
-        while self.requests.next() == Request::ReopenLogs {
-            logs.reopen();
-            error_log::notice("log files reopened");
+        while self.requests.next() == Request::Reload {
+            self.reload(logs);
         }
         self.stop()
     }
@@ -217,9 +209,12 @@ impl Server {
         let was_accepting = self.acceptor.stop();
         self.shared.cancel.cancel();
         self.shared.resolver.close();
-        self.shared.reactors.end(&CloseReason::Stopping);
+        let reactors = self.shared.reactors.get();
+        if let Some(reactors) = reactors {
+            reactors.end(&CloseReason::Stopping);
+        }
         let left = self.team.stop(STOP);
-        let left_async = self.shared.reactors.wait(STOP);
+        let left_async = reactors.map_or(0, |reactors| reactors.wait(STOP));
         self.health.stop();
         if left_async > 0 {
             let id = Id::CutAtStop;
@@ -246,6 +241,26 @@ impl Server {
     }
 }
 
+fn say_warnings(config: &Config) {
+    for warning in &config.warnings {
+        match warning.weight {
+            Weight::Note => info!("{warning}"),
+            Weight::Warning => warn!("{warning}"),
+        }
+    }
+}
+
+/// Where there are to be asynchronous tunnels.
+fn start_reactors(config: &Config, scratch: &Arc<ScratchPool>) -> Result<Option<Reactors>, String> {
+    let mut hosts = config.hosts();
+    if !hosts.any(|host| host.router.is_ever_asynchronous()) {
+        return Ok(None);
+    }
+    Reactors::start(config.reactor_threads, config.reactor_limit, scratch)
+        .map(Some)
+        .map_err(|e| format!("cannot start the reactor: {e}"))
+}
+
 /// Each tunnel takes two descriptors, and the usual soft limit of 1024 is for programs that use select(2).
 fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -260,23 +275,34 @@ fn raise_descriptor_limit() {
 }
 
 /// Begins to check the members that are to be checked.
-fn check_health(shared: &Shared) -> io::Result<Health> {
-    let generation = shared.in_force.get();
+fn check_health(generation: &Generation, resolver: &Resolver) -> Result<Health, String> {
     let size = health::Size {
         threads: generation.config.health_threads,
         stack: generation.config.thread_stack_size,
     };
-    Health::start(
-        health::targets(generation.sites()),
-        size,
-        &shared.resolver,
-        &shared.cancel,
-    )
+    Health::start(health::targets(generation.sites()), size, resolver)
+        .map_err(|e| format!("cannot start health checks: {e}"))
 }
 
-fn bind(config: &Config) -> Result<Vec<Listener>, String> {
-    let bind_one = |listen: &crate::config::Listen| {
-        Listener::bind(listen.address, listen.port, config.listen_backlog).map_err(|error| {
+fn asked(listen: &Listen) -> Asked {
+    Asked {
+        address: listen.address,
+        port: listen.port,
+    }
+}
+
+/// Binds what `config` listens on: what is `open` already stays so.
+fn bind(config: &Config, open: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, String> {
+    let is_wanted = |it: &Arc<Listener>| config.listen.iter().any(|l| asked(l) == it.asked());
+    let (staying, going): (Vec<_>, Vec<_>) = open.iter().cloned().partition(is_wanted);
+    let bind_one = |listen: &Listen| {
+        let asked = asked(listen);
+        let mut staying = staying.iter();
+        if let Some(open) = staying.find(|it| it.asked() == asked) {
+            return Ok(Arc::clone(open));
+        }
+        let bound = Listener::bind(asked, config.listen_backlog, &going);
+        bound.map(Arc::new).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => "; another program listens there",
                 io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
