@@ -139,6 +139,8 @@ pub enum CloseReason {
     /// The backend of a WebSocket ended its direction, or failed for this cause, and neither it nor the client had said
     /// Close.
     Died(Option<String>),
+    /// Somebody who may has ended it by its number.
+    Administrator,
     /// The server is stopping.
     Stopping,
 }
@@ -158,6 +160,7 @@ impl fmt::Display for CloseReason {
             Self::Failed(side, cause) => write!(f, "{side} failed: {cause}"),
             Self::Died(None) => f.write_str("backend ended without a Close frame"),
             Self::Died(Some(cause)) => write!(f, "backend failed without a Close frame: {cause}"),
+            Self::Administrator => f.write_str("ended by the administrator"),
             Self::Stopping => f.write_str("the server is stopping"),
         }
     }
@@ -193,6 +196,7 @@ mod tests {
                 CloseReason::Died(Some("connection reset".to_owned())),
                 "backend failed without a Close frame: connection reset",
             ),
+            (CloseReason::Administrator, "ended by the administrator"),
             (CloseReason::Stopping, "the server is stopping"),
         ] {
             assert_eq!(reason.to_string(), sentence);

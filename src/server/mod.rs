@@ -18,6 +18,7 @@ use crate::log_writer::LogWriter;
 use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
+use crate::registry::Registry;
 use crate::sys;
 use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
@@ -57,6 +58,7 @@ struct Shared {
     cancel: Arc<Cancel>,
     scratch: Arc<ScratchPool>,
     reactors: Reactors,
+    tunnels: Arc<Registry>,
     turns: Turns,
     kept: Kept,
     clients: IdleClients,
@@ -193,6 +195,7 @@ impl Server {
                 .map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch,
             reactors,
+            tunnels: Arc::default(),
             turns: Turns::new(&config),
             kept: Kept::new(config.max_request_workers),
             clients: IdleClients::default(),

@@ -11,13 +11,14 @@ use crate::ids::Id;
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::wait::Want;
+use crate::registry::Registry;
 use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::turns::Turn;
 use crate::server::{Shared, Site};
 use crate::transaction::{CloseReason, Transaction};
-use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
+use crate::tunnel::{Leftovers, Limits, Live, Observer, Tunnel};
 use log::{Level, error, warn};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -43,20 +44,15 @@ impl Visit<'_> {
             idle: idle_timeout,
             half_close: half_close_timeout,
         };
-        let observer: Arc<dyn Observer> = match (self.turn, self.elected) {
-            (None, None) => Arc::<Site>::clone(self.site),
-            (turn, elected) => Arc::new(Guest {
-                site: Arc::clone(self.site),
-                _turn: turn,
-                lease: elected.map(Elected::into_lease),
-            }),
+        let guest = Guest {
+            site: Arc::clone(self.site),
+            tunnels: Arc::clone(&self.link.shared.tunnels),
+            _turn: self.turn,
+            lease: self.elected.map(Elected::into_lease),
         };
-        let record = Record {
-            transaction: self.transaction,
-            began: self.began,
-            observer,
-        };
-        let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, record);
+        let live: Arc<Live> = Live::new(self.transaction, self.began, guest);
+        self.link.shared.tunnels.open(Arc::clone(&live));
+        let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, live);
         (Box::new(tunnel), asynchronous.then_some(async_delay))
     }
 
@@ -260,8 +256,8 @@ impl Site {
     }
 }
 
-impl Observer for Site {
-    fn ended(&self, transaction: &Transaction, took: Duration) {
+impl Site {
+    fn tunnel_ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
             if let CloseReason::Died(_) = reason
@@ -290,10 +286,11 @@ impl Observer for Site {
     }
 }
 
-/// A tunnel that has taken a turn or is at a member of a balancer, and gives both back when it goes.
+/// What the server has for a tunnel, until it ends.
 #[derive(Debug)]
 struct Guest {
     site: Arc<Site>,
+    tunnels: Arc<Registry>,
     _turn: Option<Turn>,
     lease: Option<Lease>,
 }
@@ -306,7 +303,8 @@ impl Observer for Guest {
         }
     }
 
-    fn ended(&self, transaction: &Transaction, took: Duration) {
-        self.site.ended(transaction, took);
+    fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
+        self.tunnels.close(transaction.id, live);
+        self.site.tunnel_ended(transaction, took);
     }
 }
