@@ -260,8 +260,8 @@ mod tests {
         for id in [7, 8, 7 + SHARDS as u64] {
             registry.open(live(id));
         }
-        assert!(!registry.end(9, CloseReason::Administrator));
-        assert!(registry.end(7, CloseReason::Administrator));
+        assert!(!registry.end(9, CloseReason::Administrator { code: None }));
+        assert!(registry.end(7, CloseReason::Administrator { code: None }));
         assert!(registry.end(7, CloseReason::Stopping), "it is still there");
         let ending: Vec<u64> = registry
             .views()

@@ -12,7 +12,7 @@ mod tls;
 mod turns;
 
 use crate::config::{Config, Weight};
-use crate::error_log::{self, Own};
+use crate::error_log::{self, ErrorLog};
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
 use crate::net::listen::Listener;
@@ -31,7 +31,7 @@ use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
-use site::{Site, log_target, open_log};
+use site::{Site, SiteLogs, open_log};
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
@@ -150,8 +150,8 @@ impl Server {
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
         let sink = open_log(logs, &config.error_log)?;
-        let own = own_error_logs(logs, &config)?;
-        error_log::start(sink, config.log_level, own).map_err(|e| e.to_string())?;
+        let error_log = ErrorLog::new(sink, config.log_level);
+        error_log::use_for_process(error_log).map_err(|e| e.to_string())?;
         std::panic::set_hook(Box::new(|panic| error!("{panic}")));
         for warning in &config.warnings {
             match warning.weight {
@@ -314,21 +314,6 @@ fn bind(config: &Config) -> Result<Vec<Listener>, String> {
         })
     };
     config.listen.iter().map(bind_one).collect()
-}
-
-/// The error logs of virtual hosts that have one of their own.
-fn own_error_logs(logs: &LogWriter, config: &Config) -> Result<Vec<Own>, String> {
-    let hosts = config.virtual_hosts.iter();
-    let with_own = hosts.filter_map(|host| Some((host, host.error_log.as_ref()?)));
-    with_own
-        .map(|(host, log)| {
-            Ok(Own {
-                target: log_target(host),
-                sink: open_log(logs, &log.target)?,
-                level: log.level,
-            })
-        })
-        .collect()
 }
 
 fn write_pid_file(path: &Path) -> io::Result<()> {

@@ -150,8 +150,10 @@ impl EventLoop {
         alarm: &mut Alarm,
         quiet: Option<Duration>,
     ) -> io::Result<Option<Box<Tunnel>>> {
-        let left = self.lobby.leave(tunnel, self.poll.registry());
-        left.map_err(|(_, error)| error)?;
+        if let Err((mut tunnel, error)) = self.lobby.leave(tunnel, self.poll.registry()) {
+            tunnel.fail(error.to_string());
+            return Err(error);
+        }
         self.load.fetch_add(1, Ordering::Relaxed);
         self.take_arrivals();
         while self.count > 0 {
@@ -239,7 +241,7 @@ impl EventLoop {
 
     /// One wait, and a turn for each tunnel that can move then.
     fn step(&mut self, alarm: &mut Alarm) -> io::Result<()> {
-        let has_rung = self.hear(alarm).inspect_err(|_| self.cut_all())?;
+        let has_rung = self.hear(alarm).inspect_err(|error| self.cut_all(error))?;
         if has_rung {
             self.look_at_deadlines();
         }
@@ -341,6 +343,7 @@ impl EventLoop {
                         running.tunnel.name(),
                         Id::Panicked
                     );
+                    running.tunnel.fail("panic".to_owned());
                     self.close(index);
                 }
             }
@@ -403,20 +406,24 @@ impl EventLoop {
     }
 
     fn cut(&mut self, index: usize, error: &io::Error) {
-        if let Some(tunnel) = self.take_out(index) {
+        if let Some(mut tunnel) = self.take_out(index) {
             let id = Id::CannotWait;
             error!(
                 "{} {id} the tunnel cannot be watched: {error}",
                 tunnel.name()
             );
+            tunnel.fail(format!("it cannot be watched: {error}"));
         }
     }
 
     /// Nobody can be served any more, nor will be.
-    fn cut_all(&mut self) {
+    fn cut_all(&mut self, error: &io::Error) {
         self.lobby.state().is_gone = true;
         self.take_arrivals();
         for index in 0..self.tunnels.len() {
+            if let Some(Some(running)) = self.tunnels.get_mut(index) {
+                running.tunnel.fail(error.to_string());
+            }
             self.close(index);
         }
     }
@@ -635,7 +642,7 @@ mod tests {
         assert!(told[1] > 1 << 20, "{told:?}");
     }
 
-    const TOLD: CloseReason = CloseReason::Administrator;
+    const TOLD: CloseReason = CloseReason::Administrator { code: None };
 
     #[test]
     fn a_tunnel_that_is_told_to_end_does_so_and_the_others_go_on() {

@@ -16,7 +16,7 @@ use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::turns::Turn;
-use crate::server::{Shared, Site};
+use crate::server::{Shared, SiteLogs};
 use crate::transaction::{CloseReason, Transaction};
 use crate::tunnel::{Leftovers, Limits, Live, Observer, Tunnel};
 use log::{Level, error, warn};
@@ -45,7 +45,7 @@ impl Visit<'_> {
             half_close: half_close_timeout,
         };
         let guest = Guest {
-            site: Arc::clone(self.site),
+            logs: Arc::clone(&self.site.logs),
             tunnels: Arc::clone(&self.link.shared.tunnels),
             _turn: self.turn,
             lease: self.elected.map(Elected::into_lease),
@@ -152,7 +152,7 @@ impl Visit<'_> {
 
     fn log_access(&self) {
         let took = self.began.elapsed();
-        self.site.log_access(&self.transaction, took);
+        self.site.logs.log_access(&self.transaction, took);
     }
 
     /// Waits for the next request of the client: whether there is one.
@@ -248,15 +248,7 @@ fn cannot_wait(error: &io::Error) {
     );
 }
 
-impl Site {
-    fn log_access(&self, transaction: &Transaction, took: Duration) {
-        for log in &self.access_logs {
-            log.write(transaction, took);
-        }
-    }
-}
-
-impl Site {
+impl SiteLogs {
     fn tunnel_ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
@@ -289,7 +281,7 @@ impl Site {
 /// What the server has for a tunnel, until it ends.
 #[derive(Debug)]
 struct Guest {
-    site: Arc<Site>,
+    logs: Arc<SiteLogs>,
     tunnels: Arc<Registry>,
     _turn: Option<Turn>,
     lease: Option<Lease>,
@@ -305,6 +297,6 @@ impl Observer for Guest {
 
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
         self.tunnels.close(transaction.id, live);
-        self.site.tunnel_ended(transaction, took);
+        self.logs.tunnel_ended(transaction, took);
     }
 }
