@@ -20,6 +20,7 @@ use crate::log_writer::LogWriter;
 use crate::net::listen::{Asked, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
+use crate::registry::Registry;
 use crate::sys;
 use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
@@ -56,6 +57,7 @@ struct Shared {
     scratch: Arc<ScratchPool>,
     /// From the first configuration on that has asynchronous tunnels.
     reactors: OnceLock<Reactors>,
+    tunnels: Arc<Registry>,
     clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
@@ -159,6 +161,7 @@ impl Server {
                 .map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch,
             reactors,
+            tunnels: Arc::default(),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),

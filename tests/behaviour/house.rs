@@ -54,6 +54,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("net", &["sys", "tls"]),
     ("tunnel", &["net", "frame", "transaction", "ids"]),
+    ("registry", &["route", "transaction", "tunnel"]),
     ("cli", &["config", "config_files", "explain"]),
     (
         "server",
@@ -71,6 +72,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "log_writer",
             "error_log",
             "net",
+            "registry",
             "sys",
             "tls",
             "tunnel",
