@@ -69,6 +69,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "access_log",
             "access_log::format",
             "config",
+            "config_files",
             "log_writer",
             "error_log",
             "net",
