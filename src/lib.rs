@@ -25,6 +25,7 @@
 //! | [`net`] | listening, resolving, connecting, TLS, waiting by a deadline |
 //! | [`tunnel`] | moves bytes between two legs: one engine |
 //! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen |
+//! | [`registry`] | the tunnels that are open: who they are, how they fare, how one is ended |
 //! | [`config_files`] | reads configuration files for `config` |
 //! | `sys` | system calls that need unsafe code |
 //!
@@ -43,6 +44,7 @@ pub mod http;
 pub mod ids;
 pub mod log_writer;
 pub mod net;
+pub mod registry;
 pub mod route;
 pub mod server;
 #[expect(

@@ -28,13 +28,7 @@ pub(super) fn resolve(
     sources: &Sources,
     files: &dyn Files,
 ) -> Result<Config, Vec<ConfigError>> {
-    let whole = Origin {
-        file: match &sources.file {
-            Some(path) => path.to_string_lossy().into(),
-            None => reading.files.first().cloned().unwrap_or_default(),
-        },
-        line: 0,
-    };
+    let whole = whole(sources, &reading);
     let mut walk = Walk {
         program: ProgramDraft::default(),
         findings: reading.findings,
@@ -132,6 +126,17 @@ pub(super) fn resolve(
         virtual_hosts,
         warnings: findings.warnings,
     })
+}
+
+/// Where what no single line is to blame for stands.
+fn whole(sources: &Sources, reading: &Reading) -> Origin {
+    Origin {
+        file: match &sources.file {
+            Some(path) => path.to_string_lossy().into(),
+            None => reading.files.first().cloned().unwrap_or_default(),
+        },
+        line: 0,
+    }
 }
 
 /// The name of the main server.

@@ -12,7 +12,7 @@ use crate::route::backend::Backend;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use table::{Address, Table};
@@ -77,14 +77,15 @@ pub(super) enum News {
     Known,
 }
 
-/// What one tunnel is counted by, from its handshake on; given back when this is dropped, by whichever thread ends it and
-/// however.
+/// What one tunnel is counted by, from its handshake on; given back at its [end](Self::end), or when this is dropped, by
+/// whichever thread ends it and however.
 #[derive(Debug)]
 pub(super) struct Place {
     limits: Arc<Limits>,
     address: Address,
     host: Arc<str>,
     backend: Option<Arc<Backend>>,
+    is_over: AtomicBool,
 }
 
 impl Default for Limits {
@@ -120,6 +121,7 @@ impl Limits {
             address,
             host: Arc::clone(host),
             backend: None,
+            is_over: AtomicBool::new(false),
         })
     }
 
@@ -200,6 +202,19 @@ impl Place {
         Ok(())
     }
 
+    /// The tunnel is over: somebody may still look at it, but its place is free.
+    pub(super) fn end(&self) {
+        if self.is_over.swap(true, Relaxed) {
+            return;
+        }
+        let mut state = self.limits.state();
+        if let Some(backend) = &self.backend {
+            state.table.leave_backend(&backend.url);
+        }
+        state.table.leave(self.address, &self.host);
+        self.limits.show(&state);
+    }
+
     /// Gives back what it has at a backend, if it is at one.
     pub(super) fn leave_backend(&mut self) {
         if let Some(backend) = self.backend.take() {
@@ -210,10 +225,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.leave_backend();
-        let mut state = self.limits.state();
-        state.table.leave(self.address, &self.host);
-        self.limits.show(&state);
+        self.end();
     }
 }
 
@@ -281,7 +293,12 @@ mod tests {
             "and none is counted twice"
         );
         assert_eq!(limits.counts.tunnels.load(Relaxed), 1);
+        place.end();
+        assert_eq!(limits.counts.tunnels.load(Relaxed), 0);
+        let next = enter(&limits, &at_most(1)).unwrap();
         drop(place);
+        assert_eq!(limits.counts.tunnels.load(Relaxed), 1, "once");
+        drop(next);
         assert_eq!(limits.counts.tunnels.load(Relaxed), 0);
         let panicking = Arc::clone(&limits);
         let outcome = catch_unwind(move || {

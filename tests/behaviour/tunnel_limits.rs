@@ -312,6 +312,59 @@ each_mode! {
         drop(inside);
     }
 
+    fn what_is_counted_outlives_a_reload_that_changes_the_bounds(mode: Mode) {
+        let backend = Backend::echo();
+        let url = backend.url();
+        for (bound, status) in [("", 503), ("PerAddress", 429), ("PerHost", 503), ("PerBackend", 503)] {
+            let config = |most: usize| {
+                format!(
+                    "{}\nProxyWebsocketMaxTunnels{bound} {most}\n\
+                     <VirtualHost *:*>\nServerName front.example\nTimeout {}\nProxyPass /ws/ {url}/\n</VirtualHost>",
+                    mode.directives(),
+                    most + 5
+                )
+            };
+            let proxy = Proxy::start(config(2));
+            let without = proxy.connections();
+            let ask = || ask(&proxy, &request("/ws/"));
+            let expect_full = || ask().1.expect_status(status);
+            let mut inside = vec![Client::tunnel(&proxy, "/ws/"), Client::tunnel(&proxy, "/ws/")];
+            expect_full();
+            proxy.reload(config(3));
+            inside.push(Client::tunnel(&proxy, "/ws/"));
+            expect_full();
+            // Who is there stays, and nobody comes until there are fewer.
+            proxy.reload(config(1));
+            expect_full();
+            inside.pop();
+            inside.pop();
+            wait_until("two to be gone", BOUND, || {
+                proxy.connections() == without + 2
+            });
+            expect_full();
+            inside.pop();
+            ask_until_let_in(ask);
+        }
+    }
+
+    fn who_has_asked_too_often_has_after_a_reload_too(mode: Mode) {
+        let backend = Backend::echo();
+        let config = |rate: &str| {
+            let (mode, url) = (mode.directives(), backend.url());
+            format!("{mode}\nProxyWebsocketHandshakeRate {rate}\nProxyPass /ws/ {url}/")
+        };
+        let proxy = Proxy::start(config("2/h"));
+        let ask = || ask(&proxy, &request("/ws/")).1.status;
+        assert_eq!([ask(), ask(), ask()], [101, 101, 429]);
+        proxy.reload(config("2/h"));
+        assert_eq!(ask(), 429);
+        proxy.reload(config("Off"));
+        assert_eq!(ask(), 101);
+        // It owes an hour, and may owe a quarter more.
+        proxy.reload(config("4/h burst=5"));
+        assert_eq!([ask(), ask()], [101, 429]);
+    }
+
     fn who_comes_at_once_does_not_get_more_than_there_is(mode: Mode) {
         const MOST: usize = 10;
         let backend = Backend::echo();
@@ -357,7 +410,7 @@ each_mode! {
         speaks.join().unwrap();
         drop((quiet, quiet_peer));
         let lines = proxy.wait_for_lines("access.log", 2);
-        assert_eq!(lines, ["101 its lifetime of 1.5s is over"; 2]);
+        assert_eq!(lines, ["101 open for 1.5s, the longest that is allowed"; 2]);
     }
 
     fn tunnels_that_came_together_do_not_end_together(mode: Mode) {

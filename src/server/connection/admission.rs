@@ -20,10 +20,10 @@ impl Visit<'_> {
         let shared = self.link.shared;
         let host = &self.site.host;
         let bounds = Bounds {
-            total: shared.config.max_tunnels,
+            total: self.generation.config.max_tunnels,
             per_host: host.bounds.per_host,
             per_address: host.bounds.per_address,
-            rate: shared.config.handshake_rate,
+            rate: self.generation.config.handshake_rate,
         };
         let client = self.transaction.client.ip();
         let entered = shared

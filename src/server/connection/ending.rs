@@ -11,14 +11,16 @@ use crate::ids::Id;
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::wait::Want;
+use crate::registry::Registry;
 use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::limits::Place;
 use crate::server::turns::Turn;
-use crate::server::{Shared, Site};
+use crate::server::{Shared, SiteLogs};
 use crate::transaction::{CloseReason, Transaction};
-use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
+use crate::tunnel::reactor::Refused;
+use crate::tunnel::{Leftovers, Limits, Live, Observer, Tunnel};
 use log::{Level, error, warn};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -46,18 +48,16 @@ impl Visit<'_> {
             half_close: half_close_timeout,
             lifetime: lifetime.map(|it| it.drawn(self.link.shared.limits.draw(self.link.id))),
         };
-        let observer = Arc::new(Guest {
-            site: Arc::clone(self.site),
-            _place: self.place,
+        let guest = Guest {
+            logs: Arc::clone(&self.site.logs),
+            tunnels: Arc::clone(&self.link.shared.tunnels),
+            place: self.place,
             _turn: self.turn,
             lease: self.elected.map(Elected::into_lease),
-        });
-        let record = Record {
-            transaction: self.transaction,
-            began: self.began,
-            observer,
         };
-        let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, record);
+        let live: Arc<Live> = Live::new(self.transaction, self.began, guest);
+        self.link.shared.tunnels.open(Arc::clone(&live));
+        let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, live);
         (Box::new(tunnel), asynchronous.then_some(async_delay))
     }
 
@@ -158,7 +158,7 @@ impl Visit<'_> {
 
     fn log_access(&self) {
         let took = self.began.elapsed();
-        self.site.log_access(&self.transaction, took);
+        self.site.logs.log_access(&self.transaction, took);
     }
 
     /// Waits for the next request of the client: whether there is one.
@@ -227,7 +227,11 @@ pub(super) fn run(
                 Err(error) => return cannot_wait(&error),
             }
         }
-        match shared.reactors.adopt(tunnel) {
+        let outcome = match shared.reactors.get() {
+            Some(reactors) => reactors.adopt(tunnel),
+            None => Err((tunnel, Refused::Limit(0))),
+        };
+        match outcome {
             Ok(()) => return,
             Err((refused, why)) => {
                 let (id, name) = (Id::NotTaken, refused.name());
@@ -254,15 +258,7 @@ fn cannot_wait(error: &io::Error) {
     );
 }
 
-impl Site {
-    fn log_access(&self, transaction: &Transaction, took: Duration) {
-        for log in &self.access_logs {
-            log.write(transaction, took);
-        }
-    }
-}
-
-impl Site {
+impl SiteLogs {
     fn tunnel_ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
@@ -292,11 +288,12 @@ impl Site {
     }
 }
 
-/// A tunnel with what it has taken, and gives back when it goes.
+/// What the server has for a tunnel, until it ends.
 #[derive(Debug)]
 struct Guest {
-    site: Arc<Site>,
-    _place: Option<Place>,
+    logs: Arc<SiteLogs>,
+    tunnels: Arc<Registry>,
+    place: Option<Place>,
     _turn: Option<Turn>,
     lease: Option<Lease>,
 }
@@ -309,7 +306,11 @@ impl Observer for Guest {
         }
     }
 
-    fn ended(&self, transaction: &Transaction, took: Duration) {
-        self.site.tunnel_ended(transaction, took);
+    fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
+        if let Some(place) = &self.place {
+            place.end();
+        }
+        self.tunnels.close(transaction.id, live);
+        self.logs.tunnel_ended(transaction, took);
     }
 }

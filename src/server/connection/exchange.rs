@@ -110,7 +110,7 @@ impl Visit<'_> {
             takes_trailers: version == Version::Http11 && forward::takes_trailers(head),
         };
         self.debug(format_args!("answered {}", answer.status));
-        if self.site.access_logs.iter().any(AccessLog::needs_answer) {
+        if self.site.logs.access.iter().any(AccessLog::needs_answer) {
             self.transaction.answer = answer.headers.clone();
         }
         let timeout = self.site.host.backend_timeout(lease.backend);
@@ -217,7 +217,7 @@ impl Visit<'_> {
     ) -> Result<Lease<'r>, End> {
         let name = self.client_name(backend, head);
         if reuses {
-            let (kept, client) = (&self.link.shared.kept, self.transaction.id);
+            let (kept, client) = (&self.generation.kept, self.transaction.id);
             while let Some((stream, owner)) = kept.take(self.site, backend, name.as_deref(), client)
             {
                 if self.has_moved(backend, &stream) {
@@ -257,7 +257,7 @@ impl Visit<'_> {
     /// Keeps a connection for the next request, if nothing speaks against it; and gives the turn to the next.
     pub(super) fn give_back(&mut self, lease: Lease<'_>) {
         if lease.stays {
-            let (kept, site) = (&self.link.shared.kept, self.site);
+            let (kept, site) = (&self.generation.kept, self.site);
             kept.put(site, lease.backend, lease.name, lease.owner, lease.stream);
         }
         self.turn = None;
