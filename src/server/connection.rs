@@ -388,7 +388,7 @@ impl<'a> Visit<'a> {
             Err(refusal) => Err(End::Refused(refusal)),
         };
         if self.site.logs.access.iter().any(AccessLog::needs_request) {
-            self.transaction.request = Some(head);
+            self.transaction.request = Some(Box::new(head));
         }
         outcome
     }

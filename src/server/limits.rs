@@ -8,14 +8,14 @@ mod table;
 
 pub(super) use table::{Bounds, Reached};
 
-use crate::route::backend::Backend;
+use crate::route::url::BackendUrl;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use table::{Address, Table};
+use table::{Address, Number, Table};
 
 /// How often the log may say that the same bound is reached. Who is refused in a flood must not fill it.
 const QUIET: Duration = Duration::from_secs(60);
@@ -83,10 +83,14 @@ pub(super) enum News {
 pub(super) struct Place {
     limits: Arc<Limits>,
     address: Address,
-    host: Arc<str>,
-    backend: Option<Arc<Backend>>,
-    is_over: AtomicBool,
+    /// [`NOWHERE`] when it is over.
+    host: AtomicU32,
+    /// [`NOWHERE`] where it is at none.
+    backend: Number,
 }
+
+/// No host, and no backend. Each tunnel has a place, which is to be small.
+const NOWHERE: Number = Number::MAX;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -116,12 +120,11 @@ impl Limits {
         let outcome = state.table.enter(address, host, bounds, self.time_of(now));
         self.show(&state);
         drop(state);
-        outcome.map(|()| Place {
+        outcome.map(|host| Place {
             limits: Arc::clone(self),
             address,
-            host: Arc::clone(host),
-            backend: None,
-            is_over: AtomicBool::new(false),
+            host: host.into(),
+            backend: NOWHERE,
         })
     }
 
@@ -191,34 +194,33 @@ impl Place {
     /// None is left.
     pub(super) fn enter_backend(
         &mut self,
-        backend: &Arc<Backend>,
+        backend: &BackendUrl,
         most: Option<usize>,
     ) -> Result<(), Reached> {
         self.leave_backend();
-        let mut state = self.limits.state();
-        state.table.enter_backend(&backend.url, most)?;
-        drop(state);
-        self.backend = Some(Arc::clone(backend));
+        self.backend = self.limits.state().table.enter_backend(backend, most)?;
         Ok(())
     }
 
     /// The tunnel is over: somebody may still look at it, but its place is free.
     pub(super) fn end(&self) {
-        if self.is_over.swap(true, Relaxed) {
+        let host = self.host.swap(NOWHERE, Relaxed);
+        if host == NOWHERE {
             return;
         }
         let mut state = self.limits.state();
-        if let Some(backend) = &self.backend {
-            state.table.leave_backend(&backend.url);
+        if self.backend != NOWHERE {
+            state.table.leave_backend(self.backend);
         }
-        state.table.leave(self.address, &self.host);
+        state.table.leave(self.address, host);
         self.limits.show(&state);
     }
 
     /// Gives back what it has at a backend, if it is at one.
     pub(super) fn leave_backend(&mut self) {
-        if let Some(backend) = self.backend.take() {
-            self.limits.state().table.leave_backend(&backend.url);
+        let backend = std::mem::replace(&mut self.backend, NOWHERE);
+        if backend != NOWHERE {
+            self.limits.state().table.leave_backend(backend);
         }
     }
 }
@@ -257,8 +259,6 @@ impl fmt::Display for Reached {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::backend::Parameters;
-    use crate::route::url::BackendUrl;
     use std::net::Ipv4Addr;
     use std::panic::catch_unwind;
     use std::thread;
@@ -276,11 +276,8 @@ mod tests {
         limits.enter(CLIENT, &"host".into(), bounds, Instant::now())
     }
 
-    fn backend(url: &str) -> Arc<Backend> {
-        Arc::new(Backend {
-            url: BackendUrl::parse(url).unwrap(),
-            parameters: Parameters::default(),
-        })
+    fn backend(url: &str) -> BackendUrl {
+        BackendUrl::parse(url).unwrap()
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// How long the direction that is left may stand still once the other has ended.
     pub half_close: Duration,
-    /// How old it may get, whatever moves; nothing means any age. `ProxyWebsocketMaxLifetime`, as drawn for this one.
+    /// How old it may get since its request began, whatever moves; nothing means any age. `ProxyWebsocketMaxLifetime`, as
+    /// drawn for this one.
     pub lifetime: Option<Duration>,
 }
 
@@ -58,8 +59,6 @@ pub struct Tunnel {
     /// From the backend to the client.
     down: Flow,
     limits: Limits,
-    /// When its lifetime is over.
-    ends_at: Option<Instant>,
     /// Why it ends, from the moment that it does.
     close: Option<CloseReason>,
     /// It has been told to end or has failed: see [`CLOSING`] and [`DEAD`].
@@ -122,9 +121,6 @@ impl Tunnel {
             up,
             down,
             limits,
-            ends_at: limits
-                .lifetime
-                .and_then(|age| live.moved_at().checked_add(age)),
             close: None,
             closing: false,
             live,
@@ -306,8 +302,7 @@ impl Tunnel {
 
     /// When the tunnel has to be told that time is up, if nothing moves until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let of_age = self.ends_at.filter(|_| !self.closing);
-        self.silent_at().into_iter().chain(of_age).min()
+        self.silent_at().into_iter().chain(self.old_at()).min()
     }
 
     /// When nothing will have moved for as long as that may be.
@@ -325,8 +320,14 @@ impl Tunnel {
         is_silent || self.is_too_old(now)
     }
 
+    /// When it is as old as it may get. Who is closing has its own time.
+    fn old_at(&self) -> Option<Instant> {
+        let lifetime = self.limits.lifetime.filter(|_| !self.closing);
+        lifetime.and_then(|age| self.live.began().checked_add(age))
+    }
+
     fn is_too_old(&self, now: Instant) -> bool {
-        !self.closing && self.ends_at.is_some_and(|end| end <= now)
+        self.old_at().is_some_and(|end| end <= now)
     }
 
     /// When nothing will have moved for `quiet`, if nothing does until then.

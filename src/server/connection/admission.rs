@@ -5,9 +5,8 @@ use super::{End, Visit};
 use crate::http::answer::Refusal;
 use crate::ids::Id;
 use crate::route::backend::Backend;
-use crate::server::limits::{Bounds, News, Place, Reached};
+use crate::server::limits::{Bounds, News, Reached};
 use log::Level;
-use std::sync::Arc;
 use std::time::Instant;
 
 impl Visit<'_> {
@@ -44,10 +43,10 @@ impl Visit<'_> {
     /// Takes a place at the backend. Another member of its balancer may have one where this has none; it is not judged by
     /// that.
     #[inline(never)]
-    pub(super) fn enter_backend(&mut self, backend: &Arc<Backend>) -> Result<(), End> {
+    pub(super) fn enter_backend(&mut self, backend: &Backend) -> Result<(), End> {
         let most = self.site.host.bounds.per_backend;
         let entered = match &mut self.place {
-            Some(place) => Place::enter_backend(place, backend, most),
+            Some(place) => place.enter_backend(&backend.url, most),
             None => Ok(()),
         };
         entered.map_err(|reached| {

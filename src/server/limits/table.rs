@@ -7,9 +7,8 @@ use crate::config::Rate;
 use crate::route::url::BackendUrl;
 use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,30 +23,23 @@ const LEAST_ROOM: usize = 64;
 
 /// Whose tunnels are counted together: an IPv4 address, also in the form of an IPv6 one, or the first 64 bits of an IPv6
 /// address, which is what one customer has at least (RFC 6177).
+///
+/// An IPv4 address is kept as the first bits of IPv6 addresses that nobody has (0:1::/32, of what RFC 4291 section 4 leaves
+/// unassigned): each tunnel has one of these, and is to be small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Address {
-    V4(Ipv4Addr),
-    V6(u64),
-}
+pub(super) struct Address(u64);
+
+const OF_IPV4: u64 = 1;
 
 impl From<IpAddr> for Address {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V4(address) => Self(OF_IPV4 << 32 | u64::from(address.to_bits())),
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();
                 let bits = [a, b, c, d].map(u64::from);
-                Self::V6(bits.into_iter().fold(0, |all, part| all << 16 | part))
+                Self(bits.into_iter().fold(0, |all, part| all << 16 | part))
             }
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::V4(address) => address.fmt(f),
-            Self::V6(bits) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*bits) << 64)),
         }
     }
 }
@@ -81,8 +73,8 @@ pub(in crate::server) enum Reached {
 pub(super) struct Table {
     tunnels: usize,
     addresses: HashMap<Address, Account>,
-    hosts: HashMap<Arc<str>, usize>,
-    backends: HashMap<BackendUrl, usize>,
+    hosts: Tally<Arc<str>>,
+    backends: Tally<BackendUrl>,
     /// The addresses whose bucket is not full, by when it will be.
     debts: BTreeSet<(u64, Address)>,
     most_debts: usize,
@@ -109,8 +101,8 @@ impl Table {
         Self {
             tunnels: 0,
             addresses: HashMap::new(),
-            hosts: HashMap::new(),
-            backends: HashMap::new(),
+            hosts: Tally::default(),
+            backends: Tally::default(),
             debts: BTreeSet::new(),
             most_debts,
             forgotten: 0,
@@ -135,38 +127,32 @@ impl Table {
         host: &Arc<str>,
         bounds: &Bounds,
         now: u64,
-    ) -> Result<(), Reached> {
+    ) -> Result<Number, Reached> {
         self.sweep(now);
         if let Some(rate) = &bounds.rate {
             self.ask(address, rate, now)?;
         }
         let account = self.addresses.get(&address);
         let of_address = account.map_or(0, |account| account.tunnels);
-        let of_host = self.hosts.get(host).copied().unwrap_or(0);
+        let of_host = self.hosts.count(host);
         // Who may have no more is told so rather than that the house is full.
         is_below(of_address, bounds.per_address).map_err(Reached::Address)?;
         is_below(of_host, bounds.per_host).map_err(Reached::Host)?;
         is_below(self.tunnels, bounds.total).map_err(Reached::Total)?;
         self.addresses.entry(address).or_default().tunnels += 1;
-        match self.hosts.get_mut(host) {
-            Some(count) => *count += 1,
-            None => {
-                self.hosts.insert(Arc::clone(host), 1);
-            }
-        }
         self.tunnels += 1;
-        Ok(())
+        Ok(self.hosts.add(host))
     }
 
     /// One that was counted by [`Self::enter`] is over.
-    pub(super) fn leave(&mut self, address: Address, host: &Arc<str>) {
+    pub(super) fn leave(&mut self, address: Address, host: Number) {
         debug_assert!(self.tunnels > 0, "more left than came");
         self.tunnels = self.tunnels.saturating_sub(1);
         if let Some(account) = self.addresses.get_mut(&address) {
             account.tunnels = account.tunnels.saturating_sub(1);
         }
         self.forget_if_idle(address);
-        take_one(&mut self.hosts, host.as_ref());
+        self.hosts.take(host);
     }
 
     /// Counts one more at a backend, if `most` allows that.
@@ -174,22 +160,14 @@ impl Table {
         &mut self,
         url: &BackendUrl,
         most: Option<usize>,
-    ) -> Result<(), Reached> {
-        match self.backends.get_mut(url) {
-            Some(count) => {
-                is_below(*count, most).map_err(Reached::Backend)?;
-                *count += 1;
-            }
-            None => {
-                self.backends.insert(url.clone(), 1);
-            }
-        }
-        Ok(())
+    ) -> Result<Number, Reached> {
+        is_below(self.backends.count(url), most).map_err(Reached::Backend)?;
+        Ok(self.backends.add(url))
     }
 
     /// One that was counted by [`Self::enter_backend`] is over.
-    pub(super) fn leave_backend(&mut self, url: &BackendUrl) {
-        take_one(&mut self.backends, url);
+    pub(super) fn leave_backend(&mut self, backend: Number) {
+        self.backends.take(backend);
     }
 
     /// Takes one out of the bucket of `address`. What is kept is when the bucket will be full: then nothing has to fall
@@ -255,19 +233,71 @@ fn is_below(count: usize, most: Option<usize>) -> Result<(), usize> {
     most.filter(|most| count >= *most).map_or(Ok(()), Err)
 }
 
-fn take_one<K, Q>(counts: &mut HashMap<K, usize>, key: &Q)
-where
-    K: Hash + Eq + std::borrow::Borrow<Q>,
-    Q: Hash + Eq + ?Sized,
-{
-    let Some(count) = counts.get_mut(key) else {
-        debug_assert!(false, "more left than came");
-        return;
-    };
-    *count = count.saturating_sub(1);
-    if *count == 0 {
-        counts.remove(key);
-        give_room_back(counts);
+/// How many there are of each key. Who is counted is told a number, which is small, and finds the count without the key.
+#[derive(Debug)]
+struct Tally<K> {
+    numbers: HashMap<K, Number>,
+    /// By their numbers.
+    counts: Vec<Option<(K, usize)>>,
+    vacant: Vec<Number>,
+}
+
+/// Of a key that is counted.
+pub(super) type Number = u32;
+
+impl<K> Default for Tally<K> {
+    fn default() -> Self {
+        Self {
+            numbers: HashMap::new(),
+            counts: Vec::new(),
+            vacant: Vec::new(),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Tally<K> {
+    fn count(&self, key: &K) -> usize {
+        let number = self.numbers.get(key);
+        let place = number.and_then(|number| self.counts.get(*number as usize)?.as_ref());
+        place.map_or(0, |(_, count)| *count)
+    }
+
+    fn add(&mut self, key: &K) -> Number {
+        if let Some(number) = self.numbers.get(key)
+            && let Some(Some((_, count))) = self.counts.get_mut(*number as usize)
+        {
+            *count += 1;
+            return *number;
+        }
+        let number = self.vacant.pop().unwrap_or_else(|| {
+            self.counts.push(None);
+            // There are no more of them than tunnels, each of which has descriptors.
+            Number::try_from(self.counts.len() - 1).unwrap_or(Number::MAX)
+        });
+        if let Some(place) = self.counts.get_mut(number as usize) {
+            *place = Some((key.clone(), 1));
+        }
+        self.numbers.insert(key.clone(), number);
+        number
+    }
+
+    fn take(&mut self, number: Number) {
+        let Some(place @ Some(_)) = self.counts.get_mut(number as usize) else {
+            debug_assert!(false, "more left than came");
+            return;
+        };
+        if let Some((_, count)) = place
+            && *count > 1
+        {
+            *count -= 1;
+        } else if let Some((key, _)) = place.take() {
+            self.numbers.remove(&key);
+            self.vacant.push(number);
+            if self.numbers.is_empty() {
+                // Nothing is kept of the busiest hour.
+                *self = Self::default();
+            }
+        }
     }
 }
 
@@ -288,6 +318,10 @@ mod tests {
         text.parse::<IpAddr>().unwrap().into()
     }
 
+    fn numbered(number: u32) -> Address {
+        IpAddr::from(std::net::Ipv4Addr::from_bits(number)).into()
+    }
+
     fn host(name: &str) -> Arc<str> {
         name.into()
     }
@@ -299,12 +333,19 @@ mod tests {
         }
     }
 
+    /// One that comes and goes.
+    #[track_caller]
+    fn visit(table: &mut Table, address: Address, bounds: &Bounds, now: u64) {
+        let number = table.enter(address, &host("one"), bounds, now).unwrap();
+        table.leave(address, number);
+    }
+
     /// Nothing is left of anybody.
     fn is_empty(table: &Table) -> bool {
         table.tunnels == 0
             && table.addresses.is_empty()
-            && table.hosts.is_empty()
-            && table.backends.is_empty()
+            && table.hosts.numbers.is_empty()
+            && table.backends.numbers.is_empty()
             && table.debts.is_empty()
     }
 
@@ -320,14 +361,10 @@ mod tests {
             // One that was meant to be IPv4 and is none.
             ("::192.0.2.1", "192.0.2.1", false),
             ("::", "0.0.0.0", false),
+            ("::1", "0.0.0.1", false),
         ] {
             assert_eq!(address(one) == address(other), is_same, "{one} {other}");
         }
-        assert_eq!(address("::ffff:192.0.2.1").to_string(), "192.0.2.1");
-        assert_eq!(
-            address("2001:db8:1:2:3:4:5:6").to_string(),
-            "2001:db8:1:2::/64"
-        );
     }
 
     #[test]
@@ -335,11 +372,16 @@ mod tests {
         let (a, b) = (address("192.0.2.1"), address("192.0.2.2"));
         let (one, two) = (host("one"), host("two"));
         let mut table = Table::default();
+        let mut inside = Vec::new();
+        let mut enter = |address, host, bounds: &Bounds| {
+            let number = table.enter(address, host, bounds, 0)?;
+            inside.push((address, number));
+            Ok(())
+        };
         let per_address = Bounds {
             per_address: Some(2),
             ..Bounds::default()
         };
-        let mut enter = |address, host, bounds: &Bounds| table.enter(address, host, bounds, 0);
         assert_eq!(enter(a, &one, &per_address), Ok(()));
         assert_eq!(enter(a, &two, &per_address), Ok(()), "at any host");
         assert_eq!(enter(a, &two, &per_address), Err(Reached::Address(2)));
@@ -358,7 +400,7 @@ mod tests {
         assert_eq!(enter(b, &two, &total(5)), Ok(()));
         // A reload may have lowered it below what there is.
         assert_eq!(enter(b, &two, &total(1)), Err(Reached::Total(1)));
-        for (address, host) in [(a, &one), (b, &one), (a, &two), (a, &two), (b, &two)] {
+        for (address, host) in inside {
             assert!(!is_empty(&table));
             table.leave(address, host);
         }
@@ -395,20 +437,41 @@ mod tests {
         let url = |text| BackendUrl::parse(text).unwrap();
         let (a, b) = (url("ws://a.example/"), url("ws://b.example/"));
         let mut table = Table::default();
-        for _ in 0..2 {
-            assert_eq!(table.enter_backend(&a, Some(2)), Ok(()));
+        let mut enter = |url, most| table.enter_backend(url, most);
+        let at_a = [enter(&a, Some(2)), enter(&a, Some(2))].map(Result::unwrap);
+        assert_eq!(enter(&a, Some(2)), Err(Reached::Backend(2)));
+        let at_b = enter(&b, Some(2)).unwrap();
+        assert_ne!(at_b, at_a[0]);
+        let third = enter(&a, None).unwrap();
+        assert_eq!(at_a, [third; 2]);
+        table.leave_backend(third);
+        assert!(table.enter_backend(&a, Some(2)).is_err());
+        for number in [at_a[0], at_a[1], at_b] {
+            assert!(!is_empty(&table));
+            table.leave_backend(number);
         }
-        assert_eq!(table.enter_backend(&a, Some(2)), Err(Reached::Backend(2)));
-        assert_eq!(table.enter_backend(&b, Some(2)), Ok(()));
-        assert_eq!(table.enter_backend(&a, None), Ok(()));
-        table.leave_backend(&a);
-        assert_eq!(table.enter_backend(&a, Some(2)), Err(Reached::Backend(2)));
-        table.leave_backend(&a);
-        assert_eq!(table.enter_backend(&a, Some(2)), Ok(()));
-        table.leave_backend(&a);
-        table.leave_backend(&a);
-        table.leave_backend(&b);
         assert!(is_empty(&table), "{table:?}");
+        assert!(table.enter_backend(&a, Some(1)).is_ok());
+    }
+
+    /// A number that is free again is the next one's.
+    #[test]
+    fn keys_that_come_and_go_take_no_more_room_than_there_were_at_a_time() {
+        let mut tally = Tally::default();
+        let first = tally.add(&"first");
+        for _ in 0..1000 {
+            let other = tally.add(&"other");
+            assert_ne!(first, other);
+            assert_eq!(tally.add(&"other"), other);
+            tally.take(other);
+            assert_eq!(tally.count(&"other"), 1);
+            tally.take(other);
+            assert_eq!(tally.count(&"other"), 0);
+        }
+        assert_eq!(tally.count(&"first"), 1);
+        assert_eq!(tally.counts.len(), 2);
+        tally.take(first);
+        assert!(tally.counts.is_empty() && tally.vacant.is_empty());
     }
 
     #[test]
@@ -417,11 +480,9 @@ mod tests {
         let bounds = rate(Duration::from_secs(1), 3);
         let mut table = Table::default();
         let mut ask = |now| {
-            let outcome = table.enter(a, &one, &bounds, now);
-            if outcome.is_ok() {
-                table.leave(a, &one);
-            }
-            outcome
+            let number = table.enter(a, &one, &bounds, now)?;
+            table.leave(a, number);
+            Ok(())
         };
         let wait = |nanoseconds| Err(Reached::Rate(Duration::from_nanos(nanoseconds)));
         let start = 7;
@@ -470,21 +531,17 @@ mod tests {
 
     #[test]
     fn what_is_full_again_is_cleared_away_as_others_come() {
-        let one = host("one");
         let bounds = rate(Duration::from_secs(1), 1);
         let mut table = Table::default();
         for number in 0..1000_u32 {
-            let address = Address::V4(number.into());
-            table.enter(address, &one, &bounds, 1).unwrap();
-            table.leave(address, &one);
+            visit(&mut table, numbered(number), &bounds, 1);
         }
         assert_eq!(table.addresses.len(), 1000);
         let room = table.addresses.capacity();
         let other = address("2001:db8::1");
         for step in 1..=100 {
             let now = 10 * SECOND * step;
-            table.enter(other, &one, &bounds, now).unwrap();
-            table.leave(other, &one);
+            visit(&mut table, other, &bounds, now);
         }
         assert_eq!(table.addresses.len(), 1);
         assert_eq!(table.debts.len(), 1);
@@ -497,19 +554,13 @@ mod tests {
         let one = host("one");
         let bounds = rate(Duration::from_secs(1), 2);
         let mut table = Table::with_room_for(3);
-        let numbered = |number: u32| Address::V4(number.into());
         // The first has a tunnel, and the second has asked twice.
         table.enter(numbered(1), &one, &bounds, 1).unwrap();
         for now in [2, 3] {
-            table.enter(numbered(2), &one, &bounds, now).unwrap();
-            table.leave(numbered(2), &one);
+            visit(&mut table, numbered(2), &bounds, now);
         }
         for number in 3..=100 {
-            let address = numbered(number);
-            table
-                .enter(address, &one, &bounds, u64::from(number))
-                .unwrap();
-            table.leave(address, &one);
+            visit(&mut table, numbered(number), &bounds, u64::from(number));
             assert!(table.debts.len() <= 3);
             assert!(table.addresses.len() <= 4);
         }
@@ -523,7 +574,7 @@ mod tests {
         };
         let outcome = table.enter(again, &one, &per_address, 200);
         assert_eq!(outcome, Err(Reached::Address(1)));
-        assert_eq!(table.enter(again, &one, &bounds, 200), Ok(()));
+        assert!(table.enter(again, &one, &bounds, 200).is_ok());
     }
 
     /// Whoever comes and goes in whichever order, nothing is left, and no bound is broken.
@@ -546,30 +597,31 @@ mod tests {
             }),
         };
         let mut table = Table::with_room_for(8);
-        let mut inside: Vec<(Address, Arc<str>)> = Vec::new();
+        let mut inside: Vec<(Address, Number)> = Vec::new();
         let mut now = 0;
         for _ in 0..20_000 {
             now += draw(20_000_000);
             if draw(3) > 0 {
-                let address = Address::V6(draw(25));
+                let address = numbered(u32::try_from(draw(25)).unwrap());
                 let host = hosts.get(usize::try_from(draw(3)).unwrap()).unwrap();
-                if table.enter(address, host, &bounds, now).is_ok() {
-                    inside.push((address, Arc::clone(host)));
+                if let Ok(number) = table.enter(address, host, &bounds, now) {
+                    inside.push((address, number));
                 }
             } else if !inside.is_empty() {
                 let index = usize::try_from(draw(inside.len() as u64)).unwrap();
                 let (address, host) = inside.swap_remove(index);
-                table.leave(address, &host);
+                table.leave(address, host);
             }
             assert_eq!(table.tunnels, inside.len());
             assert!(table.tunnels <= 40 && table.debts.len() <= 8);
-            assert!(table.hosts.values().all(|count| *count <= 20));
+            let mut counts = table.hosts.counts.iter().flatten();
+            assert!(counts.all(|(_, count)| *count <= 20));
             let mut accounts = table.addresses.values();
             assert!(accounts.all(|account| account.tunnels <= 3));
         }
         assert!(inside.len() > 20, "{}", inside.len());
         for (address, host) in inside {
-            table.leave(address, &host);
+            table.leave(address, host);
         }
         for _ in 0..2 {
             table.sweep(u64::MAX);
