@@ -26,6 +26,7 @@
 //! | [`tunnel`] | moves bytes between two legs: one engine |
 //! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen |
 //! | [`config_files`] | reads configuration files for `config` |
+//! | [`pid_file`] | who runs, and how it is asked for something |
 //! | `sys` | system calls that need unsafe code |
 //!
 //! [`server`] is where policy meets devices, and [`cli`] is the way in.
@@ -43,6 +44,7 @@ pub mod http;
 pub mod ids;
 pub mod log_writer;
 pub mod net;
+pub mod pid_file;
 pub mod route;
 pub mod server;
 #[expect(

@@ -1444,9 +1444,21 @@ pub const TABLE: &[Entry] = &[
         syntax: "path",
         default: None,
         contexts: SERVER,
-        help: "a file that holds the process id while the program runs",
+        help: "a file that holds the process id while the program runs, and by which -k finds it",
         action: Action::One(|scope, text| {
             scope.program.pid_file = Some(scope.path(text)?);
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "GracefulShutdownTimeout",
+        syntax: "duration",
+        default: Some("30"),
+        contexts: SERVER,
+        help: "how long a graceful stop waits for connections and tunnels; 0: until the last has ended",
+        action: Action::One(|scope, text| {
+            let limit = value::duration(text, Seconds)?;
+            scope.program.graceful_shutdown = (!limit.is_zero()).then_some(limit);
             Ok(())
         }),
     },

@@ -34,6 +34,7 @@ use std::time::Duration;
 pub(super) struct ProgramDraft {
     pub(super) listen: Vec<Listen>,
     pub(super) pid_file: Option<PathBuf>,
+    pub(super) graceful_shutdown: Option<Duration>,
     pub(super) max_request_workers: usize,
     pub(super) reactor_threads: usize,
     pub(super) reactor_limit: usize,

@@ -90,6 +90,8 @@ pub struct Config {
     pub log_level: log::LevelFilter,
     /// `PidFile`; unset: none is written.
     pub pid_file: Option<PathBuf>,
+    /// `GracefulShutdownTimeout`; none: a graceful stop waits for the last connection, however long.
+    pub graceful_shutdown: Option<Duration>,
     /// `MaxRequestWorkers`, at least 1.
     pub max_request_workers: usize,
     /// `ProxyWebsocketAsyncThreads`, 1 to 64.

@@ -117,6 +117,7 @@ pub(super) fn resolve(
         error_log,
         log_level,
         pid_file: program.pid_file,
+        graceful_shutdown: program.graceful_shutdown,
         max_request_workers: program.max_request_workers,
         reactor_threads: program.reactor_threads,
         reactor_limit: program.reactor_limit,

@@ -13,6 +13,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,14 @@ pub(super) struct Acceptor {
     running: Sender<()>,
     waker: Waker,
     thread: JoinHandle<()>,
+    closing: Arc<Closing>,
+}
+
+/// Whether nobody is accepted any more.
+#[derive(Debug, Default)]
+struct Closing {
+    is_asked_for: AtomicBool,
+    is_done: AtomicBool,
 }
 
 impl Acceptor {
@@ -69,12 +79,14 @@ impl Acceptor {
                 ready: true,
             })
             .collect();
+        let closing = Arc::<Closing>::default();
         let mut accepting = Accepting {
             poll,
             listeners,
             pool,
             alarm,
             stop,
+            closing: Arc::clone(&closing),
             next_id: 1,
         };
         let thread = thread::Builder::new()
@@ -92,7 +104,20 @@ impl Acceptor {
             running,
             waker,
             thread,
+            closing,
         })
+    }
+
+    /// Has the listeners closed. The thread goes on: who was accepted may still need a worker.
+    pub(super) fn close(&self) {
+        self.closing.is_asked_for.store(true, Ordering::Release);
+        // Where the thread cannot be woken it has ended.
+        let _ = self.waker.wake();
+    }
+
+    /// Whether they are closed, and whoever was accepted is with the pool.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closing.is_done.load(Ordering::Acquire) || self.thread.is_finished()
     }
 
     /// Closes the listeners. No worker is started any more when this returns. Says whether the thread had to be
@@ -120,6 +145,7 @@ struct Accepting {
     /// Rings when something may have been idle for too long.
     alarm: Alarm,
     stop: Receiver<()>,
+    closing: Arc<Closing>,
     next_id: u64,
 }
 
@@ -195,6 +221,15 @@ impl Accepting {
         }
     }
 
+    fn close(&mut self) {
+        for port in self.listeners.drain(..) {
+            let fd = port.listener.as_fd().as_raw_fd();
+            // Somebody else may have the same socket, which would then be heard of for ever.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        }
+        self.closing.is_done.store(true, Ordering::Release);
+    }
+
     fn is_stopped(&self) -> bool {
         self.stop.try_recv() == Err(TryRecvError::Disconnected)
     }
@@ -202,6 +237,9 @@ impl Accepting {
     /// Accepts what waits, one of each listener in turn.
     fn accept_all(&mut self) -> Round {
         while !self.is_stopped() {
+            if self.closing.is_asked_for.load(Ordering::Acquire) {
+                self.close();
+            }
             let mut accepted_any = false;
             for port in self.listeners.iter_mut().filter(|port| port.ready) {
                 let connection = match port.listener.accept() {

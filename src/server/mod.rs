@@ -3,6 +3,7 @@
 mod acceptor;
 mod clients;
 mod connection;
+mod drain;
 mod health;
 mod kept;
 mod pool;
@@ -18,6 +19,7 @@ use crate::log_writer::LogWriter;
 use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
+use crate::pid_file::PidFile;
 use crate::sys;
 use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
@@ -35,7 +37,6 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -140,6 +141,7 @@ struct Server {
     team: Team,
     health: Health,
     shared: Arc<Shared>,
+    pid_file: Option<PidFile>,
 }
 
 impl Server {
@@ -157,6 +159,8 @@ impl Server {
                 Weight::Warning => warn!("{warning}"),
             }
         }
+        // Before anything that two of us would dispute, so that who is in the way is named.
+        let pid_file = take_pid_file(&config)?;
         let listeners = bind(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
         let mut workshop = Workshop::default();
@@ -202,9 +206,6 @@ impl Server {
             processors: thread::available_parallelism().map_or(1, NonZero::get),
             config,
         });
-        if let Some(path) = &shared.config.pid_file {
-            write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
-        }
         let health =
             check_health(&shared).map_err(|e| format!("cannot start health checks: {e}"))?;
         let (pool, team) = Pool::new(Arc::clone(&shared));
@@ -218,16 +219,29 @@ impl Server {
             team,
             health,
             shared,
+            pid_file,
         })
     }
 
     /// Serves until it is told to stop.
     fn serve(mut self, logs: &LogWriter) -> ExitCode {
-        while self.requests.next() == Request::ReopenLogs {
-            logs.reopen();
-            error_log::notice("log files reopened");
+        loop {
+            match self.requests.next(None) {
+                Some(Request::Reload) => self.reload(logs),
+                Some(Request::GracefulStop) => {
+                    self.drain(logs);
+                    break;
+                }
+                Some(Request::Stop) => break,
+                None => {}
+            }
         }
         self.stop()
+    }
+
+    fn reload(&self, logs: &LogWriter) {
+        logs.reopen();
+        error_log::notice("log files reopened");
     }
 
     /// Closes the listeners, and ends the tunnels.
@@ -250,11 +264,12 @@ impl Server {
             let id = Id::CutAtStop;
             warn!("{id} {left} workers did not end within {STOP:?}; their connections are cut");
         }
-        if let Some(path) = &self.shared.config.pid_file
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            let (id, path) = (Id::PidFileStays, path.display());
-            warn!("{id} PidFile {path}: cannot be removed: {error}");
+        if let Some(file) = self.pid_file {
+            let path = file.path().to_owned();
+            if let Err(error) = file.remove() {
+                let (id, path) = (Id::PidFileStays, path.display());
+                warn!("{id} PidFile {path}: cannot be removed: {error}");
+            }
         }
         error_log::notice("stopped");
         if was_accepting {
@@ -328,6 +343,8 @@ fn own_error_logs(logs: &LogWriter, config: &Config) -> Result<Vec<Own>, String>
         .collect()
 }
 
-fn write_pid_file(path: &Path) -> io::Result<()> {
-    std::fs::write(path, format!("{}\n", std::process::id()))
+fn take_pid_file(config: &Config) -> Result<Option<PidFile>, String> {
+    let path = config.pid_file.as_deref();
+    path.map(|path| PidFile::take(path).map_err(|e| format!("PidFile {}: {e}", path.display())))
+        .transpose()
 }

@@ -50,11 +50,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("error_log", &["log_writer"]),
     ("config_files", &["config"]),
+    ("pid_file", &[]),
     ("sys", &[]),
     ("tls", &[]),
     ("net", &["sys", "tls"]),
     ("tunnel", &["net", "frame", "transaction", "ids"]),
-    ("cli", &["config", "config_files", "explain"]),
+    ("cli", &["config", "config_files", "explain", "pid_file"]),
     (
         "server",
         &[
@@ -71,6 +72,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "log_writer",
             "error_log",
             "net",
+            "pid_file",
             "sys",
             "tls",
             "tunnel",
@@ -99,7 +101,14 @@ const PACKAGE_ROOMS: &[(&str, &[&str])] = &[
     ("regex_lite", &["route"]),
     (
         "rustix",
-        &["net", "tunnel", "server", "config_files", "log_writer"],
+        &[
+            "net",
+            "tunnel",
+            "server",
+            "config_files",
+            "log_writer",
+            "pid_file",
+        ],
     ),
     ("sha1_smol", &["handshake"]),
     ("signal_hook", &["server"]),

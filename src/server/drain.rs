@@ -1,0 +1,67 @@
+//! The graceful stop: nobody new, and whoever is there comes to an end of his own. httpd: `GracefulShutdownTimeout`.
+
+use super::Server;
+use super::signals::Request;
+use crate::error_log;
+use crate::log_writer::LogWriter;
+use std::time::{Duration, Instant};
+
+/// How often it is looked who is left.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often it is said in the log.
+const SAY: Duration = Duration::from_secs(10);
+
+impl Server {
+    /// Closes the listeners, and returns when the last connection and tunnel has ended, when `GracefulShutdownTimeout` is over,
+    /// or when a stop is asked for.
+    pub(super) fn drain(&mut self, logs: &LogWriter) {
+        let limit = self.shared.config.graceful_shutdown;
+        let begun = Instant::now();
+        let end = limit.and_then(|limit| begun.checked_add(limit));
+        self.acceptor.close();
+        self.shared.clients.retire();
+        let bound = match limit {
+            Some(limit) => format!("for {limit:?} at most"),
+            None => "for as long as they take".to_owned(),
+        };
+        error_log::notice(&format!(
+            "stopping gracefully; open connections and tunnels: {}; they may go on {bound}",
+            self.left()
+        ));
+        let mut say_at = begun + SAY;
+        loop {
+            let now = Instant::now();
+            let left = self.left();
+            if left == 0 && self.acceptor.is_closed() {
+                error_log::notice("all connections and tunnels have ended");
+                return;
+            }
+            if end.is_some_and(|end| end <= now) {
+                error_log::notice(&format!(
+                    "GracefulShutdownTimeout is over; open connections and tunnels: {left}"
+                ));
+                return;
+            }
+            if say_at <= now {
+                error_log::notice(&format!(
+                    "stopping gracefully; open connections and tunnels: {left}"
+                ));
+                say_at = now + SAY;
+            }
+            let look_at = now + LOOK;
+            let wake_at = end.map_or(look_at, |end| look_at.min(end));
+            match self.requests.next(Some(wake_at)) {
+                Some(Request::Stop) => return,
+                Some(Request::Reload) => self.reload(logs),
+                Some(Request::GracefulStop) | None => {}
+            }
+        }
+    }
+
+    /// How many connections and tunnels are left.
+    pub(super) fn left(&self) -> usize {
+        // In this order: a tunnel is with a reactor before its worker is free, so that none is overlooked.
+        let with_workers = self.team.connections();
+        with_workers + self.shared.reactors.load()
+    }
+}
