@@ -38,7 +38,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 #[argh(
-    note = "It runs in the foreground. SIGTERM and SIGINT stop it, SIGWINCH once its clients are served; SIGHUP and SIGUSR1 reopen its logs."
+    note = "It runs in the foreground. SIGTERM and SIGINT stop it, SIGWINCH once its clients are served; SIGHUP and SIGUSR1 reload its configuration."
 )]
 #[argh(error_code(0, "stopped, or the configuration is correct"))]
 #[argh(error_code(

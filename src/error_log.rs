@@ -1,42 +1,69 @@
 //! The error log: simplelog, set up for a daemon. httpd: `ErrorLog`, `LogLevel`.
+//!
+//! The records of the `log` crate go to the one of the process, which may be another one from one moment to the next. That
+//! of a virtual host is called by who speaks about it.
 
 use crate::log_writer::LineSink;
-use log::{LevelFilter, Log, Metadata, Record};
-use simplelog::{ConfigBuilder, SharedLogger, WriteLogger};
-use std::collections::HashMap;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use simplelog::{ConfigBuilder, WriteLogger};
+use std::fmt;
 use std::io::{self, Write};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The target of records that are written whatever the level, as httpd's notices are.
 const NOTICE: &str = "notice";
 
-/// A log of its own for the records of one target.
-#[derive(Debug)]
-pub struct Own {
-    /// The target of the records, as `log::log!` takes it.
-    pub target: String,
-    /// Where their lines go.
-    pub sink: LineSink,
-    /// The least level that is written.
-    pub level: LevelFilter,
+/// Where records become lines, and which of them do.
+pub struct ErrorLog {
+    level: LevelFilter,
+    records: Box<WriteLogger<WholeLines>>,
+    notices: Box<WriteLogger<WholeLines>>,
 }
 
-/// Makes the error log: from now on the records of the `log` crate become lines of `sink`, but for those that have a log
-/// of their own.
+impl fmt::Debug for ErrorLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErrorLog")
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ErrorLog {
+    /// An error log whose lines go to `sink`, if they are of `level` or more important.
+    pub fn new(sink: LineSink, level: LevelFilter) -> Self {
+        Self {
+            level,
+            records: logger(sink.clone(), LevelFilter::Error),
+            notices: logger(sink, LevelFilter::Off),
+        }
+    }
+
+    /// Writes a line, if it is important enough.
+    pub fn say(&self, level: Level, text: fmt::Arguments<'_>) {
+        if level <= self.level {
+            write(&self.records, level, text);
+        }
+    }
+}
+
+/// The error log of the process.
+static OF_PROCESS: RwLock<Option<Arc<ErrorLog>>> = RwLock::new(None);
+
+/// From now on the records of the `log` crate are lines of `log`. May be called again.
 ///
 /// # Errors
-/// When the process has a logger already.
-pub fn start(sink: LineSink, level: LevelFilter, own: Vec<Own>) -> Result<(), log::SetLoggerError> {
-    let most = own.iter().map(|own| own.level).fold(level, Ord::max);
-    let own = own.into_iter();
-    let logger = ErrorLog {
-        records: logger(level, sink.clone(), LevelFilter::Error),
-        notices: logger(level, sink, LevelFilter::Off),
-        own: own
-            .map(|own| (own.target, logger(own.level, own.sink, LevelFilter::Error)))
-            .collect(),
+/// When the process has a logger that is not this one.
+pub fn use_for_process(log: ErrorLog) -> Result<(), log::SetLoggerError> {
+    let most = log.level.max(LevelFilter::Info);
+    let former = {
+        let mut of_process = OF_PROCESS.write().unwrap_or_else(PoisonError::into_inner);
+        of_process.replace(Arc::new(log))
     };
-    log::set_max_level(most.max(LevelFilter::Info));
-    log::set_boxed_logger(Box::new(logger))
+    if former.is_none() {
+        log::set_logger(&Facade)?;
+    }
+    log::set_max_level(most);
+    Ok(())
 }
 
 /// Logs the life of the program: started, stopped. It is written whatever `LogLevel` says.
@@ -44,24 +71,33 @@ pub fn notice(text: &str) {
     log::info!(target: NOTICE, "[NOTICE] {text}");
 }
 
-struct ErrorLog {
-    records: Box<WriteLogger<WholeLines>>,
-    notices: Box<WriteLogger<WholeLines>>,
-    own: HashMap<String, Box<WriteLogger<WholeLines>>>,
-}
+/// What the `log` crate calls.
+struct Facade;
 
-impl ErrorLog {
-    fn for_target(&self, target: &str) -> &WriteLogger<WholeLines> {
-        match self.own.get(target) {
-            Some(own) => own,
-            None if target == NOTICE => &self.notices,
-            None => &self.records,
+impl Log for Facade {
+    /// Whatever the level is: the log that counts is asked then, once.
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let log = {
+            let of_process = OF_PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+            of_process.clone()
+        };
+        let Some(log) = log else { return };
+        if record.target() == NOTICE {
+            write(&log.notices, record.level(), *record.args());
+        } else {
+            log.say(record.level(), *record.args());
         }
     }
+
+    fn flush(&self) {}
 }
 
 /// `shown`: the records whose level is written out are those of this level and the less important ones.
-fn logger(level: LevelFilter, sink: LineSink, shown: LevelFilter) -> Box<WriteLogger<WholeLines>> {
+fn logger(sink: LineSink, shown: LevelFilter) -> Box<WriteLogger<WholeLines>> {
     let config = ConfigBuilder::new()
         .set_time_format_rfc3339()
         .set_time_level(LevelFilter::Error)
@@ -70,42 +106,18 @@ fn logger(level: LevelFilter, sink: LineSink, shown: LevelFilter) -> Box<WriteLo
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
         .build();
-    let level = if shown == LevelFilter::Off {
-        LevelFilter::Info
-    } else {
-        level
-    };
-    WriteLogger::new(
-        level,
-        config,
-        WholeLines {
-            sink,
-            line: Vec::new(),
-        },
-    )
+    let line = Vec::new();
+    WriteLogger::new(LevelFilter::Trace, config, WholeLines { sink, line })
 }
 
-impl Log for ErrorLog {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == NOTICE
-            || metadata.level() <= self.for_target(metadata.target()).level()
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        let text = printable(&record.args().to_string());
-        self.for_target(record.target()).log(
-            &Record::builder()
-                .level(record.level())
-                .target(record.target())
-                .args(format_args!("{text}"))
-                .build(),
-        );
-    }
-
-    fn flush(&self) {}
+fn write(logger: &WriteLogger<WholeLines>, level: Level, text: fmt::Arguments<'_>) {
+    let text = printable(&text.to_string());
+    logger.log(
+        &Record::builder()
+            .level(level)
+            .args(format_args!("{text}"))
+            .build(),
+    );
 }
 
 /// Text without control characters: no client can forge a line, or speak to the terminal of who reads it.

@@ -7,8 +7,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -33,7 +33,20 @@ pub enum Target {
 enum Message {
     Line(Arc<Destination>, Vec<u8>),
     Reopen,
+    /// Somebody has let a destination go, and may have been the last.
+    Forget,
     Flush(Sender<()>),
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Line(..) => "Line",
+            Self::Reopen => "Reopen",
+            Self::Forget => "Forget",
+            Self::Flush(_) => "Flush",
+        })
+    }
 }
 
 struct Destination {
@@ -42,15 +55,25 @@ struct Destination {
     lost: AtomicU64,
 }
 
-/// One file's end of the channel.
-#[derive(Clone)]
-pub struct LineSink {
+/// Lines that were lost since the process has begun, of all logs.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines were lost since the process has begun: they came faster than they could be written.
+pub fn lost_lines() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// One file's end of the channel. The file is open for as long as somebody has one.
+#[derive(Debug, Clone)]
+pub struct LineSink(Arc<Held>);
+
+struct Held {
     destination: Arc<Destination>,
     messages: Sender<Message>,
     queued: Arc<AtomicUsize>,
 }
 
-impl std::fmt::Debug for LineSink {
+impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LineSink")
             .field("target", &self.destination.target)
@@ -58,34 +81,80 @@ impl std::fmt::Debug for LineSink {
     }
 }
 
+impl Drop for Held {
+    /// Who lets go may be a reactor, and closing a file may take its time: that is left to the thread that writes.
+    fn drop(&mut self) {
+        // Where there is no room the next one to go is in time.
+        let _ = self.messages.try_send(Message::Forget);
+    }
+}
+
 impl LineSink {
-    /// Hands over a line, its newline included.
+    /// Hands over a line, its newline included. It waits for nobody: what finds no room is lost, and counted.
     pub fn write_line(&self, line: Vec<u8>) {
+        let Held {
+            destination,
+            messages,
+            queued,
+        } = &*self.0;
         let size = line.len();
-        let message = Message::Line(Arc::clone(&self.destination), line);
-        let has_room = self.queued.fetch_add(size, Ordering::Relaxed) + size <= BYTES;
-        if !has_room || self.messages.try_send(message).is_err() {
-            self.queued.fetch_sub(size, Ordering::Relaxed);
-            self.destination.lost.fetch_add(1, Ordering::Relaxed);
+        let message = Message::Line(Arc::clone(destination), line);
+        let has_room = queued.fetch_add(size, Ordering::Relaxed) + size <= BYTES;
+        if !has_room || messages.try_send(message).is_err() {
+            queued.fetch_sub(size, Ordering::Relaxed);
+            destination.lost.fetch_add(1, Ordering::Relaxed);
+            LOST.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
+/// The destinations that are open.
+#[derive(Default)]
+struct Known {
+    destinations: Mutex<Vec<(Arc<Destination>, Weak<Held>)>>,
+    /// They are to be opened anew at the next occasion: the channel had no room for saying so.
+    are_to_reopen: AtomicBool,
+}
+
+impl Known {
+    fn destinations(&self) -> MutexGuard<'_, Vec<(Arc<Destination>, Weak<Held>)>> {
+        // It is whole between statements, whatever became of another thread.
+        self.destinations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those at this moment. Nobody who opens one has to wait for what is done with them.
+    fn all(&self) -> Vec<Arc<Destination>> {
+        let known = self.destinations();
+        known
+            .iter()
+            .map(|(destination, _)| Arc::clone(destination))
+            .collect()
+    }
+
+    /// Closes those that nobody holds any more.
+    fn forget(&self) {
+        let gone: Vec<_> = {
+            let mut known = self.destinations();
+            known
+                .extract_if(.., |(_, held)| held.strong_count() == 0)
+                .collect()
+        };
+        drop(gone);
+    }
+}
+
 /// The thread that writes all logs.
-#[derive(Debug)]
 pub struct LogWriter {
     messages: Sender<Message>,
-    files: Arc<Mutex<Vec<LineSink>>>,
+    known: Arc<Known>,
     queued: Arc<AtomicUsize>,
 }
 
-impl std::fmt::Debug for Message {
+impl std::fmt::Debug for LogWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Line(..) => "Line",
-            Self::Reopen => "Reopen",
-            Self::Flush(_) => "Flush",
-        })
+        f.debug_struct("LogWriter").finish_non_exhaustive()
     }
 }
 
@@ -96,52 +165,65 @@ impl LogWriter {
     /// When the system has no thread left.
     pub fn start() -> io::Result<Self> {
         let (messages, inbox) = bounded(LINES);
-        let files: Arc<Mutex<Vec<LineSink>>> = Arc::default();
-        let known = Arc::clone(&files);
+        let known = Arc::<Known>::default();
+        let of_thread = Arc::clone(&known);
         let queued: Arc<AtomicUsize> = Arc::default();
         let written = Arc::clone(&queued);
         thread::Builder::new()
             .name("log".to_owned())
             .stack_size(128 * 1024)
-            .spawn(move || write_all(&inbox, &known, &written))?;
+            .spawn(move || write_all(&inbox, &of_thread, &written))?;
         Ok(Self {
             messages,
-            files,
+            known,
             queued,
         })
     }
 
-    /// Opens `target`, or finds it open: two logs may share a file.
+    /// Opens `target`, or finds it open: two logs may share a file. It is closed when the last that was given out for it
+    /// goes, so that all that a configuration names can be opened before one of them is used.
     ///
     /// # Errors
     /// Why the file could not be opened.
     pub fn open(&self, target: &Target) -> io::Result<LineSink> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = files.iter().find(|sink| sink.destination.target == *target) {
-            return Ok(known.clone());
+        let hold = |destination: &Arc<Destination>| {
+            Arc::new(Held {
+                destination: Arc::clone(destination),
+                messages: self.messages.clone(),
+                queued: Arc::clone(&self.queued),
+            })
+        };
+        let mut known = self.known.destinations();
+        if let Some((destination, held)) = known.iter_mut().find(|(d, _)| d.target == *target) {
+            let found = held.upgrade().unwrap_or_else(|| {
+                // It was let go a moment ago.
+                let again = hold(destination);
+                *held = Arc::downgrade(&again);
+                again
+            });
+            return Ok(LineSink(found));
         }
         let file = match target {
             Target::Stderr => None,
             Target::File(path) => Some(append_to(path)?),
         };
-        let destination = Destination {
+        let destination = Arc::new(Destination {
             target: target.clone(),
             file: Mutex::new(file),
             lost: AtomicU64::new(0),
-        };
-        let sink = LineSink {
-            destination: Arc::new(destination),
-            messages: self.messages.clone(),
-            queued: Arc::clone(&self.queued),
-        };
-        files.push(sink.clone());
-        Ok(sink)
+        });
+        let held = hold(&destination);
+        known.push((destination, Arc::downgrade(&held)));
+        Ok(LineSink(held))
     }
 
     /// Opens all files anew, behind the lines that were handed over before: for log rotation.
     pub fn reopen(&self) {
-        // The channel may be full, and this must not be lost; the caller is no thread that serves anybody.
-        let _ = self.messages.send(Message::Reopen);
+        // It must not be lost. And who asks must not wait for ever for a disk, or for who reads the standard error: a
+        // signal to stop comes to the same thread.
+        if self.messages.send_timeout(Message::Reopen, FLUSH).is_err() {
+            self.known.are_to_reopen.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Waits until all lines that were handed over are written.
@@ -161,8 +243,7 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-fn write_all(inbox: &Receiver<Message>, files: &Mutex<Vec<LineSink>>, queued: &AtomicUsize) {
-    let files = || files.lock().unwrap_or_else(PoisonError::into_inner);
+fn write_all(inbox: &Receiver<Message>, known: &Known, queued: &AtomicUsize) {
     let mut gathered: Vec<u8> = Vec::new();
     let mut pending = None;
     loop {
@@ -193,20 +274,28 @@ fn write_all(inbox: &Receiver<Message>, files: &Mutex<Vec<LineSink>>, queued: &A
                 queued.fetch_sub(gathered.len(), Ordering::Relaxed);
                 destination.report_lost();
             }
-            Message::Reopen => files().iter().for_each(|sink| sink.destination.reopen()),
+            Message::Reopen => known.all().iter().for_each(|file| file.reopen()),
+            Message::Forget => known.forget(),
             Message::Flush(done) => {
-                files()
-                    .iter()
-                    .for_each(|sink| sink.destination.report_lost());
+                known.all().iter().for_each(|file| file.report_lost());
                 // The reports are lines behind this message.
                 while let Ok(message) = inbox.try_recv() {
-                    if let Message::Line(destination, line) = message {
-                        destination.write(&line);
-                        queued.fetch_sub(line.len(), Ordering::Relaxed);
+                    match message {
+                        Message::Line(destination, line) => {
+                            destination.write(&line);
+                            queued.fetch_sub(line.len(), Ordering::Relaxed);
+                        }
+                        Message::Reopen => known.are_to_reopen.store(true, Ordering::Relaxed),
+                        Message::Forget => {}
+                        Message::Flush(other) => drop(other.send(())),
                     }
                 }
+                known.forget();
                 let _ = done.send(());
             }
+        }
+        if known.are_to_reopen.swap(false, Ordering::Relaxed) {
+            known.all().iter().for_each(|file| file.reopen());
         }
     }
 }
@@ -246,5 +335,78 @@ impl Destination {
                 Id::LinesLost
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn descriptors_of(path: &Path) -> usize {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        links
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .filter(|link| link.starts_with(path))
+            .count()
+    }
+
+    fn directory(name: &str) -> PathBuf {
+        let name = format!("proxy-wstunnel-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path.canonicalize().unwrap()
+    }
+
+    #[track_caller]
+    fn wait_until(holds: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < Duration::from_secs(10));
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn files_that_nobody_holds_are_closed_and_forgotten_however_often_that_happens() {
+        let directory = directory("forgotten");
+        let writer = LogWriter::start().unwrap();
+        let path = |name: &str| Target::File(directory.join(name));
+        let stays = writer.open(&path("stays")).unwrap();
+        for round in 0..1000 {
+            let sinks =
+                [0, 1].map(|i| writer.open(&path(&format!("{}", (round + i) % 7))).unwrap());
+            sinks[0].write_line(b"a line\n".to_vec());
+            writer
+                .open(&path("stays"))
+                .unwrap()
+                .write_line(b"one\n".to_vec());
+            // As a reload does, whose channel has room at last.
+            if round % 100 == 0 {
+                writer.flush();
+            }
+        }
+        writer.flush();
+        wait_until(|| descriptors_of(&directory) == 1);
+        assert_eq!(writer.known.all().len(), 1);
+        stays.write_line(b"the last\n".to_vec());
+        writer.flush();
+        let text = std::fs::read_to_string(directory.join("stays")).unwrap();
+        assert!(text.ends_with("one\nthe last\n"));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_line_reaches_its_file_though_nobody_holds_that_any_more() {
+        let directory = directory("behind");
+        let writer = LogWriter::start().unwrap();
+        for round in 0..50 {
+            let sink = writer.open(&Target::File(directory.join("log"))).unwrap();
+            sink.write_line(format!("{round}\n").into_bytes());
+        }
+        writer.flush();
+        let text = std::fs::read_to_string(directory.join("log")).unwrap();
+        assert_eq!(text.lines().count(), 50);
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

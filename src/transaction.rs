@@ -111,14 +111,18 @@ impl Side {
             Self::Backend => Self::Client,
         }
     }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+        }
+    }
 }
 
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Client => "client",
-            Self::Backend => "backend",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -141,6 +145,41 @@ pub enum CloseReason {
     Died(Option<String>),
     /// The server is stopping.
     Stopping,
+    /// It was open for as long as `ProxyWebsocketMaxLifetime` allows.
+    Lifetime(Duration),
+    /// The administrator has ended it, with this close code if one was said.
+    Administrator {
+        /// 1000 to 4999 (RFC 6455, section 7.4).
+        code: Option<u16>,
+    },
+    /// Who was told to take no further tunnels has ended those that were left: the server in a graceful stop, or one member of
+    /// a balancer.
+    Drained,
+    /// A reload has removed or changed what it belongs to, and the delay for such tunnels is over.
+    Removed,
+    /// Something of ours failed, for this cause. A panic is a bug; the system may also have refused what a tunnel needs.
+    Fault(String),
+}
+
+impl CloseReason {
+    /// Who or what has ended the tunnel, in one word: `client`, `backend`, `idle`, `lifetime`, `drain`, `administrator`,
+    /// `reload`, `stop` or `fault`. An end that began with one side counts for that side.
+    pub fn who(&self) -> &'static str {
+        match self {
+            Self::Closed(side)
+            | Self::Cut(side)
+            | Self::HalfClosed(side, _)
+            | Self::Failed(side, _) => side.name(),
+            Self::Died(_) => Side::Backend.name(),
+            Self::Idle(_) => "idle",
+            Self::Lifetime(_) => "lifetime",
+            Self::Drained => "drain",
+            Self::Administrator { .. } => "administrator",
+            Self::Removed => "reload",
+            Self::Stopping => "stop",
+            Self::Fault(_) => "fault",
+        }
+    }
 }
 
 impl fmt::Display for CloseReason {
@@ -159,6 +198,14 @@ impl fmt::Display for CloseReason {
             Self::Died(None) => f.write_str("backend ended without a Close frame"),
             Self::Died(Some(cause)) => write!(f, "backend failed without a Close frame: {cause}"),
             Self::Stopping => f.write_str("the server is stopping"),
+            Self::Lifetime(limit) => write!(f, "open for {limit:?}, the longest that is allowed"),
+            Self::Administrator { code: None } => f.write_str("ended by the administrator"),
+            Self::Administrator { code: Some(code) } => {
+                write!(f, "ended by the administrator with code {code}")
+            }
+            Self::Drained => f.write_str("drained"),
+            Self::Removed => f.write_str("a reload removed or changed what it belongs to"),
+            Self::Fault(cause) => write!(f, "fault: {cause}"),
         }
     }
 }
@@ -194,8 +241,47 @@ mod tests {
                 "backend failed without a Close frame: connection reset",
             ),
             (CloseReason::Stopping, "the server is stopping"),
+            (
+                CloseReason::Lifetime(second),
+                "open for 1s, the longest that is allowed",
+            ),
+            (
+                CloseReason::Administrator { code: Some(1001) },
+                "ended by the administrator with code 1001",
+            ),
+            (
+                CloseReason::Administrator { code: None },
+                "ended by the administrator",
+            ),
+            (CloseReason::Drained, "drained"),
+            (
+                CloseReason::Removed,
+                "a reload removed or changed what it belongs to",
+            ),
+            (CloseReason::Fault("panic".to_owned()), "fault: panic"),
         ] {
             assert_eq!(reason.to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn who_ended_a_tunnel_is_one_word() {
+        let second = Duration::from_secs(1);
+        for (reason, word) in [
+            (CloseReason::Closed(Side::Client), "client"),
+            (CloseReason::Cut(Side::Backend), "backend"),
+            (CloseReason::HalfClosed(Side::Client, second), "client"),
+            (CloseReason::Failed(Side::Backend, String::new()), "backend"),
+            (CloseReason::Died(None), "backend"),
+            (CloseReason::Idle(second), "idle"),
+            (CloseReason::Lifetime(second), "lifetime"),
+            (CloseReason::Drained, "drain"),
+            (CloseReason::Administrator { code: None }, "administrator"),
+            (CloseReason::Removed, "reload"),
+            (CloseReason::Stopping, "stop"),
+            (CloseReason::Fault(String::new()), "fault"),
+        ] {
+            assert_eq!(reason.who(), word);
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::transaction::Transaction;
 use crate::tunnel::event_loop::{EventLoop, Size};
 use crate::tunnel::inbox::Inbox;
 use crate::tunnel::{Leftovers, Tunnel};
-use log::{Level, log};
+use log::Level;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -383,7 +383,7 @@ impl<'a> Visit<'a> {
             },
             Err(refusal) => Err(End::Refused(refusal)),
         };
-        if self.site.access_logs.iter().any(AccessLog::needs_request) {
+        if self.site.logs.access.iter().any(AccessLog::needs_request) {
             self.transaction.request = Some(head);
         }
         outcome
@@ -474,7 +474,7 @@ impl<'a> Visit<'a> {
         let switched = forward::switched_head(&answer, &self.answer_policy(head));
         self.send(&switched)?;
         self.transaction.status = answer.status;
-        if self.site.access_logs.iter().any(AccessLog::needs_answer) {
+        if self.site.logs.access.iter().any(AccessLog::needs_answer) {
             self.transaction.answer = answer.headers;
         }
         let leftovers = Leftovers {
@@ -587,14 +587,6 @@ impl<'a> Visit<'a> {
     }
 
     fn log(&self, level: Level, text: fmt::Arguments<'_>) {
-        self.site.say(level, &self.transaction, text);
-    }
-}
-
-impl Site {
-    /// A line about a connection.
-    fn say(&self, level: Level, transaction: &Transaction, text: fmt::Arguments<'_>) {
-        let (id, client) = (transaction.id, transaction.client);
-        log!(target: &self.log_target, level, "[{id}] {client} {text}");
+        self.site.logs.say(level, &self.transaction, text);
     }
 }

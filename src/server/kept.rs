@@ -182,8 +182,7 @@ mod tests {
         };
         Arc::new(Site {
             host: load(&sources, &Machine).unwrap().main,
-            log_target: String::new(),
-            access_logs: Vec::new(),
+            logs: Arc::default(),
             tls_host: None,
             connectors: Connectors::default(),
         })

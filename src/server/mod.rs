@@ -15,7 +15,7 @@ mod tls;
 mod turns;
 
 use crate::config::{Config, Listen, Sources, Weight};
-use crate::error_log::{self, Own};
+use crate::error_log::{self, ErrorLog};
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
 use crate::net::listen::{Asked, Listener};
@@ -34,7 +34,7 @@ use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
-use site::{Site, log_target, open_log};
+use site::{Site, SiteLogs, open_log};
 use std::collections::HashSet;
 use std::io;
 use std::num::NonZero;
@@ -140,9 +140,7 @@ impl Server {
         raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
-        let sink = open_log(logs, &config.error_log)?;
-        let own = own_error_logs(logs, &config)?;
-        error_log::start(sink, config.log_level, own).map_err(|e| e.to_string())?;
+        error_log::use_for_process(open_error_log(&config, logs)?).map_err(|e| e.to_string())?;
         std::panic::set_hook(Box::new(|panic| error!("{panic}")));
         say_warnings(&config);
         // Before anything that two of us would dispute, so that who is in the way is named.
@@ -252,6 +250,11 @@ impl Server {
     }
 }
 
+fn open_error_log(config: &Config, logs: &LogWriter) -> Result<ErrorLog, String> {
+    let sink = open_log(logs, &config.error_log)?;
+    Ok(ErrorLog::new(sink, config.log_level))
+}
+
 fn say_warnings(config: &Config) {
     for warning in &config.warnings {
         match warning.weight {
@@ -329,21 +332,6 @@ fn bind(config: &Config, open: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, S
         })
     };
     config.listen.iter().map(bind_one).collect()
-}
-
-/// The error logs of virtual hosts that have one of their own.
-fn own_error_logs(logs: &LogWriter, config: &Config) -> Result<Vec<Own>, String> {
-    let hosts = config.virtual_hosts.iter();
-    let with_own = hosts.filter_map(|host| Some((host, host.error_log.as_ref()?)));
-    with_own
-        .map(|(host, log)| {
-            Ok(Own {
-                target: log_target(host),
-                sink: open_log(logs, &log.target)?,
-                level: log.level,
-            })
-        })
-        .collect()
 }
 
 fn take_pid_file(config: &Config) -> Result<Option<PidFile>, String> {

@@ -522,11 +522,14 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::listen::{Connection, Listener};
+    use crate::net::listen::{Asked, Connection, Listener};
     use std::net::{Ipv4Addr, TcpStream};
 
     fn connection() -> Accepted {
-        let listener = Listener::bind(Some(Ipv4Addr::LOCALHOST.into()), 0, 1).unwrap();
+        let listener = {
+            let address = Some(Ipv4Addr::LOCALHOST.into());
+            Listener::bind(Asked { address, port: 0 }, 1, &[]).unwrap()
+        };
         let stream = TcpStream::connect(listener.address()).unwrap();
         let local = listener.address();
         Accepted {

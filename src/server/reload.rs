@@ -4,10 +4,10 @@
 use super::acceptor::Port;
 use super::generation::Generation;
 use super::tls::Workshop;
-use super::{Server, bind, check_health, say_warnings, start_reactors};
+use super::{Server, bind, check_health, open_error_log, say_warnings, start_reactors};
 use crate::config::{self, Config, VirtualHost};
 use crate::config_files::Machine;
-use crate::error_log;
+use crate::error_log::{self, ErrorLog};
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
 use crate::net::listen::Listener;
@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 /// All that is needed to put a configuration in force: nothing of it can fail any more.
 struct Next {
     generation: Generation,
+    error_log: ErrorLog,
     workshop: Workshop,
     reactors: Option<Reactors>,
     listeners: Vec<Arc<Listener>>,
@@ -60,6 +61,7 @@ impl Server {
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, Some(&before), logs, &mut workshop)?;
         let config = &generation.config;
+        let error_log = open_error_log(config, logs)?;
         let reactors = match self.shared.reactors.get() {
             Some(_) => None,
             None => start_reactors(config, &self.shared.scratch)?,
@@ -73,6 +75,7 @@ impl Server {
             .map_err(|e| format!("Listen: cannot wait for connections: {e}"))?;
         Ok(Next {
             generation,
+            error_log,
             workshop,
             reactors,
             listeners,
@@ -84,6 +87,9 @@ impl Server {
         let shared = Arc::clone(&self.shared);
         let before = shared.in_force.get();
         logs.reopen();
+        if let Err(error) = error_log::use_for_process(next.error_log) {
+            error!("ErrorLog: {error}");
+        }
         say_warnings(&next.generation.config);
         next.workshop.say_validity();
         self.say_what_waits(&before.config, &next.generation.config);

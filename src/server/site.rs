@@ -3,21 +3,32 @@
 use super::tls::{Connectors, Workshop};
 use crate::access_log::AccessLog;
 use crate::config::{LogTarget, VirtualHost};
+use crate::error_log::ErrorLog;
 use crate::log_writer::{LineSink, LogWriter, Target};
 use crate::net::tls::TlsHost;
+use crate::transaction::Transaction;
+use log::{Level, log};
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A virtual host with the devices that it needs.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) host: Arc<VirtualHost>,
-    /// The target of log records about its requests.
-    pub(super) log_target: String,
-    pub(super) access_logs: Vec<AccessLog>,
+    pub(super) logs: Arc<SiteLogs>,
     /// Where it speaks TLS with its clients.
     pub(super) tls_host: Option<TlsHost>,
     /// What speaks TLS with its backends.
     pub(super) connectors: Connectors,
+}
+
+/// The logs of a virtual host: what a tunnel keeps of its host, for as long as it lives.
+#[derive(Debug, Default)]
+pub(super) struct SiteLogs {
+    pub(super) access: Vec<AccessLog>,
+    /// Its own error log; otherwise that of the process.
+    error: Option<ErrorLog>,
 }
 
 impl Site {
@@ -27,30 +38,47 @@ impl Site {
         logs: &LogWriter,
         workshop: &mut Workshop,
     ) -> Result<Arc<Self>, String> {
-        let access_logs = host
-            .access_logs
-            .iter()
-            .map(|log| {
-                let sink = open_log(logs, &LogTarget::File(log.path.clone()))?;
-                let (format, condition) = (Arc::clone(&log.format), log.condition.clone());
-                Ok(AccessLog::new(sink, format, condition))
-            })
-            .collect::<Result<_, String>>()?;
         Ok(Arc::new(Self {
-            log_target: log_target(host),
             host: Arc::clone(host),
-            access_logs,
+            logs: Arc::new(SiteLogs::open(host, logs)?),
             tls_host: workshop.tls_host(host)?,
             connectors: workshop.of(host)?,
         }))
     }
 }
 
-/// The target of the log records about a host's requests.
-pub(super) fn log_target(host: &VirtualHost) -> String {
-    match host.error_log {
-        Some(_) => format!("host {}", host.origin),
-        None => module_path!().to_owned(),
+impl SiteLogs {
+    fn open(host: &VirtualHost, logs: &LogWriter) -> Result<Self, String> {
+        let open_access_log = |log: &crate::config::AccessLog| {
+            let sink = open_log(logs, &LogTarget::File(log.path.clone()))?;
+            let (format, condition) = (Arc::clone(&log.format), log.condition.clone());
+            Ok::<_, String>(AccessLog::new(sink, format, condition))
+        };
+        let access = host.access_logs.iter().map(open_access_log);
+        let open_error_log = |log: &crate::config::ErrorLog| {
+            let sink = open_log(logs, &log.target)?;
+            Ok::<_, String>(ErrorLog::new(sink, log.level))
+        };
+        Ok(Self {
+            access: access.collect::<Result<_, String>>()?,
+            error: host.error_log.as_ref().map(open_error_log).transpose()?,
+        })
+    }
+
+    /// A line about a connection.
+    pub(super) fn say(&self, level: Level, transaction: &Transaction, text: fmt::Arguments<'_>) {
+        let (id, client) = (transaction.id, transaction.client);
+        match &self.error {
+            Some(own) => own.say(level, format_args!("[{id}] {client} {text}")),
+            None => log!(level, "[{id}] {client} {text}"),
+        }
+    }
+
+    /// The lines of the access logs about a transaction that has ended, and took so long.
+    pub(super) fn log_access(&self, transaction: &Transaction, took: Duration) {
+        for log in &self.access {
+            log.write(transaction, took);
+        }
     }
 }
 

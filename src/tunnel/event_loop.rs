@@ -143,7 +143,8 @@ impl EventLoop {
         alarm: &mut Alarm,
         quiet: Option<Duration>,
     ) -> io::Result<Option<Box<Tunnel>>> {
-        if let Err((tunnel, error)) = self.lobby.leave(tunnel, self.poll.registry()) {
+        if let Err((mut tunnel, error)) = self.lobby.leave(tunnel, self.poll.registry()) {
+            tunnel.fail(error.to_string());
             tunnel.close();
             return Err(error);
         }
@@ -225,7 +226,7 @@ impl EventLoop {
 
     /// One wait, and a turn for each tunnel that can move then.
     fn step(&mut self, alarm: &mut Alarm) -> io::Result<()> {
-        let has_rung = self.hear(alarm).inspect_err(|_| self.cut_all())?;
+        let has_rung = self.hear(alarm).inspect_err(|error| self.cut_all(error))?;
         if has_rung {
             self.look_at_deadlines();
         }
@@ -327,6 +328,7 @@ impl EventLoop {
                         running.tunnel.name(),
                         Id::Panicked
                     );
+                    running.tunnel.fail("panic".to_owned());
                     self.close(index);
                 }
             }
@@ -391,21 +393,25 @@ impl EventLoop {
     }
 
     fn cut(&mut self, index: usize, error: &io::Error) {
-        if let Some(tunnel) = self.take_out(index) {
+        if let Some(mut tunnel) = self.take_out(index) {
             let id = Id::CannotWait;
             error!(
                 "{} {id} the tunnel cannot be watched: {error}",
                 tunnel.name()
             );
+            tunnel.fail(format!("it cannot be watched: {error}"));
             tunnel.close();
         }
     }
 
     /// Nobody can be served any more, nor will be.
-    fn cut_all(&mut self) {
+    fn cut_all(&mut self, error: &io::Error) {
         self.lobby.state().is_gone = true;
         self.take_arrivals();
         for index in 0..self.tunnels.len() {
+            if let Some(Some(running)) = self.tunnels.get_mut(index) {
+                running.tunnel.fail(error.to_string());
+            }
             self.close(index);
         }
     }

@@ -377,6 +377,11 @@ impl Tunnel {
         self.start_closing(reason);
     }
 
+    /// It cannot go on for a reason of ours, and is to be closed at once.
+    pub(super) fn fail(&mut self, cause: String) {
+        self.start_closing(CloseReason::Fault(cause));
+    }
+
     /// The first reason stands: what follows from it is not why.
     fn start_closing(&mut self, reason: CloseReason) {
         self.close.get_or_insert(reason);

@@ -238,7 +238,7 @@ fn k_finds_the_process_by_its_pidfile() {
             ("", "")
         );
         wait_until("the reload", BOUND, || {
-            proxy.log_lines("reopened").len() == number + 1
+            proxy.log_lines("] reloaded: ").len() == number + 1
         });
     }
     ask(&proxy, "stop").expect_status(0);

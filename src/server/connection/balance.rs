@@ -234,7 +234,7 @@ impl Visit<'_> {
 
     /// Keeps of the environment what an access log looks at.
     pub(super) fn note_environment(&mut self) {
-        let logs = &self.site.access_logs;
+        let logs = &self.site.logs.access;
         let is_logged = |name: &str| logs.iter().any(|log: &AccessLog| log.needs_variable(name));
         self.transaction.environment = self.environment.only(is_logged);
     }

@@ -15,7 +15,7 @@ use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::turns::Turn;
-use crate::server::{Shared, Site};
+use crate::server::{Shared, SiteLogs};
 use crate::transaction::{CloseReason, Transaction};
 use crate::tunnel::reactor::Refused;
 use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
@@ -45,9 +45,9 @@ impl Visit<'_> {
             half_close: half_close_timeout,
         };
         let observer: Arc<dyn Observer> = match (self.turn, self.elected) {
-            (None, None) => Arc::<Site>::clone(self.site),
+            (None, None) => Arc::<SiteLogs>::clone(&self.site.logs),
             (turn, elected) => Arc::new(Guest {
-                site: Arc::clone(self.site),
+                logs: Arc::clone(&self.site.logs),
                 _turn: turn,
                 lease: elected.map(Elected::into_lease),
             }),
@@ -157,7 +157,7 @@ impl Visit<'_> {
 
     fn log_access(&self) {
         let took = self.began.elapsed();
-        self.site.log_access(&self.transaction, took);
+        self.site.logs.log_access(&self.transaction, took);
     }
 
     /// Waits for the next request of the client: whether there is one.
@@ -257,15 +257,7 @@ fn cannot_wait(error: &io::Error) {
     );
 }
 
-impl Site {
-    fn log_access(&self, transaction: &Transaction, took: Duration) {
-        for log in &self.access_logs {
-            log.write(transaction, took);
-        }
-    }
-}
-
-impl Observer for Site {
+impl Observer for SiteLogs {
     fn ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
@@ -298,7 +290,7 @@ impl Observer for Site {
 /// A tunnel that has taken a turn or is at a member of a balancer, and gives both back when it goes.
 #[derive(Debug)]
 struct Guest {
-    site: Arc<Site>,
+    logs: Arc<SiteLogs>,
     _turn: Option<Turn>,
     lease: Option<Lease>,
 }
@@ -312,6 +304,6 @@ impl Observer for Guest {
     }
 
     fn ended(&self, transaction: &Transaction, took: Duration) {
-        self.site.ended(transaction, took);
+        self.logs.ended(transaction, took);
     }
 }

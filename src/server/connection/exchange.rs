@@ -110,7 +110,7 @@ impl Visit<'_> {
             takes_trailers: version == Version::Http11 && forward::takes_trailers(head),
         };
         self.debug(format_args!("answered {}", answer.status));
-        if self.site.access_logs.iter().any(AccessLog::needs_answer) {
+        if self.site.logs.access.iter().any(AccessLog::needs_answer) {
             self.transaction.answer = answer.headers.clone();
         }
         let timeout = self.site.host.backend_timeout(lease.backend);

@@ -117,7 +117,7 @@ impl Visit<'_> {
     /// Keeps of its TLS what an access log looks at.
     pub(super) fn note_tls(&mut self) {
         if let Some(secured) = &self.link.secured {
-            let logs = &self.site.access_logs;
+            let logs = &self.site.logs.access;
             let is_logged = |name: &str| logs.iter().any(|log| log.needs_tls(name));
             self.transaction.tls = secured.session.only(is_logged);
         }
