@@ -25,6 +25,7 @@
 //! | [`net`] | listening, resolving, connecting, TLS, waiting by a deadline |
 //! | [`tunnel`] | moves bytes between two legs: one engine |
 //! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen |
+//! | [`registry`] | the tunnels that are open: who they are, how they fare, how one is ended |
 //! | [`config_files`] | reads configuration files for `config` |
 //! | [`pid_file`] | who runs, and how it is asked for something |
 //! | `sys` | system calls that need unsafe code |
@@ -45,6 +46,7 @@ pub mod ids;
 pub mod log_writer;
 pub mod net;
 pub mod pid_file;
+pub mod registry;
 pub mod route;
 pub mod server;
 #[expect(

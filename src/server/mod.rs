@@ -22,6 +22,7 @@ use crate::net::listen::{Asked, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
 use crate::pid_file::PidFile;
+use crate::registry::Registry;
 use crate::sys;
 use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
@@ -57,6 +58,7 @@ struct Shared {
     scratch: Arc<ScratchPool>,
     /// From the first configuration on that has asynchronous tunnels.
     reactors: OnceLock<Reactors>,
+    tunnels: Arc<Registry>,
     clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
@@ -163,6 +165,7 @@ impl Server {
                 .map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch,
             reactors,
+            tunnels: Arc::default(),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),

@@ -56,6 +56,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("net", &["sys", "tls"]),
     ("tunnel", &["net", "frame", "transaction", "ids"]),
     ("cli", &["config", "config_files", "explain", "pid_file"]),
+    ("registry", &["route", "transaction", "tunnel"]),
     (
         "server",
         &[
@@ -69,10 +70,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "access_log",
             "access_log::format",
             "config",
+            "config_files",
             "log_writer",
             "error_log",
             "net",
             "pid_file",
+            "registry",
             "sys",
             "tls",
             "tunnel",

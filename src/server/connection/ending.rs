@@ -11,6 +11,7 @@ use crate::ids::Id;
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::wait::Want;
+use crate::registry::Registry;
 use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
@@ -18,7 +19,7 @@ use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
 use crate::transaction::{CloseReason, Transaction};
 use crate::tunnel::reactor::Refused;
-use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
+use crate::tunnel::{Leftovers, Limits, Live, Observer, Tunnel};
 use log::{Level, error, warn};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -44,20 +45,15 @@ impl Visit<'_> {
             idle: idle_timeout,
             half_close: half_close_timeout,
         };
-        let observer: Arc<dyn Observer> = match (self.turn, self.elected) {
-            (None, None) => Arc::<SiteLogs>::clone(&self.site.logs),
-            (turn, elected) => Arc::new(Guest {
-                logs: Arc::clone(&self.site.logs),
-                _turn: turn,
-                lease: elected.map(Elected::into_lease),
-            }),
+        let guest = Guest {
+            logs: Arc::clone(&self.site.logs),
+            tunnels: Arc::clone(&self.link.shared.tunnels),
+            _turn: self.turn,
+            lease: self.elected.map(Elected::into_lease),
         };
-        let record = Record {
-            transaction: self.transaction,
-            began: self.began,
-            observer,
-        };
-        let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, record);
+        let live: Arc<Live> = Live::new(self.transaction, self.began, guest);
+        self.link.shared.tunnels.open(Arc::clone(&live));
+        let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, live);
         (Box::new(tunnel), asynchronous.then_some(async_delay))
     }
 
@@ -257,8 +253,8 @@ fn cannot_wait(error: &io::Error) {
     );
 }
 
-impl Observer for SiteLogs {
-    fn ended(&self, transaction: &Transaction, took: Duration) {
+impl SiteLogs {
+    fn tunnel_ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
             if let CloseReason::Died(_) = reason
@@ -287,10 +283,11 @@ impl Observer for SiteLogs {
     }
 }
 
-/// A tunnel that has taken a turn or is at a member of a balancer, and gives both back when it goes.
+/// What the server has for a tunnel, until it ends.
 #[derive(Debug)]
 struct Guest {
     logs: Arc<SiteLogs>,
+    tunnels: Arc<Registry>,
     _turn: Option<Turn>,
     lease: Option<Lease>,
 }
@@ -303,7 +300,8 @@ impl Observer for Guest {
         }
     }
 
-    fn ended(&self, transaction: &Transaction, took: Duration) {
-        self.logs.ended(transaction, took);
+    fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
+        self.tunnels.close(transaction.id, live);
+        self.logs.tunnel_ended(transaction, took);
     }
 }
