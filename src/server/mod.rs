@@ -9,6 +9,7 @@ mod health;
 mod kept;
 mod pool;
 mod reload;
+mod removed;
 mod signals;
 mod site;
 mod tls;
@@ -33,6 +34,7 @@ use generation::{Generation, InForce};
 use health::Health;
 use log::{error, info, warn};
 use pool::{Pool, Team};
+use removed::Removed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_log};
@@ -135,6 +137,7 @@ struct Server {
     health: Health,
     shared: Arc<Shared>,
     pid_file: Option<PidFile>,
+    removed: Removed,
 }
 
 impl Server {
@@ -188,6 +191,7 @@ impl Server {
             health,
             shared,
             pid_file,
+            removed: Removed::default(),
         };
         error_log::notice(&format!("ready: listening on {}", server.addresses()));
         Ok(server)
@@ -201,7 +205,10 @@ impl Server {
     /// Serves until it is told to stop.
     fn serve(mut self, logs: &LogWriter) -> ExitCode {
         loop {
-            match self.requests.next(None) {
+            let generation = self.shared.in_force.get();
+            let wakes_at = self.removed.end_due(&generation, &self.shared.tunnels);
+            drop(generation);
+            match self.requests.next(wakes_at) {
                 Some(Request::Reload) => self.reload(logs),
                 Some(Request::GracefulStop) => {
                     self.drain(logs);
