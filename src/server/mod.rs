@@ -28,7 +28,7 @@ use crate::sys;
 use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
-use acceptor::Acceptor;
+use acceptor::{Acceptor, Closing};
 use clients::IdleClients;
 use generation::{Generation, InForce};
 use health::Health;
@@ -133,6 +133,8 @@ struct Server {
     requests: Requests,
     listeners: Vec<Arc<Listener>>,
     acceptor: Acceptor,
+    /// Listeners that the last reload has removed.
+    closing: Option<Closing>,
     team: Team,
     health: Health,
     shared: Arc<Shared>,
@@ -187,6 +189,7 @@ impl Server {
             requests,
             listeners,
             acceptor,
+            closing: None,
             team,
             health,
             shared,
