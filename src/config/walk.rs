@@ -28,7 +28,7 @@ pub(super) fn resolve(
     sources: &Sources,
     files: &dyn Files,
 ) -> Result<Config, Vec<ConfigError>> {
-    let whole = whole(sources, &reading);
+    let whole = whole(&reading, sources);
     let mut walk = Walk {
         program: ProgramDraft::default(),
         findings: reading.findings,
@@ -112,11 +112,13 @@ pub(super) fn resolve(
         error_log,
         log_level,
         pid_file: program.pid_file,
+        graceful_shutdown: program.graceful_shutdown,
         max_request_workers: program.max_request_workers,
         reactor_threads: program.reactor_threads,
         reactor_limit: program.reactor_limit,
         max_tunnels: program.max_tunnels,
         handshake_rate: program.handshake_rate,
+        on_reload: program.on_reload,
         thread_stack_size: program.thread_stack_size,
         listen_backlog: program.listen_backlog,
         health_threads: program.health_threads,
@@ -128,15 +130,13 @@ pub(super) fn resolve(
     })
 }
 
-/// Where what no single line is to blame for stands.
-fn whole(sources: &Sources, reading: &Reading) -> Origin {
-    Origin {
-        file: match &sources.file {
-            Some(path) => path.to_string_lossy().into(),
-            None => reading.files.first().cloned().unwrap_or_default(),
-        },
-        line: 0,
-    }
+/// Where what concerns all of the configuration comes from.
+fn whole(reading: &Reading, sources: &Sources) -> Origin {
+    let file = match &sources.file {
+        Some(path) => path.to_string_lossy().into(),
+        None => reading.files.first().cloned().unwrap_or_default(),
+    };
+    Origin { file, line: 0 }
 }
 
 /// The name of the main server.

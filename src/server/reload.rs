@@ -15,6 +15,10 @@ use crate::tunnel::reactor::Reactors;
 use log::{error, warn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a reload waits for listeners to be closed that the one before has removed.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// All that is needed to put a configuration in force: nothing of it can fail any more.
 struct Next {
@@ -66,6 +70,10 @@ impl Server {
             Some(_) => None,
             None => start_reactors(config, &self.shared.scratch)?,
         };
+        if let Some(closing) = self.closing.take() {
+            // Their addresses may be wanted again.
+            closing.wait(CLOSING);
+        }
         let listeners = bind(config, &self.listeners)?;
         let is_new = |it: &&Arc<Listener>| !is_among(it, &self.listeners);
         let new = listeners.iter().filter(is_new);
@@ -121,7 +129,8 @@ impl Server {
         }
         let removed = before.into_iter();
         let removed = removed.filter(|it| !is_among(it, &self.listeners));
-        self.acceptor.change(next.added, removed.collect());
+        self.closing = Some(self.acceptor.change(next.added, removed.collect()));
+        self.removed.note(&generation, &shared.tunnels);
         error_log::notice(&format!(
             "reloaded: generation {} listens on {}",
             generation.number,

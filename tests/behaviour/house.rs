@@ -50,12 +50,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("error_log", &["log_writer"]),
     ("config_files", &["config"]),
+    ("pid_file", &[]),
     ("sys", &[]),
     ("tls", &[]),
     ("net", &["sys", "tls"]),
     ("tunnel", &["net", "frame", "transaction", "ids"]),
+    ("cli", &["config", "config_files", "explain", "pid_file"]),
     ("registry", &["route", "transaction", "tunnel"]),
-    ("cli", &["config", "config_files", "explain"]),
     (
         "server",
         &[
@@ -73,6 +74,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "log_writer",
             "error_log",
             "net",
+            "pid_file",
             "registry",
             "sys",
             "tls",
@@ -102,7 +104,14 @@ const PACKAGE_ROOMS: &[(&str, &[&str])] = &[
     ("regex_lite", &["route"]),
     (
         "rustix",
-        &["net", "tunnel", "server", "config_files", "log_writer"],
+        &[
+            "net",
+            "tunnel",
+            "server",
+            "config_files",
+            "log_writer",
+            "pid_file",
+        ],
     ),
     ("sha1_smol", &["handshake"]),
     ("signal_hook", &["server"]),
