@@ -15,8 +15,8 @@ use std::time::{Instant, SystemTime};
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// Run the server.
-    Run(Box<Config>),
+    /// Run the server, and read its configuration again from there when it is told to.
+    Run(Box<Config>, Sources),
     /// The configuration is sound, and what it names is still to be read: then [`judge`] has the last word.
     Check(Box<Config>),
     /// All is said and done: exit with this status, 0 or 1.
@@ -37,7 +37,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 #[argh(
-    note = "It runs in the foreground. SIGTERM and SIGINT stop it; SIGHUP and SIGUSR1 reopen its logs."
+    note = "It runs in the foreground. SIGTERM and SIGINT stop it; SIGHUP and SIGUSR1 reload its configuration."
 )]
 #[argh(error_code(0, "stopped, or the configuration is correct"))]
 #[argh(error_code(
@@ -137,7 +137,8 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
             return Ok(Command::Exit(1));
         }
     };
-    let config = match config::load(&options.into_sources(), &Machine) {
+    let sources = options.into_sources();
+    let config = match config::load(&sources, &Machine) {
         Ok(config) => config,
         Err(errors) => {
             for error in errors {
@@ -159,7 +160,7 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
         };
     }
     if !test && !show {
-        return Ok(Command::Run(Box::new(config)));
+        return Ok(Command::Run(Box::new(config), sources));
     }
     warn(&config.warnings, err)?;
     if show {
@@ -311,7 +312,7 @@ mod tests {
 
     fn config(arguments: &[&str]) -> Config {
         match run(arguments) {
-            (Command::Run(config) | Command::Check(config), _, _) => *config,
+            (Command::Run(config, _) | Command::Check(config), _, _) => *config,
             (Command::Exit(_), out, err) => panic!("{out}{err}"),
         }
     }

@@ -113,6 +113,10 @@ pub enum Id {
     ClientTls,
     /// A certificate of ours ends soon, or has ended.
     CertificateEnds,
+    /// A reload has failed: the configuration from before stays in force.
+    NotReloaded,
+    /// What a reload has found changed takes a restart.
+    TakesRestart,
     /// The server is stopping.
     Stopping,
     /// All workers are busy; new connections wait.
@@ -552,7 +556,19 @@ const ENTRIES: &[Entry] = &[
         id: Id::CertificateEnds,
         code: "PW513",
         counterpart: None,
-        remedy: "renew it, and restart the server",
+        remedy: "renew it, and reload the server",
+    },
+    Entry {
+        id: Id::NotReloaded,
+        code: "PW601",
+        counterpart: None,
+        remedy: "mend the configuration and reload again; -t checks it without a reload",
+    },
+    Entry {
+        id: Id::TakesRestart,
+        code: "PW602",
+        counterpart: None,
+        remedy: "restart the server to have it changed",
     },
 ];
 

@@ -19,6 +19,15 @@ pub(crate) fn run_as_batch() -> io::Result<()> {
     }
 }
 
+/// Gives memory that has been freed back to the system, where the C library would keep it. Takes some milliseconds.
+pub(crate) fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only memory that nobody uses is given back, and the library locks what it works on.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(feature = "tls")]
 pub(crate) use resumable::Resumable;
 

@@ -9,10 +9,11 @@ use crate::net::listen::{Connection, Listener};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use log::{debug, error, warn};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -43,17 +44,37 @@ pub(super) struct Acceptor {
     running: Sender<()>,
     waker: Waker,
     thread: JoinHandle<()>,
+    registry: Registry,
+    changes: Arc<Mutex<Vec<Change>>>,
+    next_token: usize,
+}
+
+/// A listener that is watched: connections may come in as soon as it is [`added`](Acceptor::change).
+#[derive(Debug)]
+pub(super) struct Port {
+    listener: Arc<Listener>,
+    token: Token,
+    /// Connections may wait: said once by an event, until accepting would have blocked.
+    ready: bool,
+}
+
+/// What changes while it accepts.
+#[derive(Debug)]
+struct Change {
+    added: Vec<Port>,
+    /// Listeners that are no longer accepted from, when all that waits there has been taken.
+    removed: Vec<Arc<Listener>>,
 }
 
 impl Acceptor {
     /// Starts to accept from `listeners` into `pool`.
-    pub(super) fn start(listeners: Vec<Listener>, pool: Pool) -> io::Result<Self> {
+    pub(super) fn start(listeners: &[Arc<Listener>], pool: Pool) -> io::Result<Self> {
         let poll = Poll::new()?;
-        for (index, listener) in listeners.iter().enumerate() {
-            let fd = listener.as_fd().as_raw_fd();
-            poll.registry()
-                .register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
-        }
+        let registry = poll.registry().try_clone()?;
+        let ports = listeners.iter().enumerate();
+        let ports = ports
+            .map(|(token, listener)| Port::watch(listener, token, &registry))
+            .collect::<io::Result<_>>()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let alarm = Alarm::new()?;
         poll.registry().register(
@@ -62,16 +83,12 @@ impl Acceptor {
             Interest::READABLE,
         )?;
         let (running, stop) = bounded(0);
-        let listeners = listeners
-            .into_iter()
-            .map(|listener| Port {
-                listener,
-                ready: true,
-            })
-            .collect();
+        let changes = Arc::default();
         let mut accepting = Accepting {
             poll,
-            listeners,
+            ports,
+            removed: Vec::new(),
+            changes: Arc::clone(&changes),
             pool,
             alarm,
             stop,
@@ -92,7 +109,30 @@ impl Acceptor {
             running,
             waker,
             thread,
+            registry,
+            changes,
+            next_token: listeners.len(),
         })
+    }
+
+    /// Watches a further listener, from which nothing is accepted yet.
+    ///
+    /// # Errors
+    /// When the system has no memory left, or does not watch so many.
+    pub(super) fn watch(&mut self, listener: &Arc<Listener>) -> io::Result<Port> {
+        let token = self.next_token;
+        self.next_token += 1;
+        Port::watch(listener, token, &self.registry)
+    }
+
+    /// Accepts from the ones `added`, and no longer from the `removed` ones, which are closed with their last owner when all
+    /// that waits there has been taken: whoever was let in is served. It waits for nobody.
+    pub(super) fn change(&self, added: Vec<Port>, removed: Vec<Arc<Listener>>) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.push(Change { added, removed });
+        drop(changes);
+        // Where the thread cannot be woken it has ended.
+        let _ = self.waker.wake();
     }
 
     /// Closes the listeners. No worker is started any more when this returns. Says whether the thread had to be
@@ -107,15 +147,25 @@ impl Acceptor {
     }
 }
 
-struct Port {
-    listener: Listener,
-    /// Connections may wait: said once by an event, until accepting would have blocked.
-    ready: bool,
+impl Port {
+    fn watch(listener: &Arc<Listener>, token: usize, registry: &Registry) -> io::Result<Self> {
+        let token = Token(token);
+        let fd = listener.as_fd().as_raw_fd();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        Ok(Self {
+            listener: Arc::clone(listener),
+            token,
+            ready: true,
+        })
+    }
 }
 
 struct Accepting {
     poll: Poll,
-    listeners: Vec<Port>,
+    ports: Vec<Port>,
+    /// Those of them that are to be closed as soon as nobody waits there.
+    removed: Vec<Arc<Listener>>,
+    changes: Arc<Mutex<Vec<Change>>>,
     pool: Pool,
     /// Rings when something may have been idle for too long.
     alarm: Alarm,
@@ -137,9 +187,11 @@ impl Accepting {
         let mut events = Events::with_capacity(EVENTS);
         let mut is_exhausted = false;
         while !self.is_stopped() {
+            self.take_changes();
             match self.accept_all() {
                 Round::Stopped => return,
                 Round::Drained => {
+                    self.close_removed();
                     if std::mem::take(&mut is_exhausted) {
                         warn!("accepting connections again");
                     }
@@ -185,13 +237,40 @@ impl Accepting {
                         self.alarm.has_rung();
                         self.pool.relieve();
                     }
-                    Token(index) => {
-                        if let Some(port) = self.listeners.get_mut(index) {
+                    token => {
+                        let mut ports = self.ports.iter_mut();
+                        if let Some(port) = ports.find(|port| port.token == token) {
                             port.ready = true;
                         }
                     }
                 }
             }
+        }
+    }
+
+    fn take_changes(&mut self) {
+        let changes = {
+            let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *changes)
+        };
+        for Change { added, removed } in changes {
+            self.ports.extend(added);
+            for port in &mut self.ports {
+                port.ready |= removed.iter().any(|it| Arc::ptr_eq(it, &port.listener));
+            }
+            self.removed.extend(removed);
+        }
+    }
+
+    /// Nobody waits there any more.
+    fn close_removed(&mut self) {
+        for listener in self.removed.drain(..) {
+            let fd = listener.as_fd().as_raw_fd();
+            if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
+                debug!("a listener is closed that was not watched: {error}");
+            }
+            self.ports
+                .retain(|port| !Arc::ptr_eq(&port.listener, &listener));
         }
     }
 
@@ -203,7 +282,7 @@ impl Accepting {
     fn accept_all(&mut self) -> Round {
         while !self.is_stopped() {
             let mut accepted_any = false;
-            for port in self.listeners.iter_mut().filter(|port| port.ready) {
+            for port in self.ports.iter_mut().filter(|port| port.ready) {
                 let connection = match port.listener.accept() {
                     Ok(connection) => connection,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

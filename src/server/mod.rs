@@ -3,19 +3,21 @@
 mod acceptor;
 mod clients;
 mod connection;
+mod generation;
 mod health;
 mod kept;
 mod pool;
+mod reload;
 mod signals;
 mod site;
 mod tls;
 mod turns;
 
-use crate::config::{Config, Weight};
+use crate::config::{Config, Listen, Sources, Weight};
 use crate::error_log::{self, ErrorLog};
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
-use crate::net::listen::Listener;
+use crate::net::listen::{Asked, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
 use crate::registry::Registry;
@@ -25,8 +27,8 @@ use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
 use clients::IdleClients;
+use generation::{Generation, InForce};
 use health::Health;
-use kept::Kept;
 use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,16 +36,14 @@ use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_log};
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tls::Workshop;
-use turns::Turns;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
 const STOP: Duration = Duration::from_secs(5);
@@ -51,22 +51,21 @@ const STOP: Duration = Duration::from_secs(5);
 /// What all workers read, and nobody changes.
 #[derive(Debug)]
 struct Shared {
-    config: Config,
-    main_site: Arc<Site>,
-    virtual_sites: Vec<Arc<Site>>,
+    in_force: InForce,
     resolver: Resolver,
     cancel: Arc<Cancel>,
     scratch: Arc<ScratchPool>,
-    reactors: Reactors,
     tunnels: Arc<Registry>,
-    turns: Turns,
-    kept: Kept,
+    /// From the first configuration on that has asynchronous tunnels.
+    reactors: OnceLock<Reactors>,
     clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
     handshakes: AtomicUsize,
     /// Workers that have a connection.
     busy: AtomicUsize,
+    /// `MaxRequestWorkers`
+    most_workers: AtomicUsize,
     /// How many threads can run at a time.
     processors: usize,
 }
@@ -82,28 +81,18 @@ impl Hinted {
     }
 }
 
-impl Shared {
-    /// The site that serves what reached `local` for the `Host` that it named, if it did.
-    fn site_for(&self, local: SocketAddr, host: Option<&[u8]>) -> &Arc<Site> {
-        let chosen = self.config.host_for(local, host);
-        let is_chosen = |site: &&Arc<Site>| Arc::ptr_eq(&site.host, chosen);
-        self.virtual_sites
-            .iter()
-            .find(is_chosen)
-            .unwrap_or(&self.main_site)
-    }
-}
-
 /// Serves `config` until a signal ends it. Returns the exit status; what keeps it from starting is said on the
 /// standard error output.
-pub fn run(config: Config) -> ExitCode {
+///
+/// `sources`: where it comes from, and its successors are read.
+pub fn run(config: Config, sources: Sources) -> ExitCode {
     // Before the first thread, since all inherit it: who is woken does not interrupt who runs, which spares switches
     // between threads under load. Where a sandbox forbids it, that is lost and nothing else.
     let _ = sys::run_as_batch();
     let outcome = LogWriter::start()
         .map_err(|error| format!("cannot start the log thread: {error}"))
         .and_then(|logs| {
-            let outcome = Server::start(config, &logs).map(|server| server.serve(&logs));
+            let outcome = Server::start(config, sources, &logs).map(|server| server.serve(&logs));
             logs.flush();
             outcome
         });
@@ -137,7 +126,9 @@ pub fn check(config: &Config) -> Result<Vec<String>, String> {
 }
 
 struct Server {
+    sources: Sources,
     requests: Requests,
+    listeners: Vec<Arc<Listener>>,
     acceptor: Acceptor,
     team: Team,
     health: Health,
@@ -145,50 +136,25 @@ struct Server {
 }
 
 impl Server {
-    fn start(config: Config, logs: &LogWriter) -> Result<Self, String> {
+    fn start(config: Config, sources: Sources, logs: &LogWriter) -> Result<Self, String> {
         raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
-        let sink = open_log(logs, &config.error_log)?;
-        let error_log = ErrorLog::new(sink, config.log_level);
-        error_log::use_for_process(error_log).map_err(|e| e.to_string())?;
+        error_log::use_for_process(open_error_log(&config, logs)?).map_err(|e| e.to_string())?;
         std::panic::set_hook(Box::new(|panic| error!("{panic}")));
-        for warning in &config.warnings {
-            match warning.weight {
-                Weight::Note => info!("{warning}"),
-                Weight::Warning => warn!("{warning}"),
-            }
-        }
-        let listeners = bind(&config)?;
-        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        say_warnings(&config);
+        let listeners = bind(&config, &[])?;
         let mut workshop = Workshop::default();
-        let main_site = Site::open(&config.main, logs, &mut workshop)?;
-        let virtual_sites = config
-            .virtual_hosts
-            .iter()
-            .map(|host| Site::open(host, logs, &mut workshop))
-            .collect::<Result<_, _>>()?;
-        for (line, certificate) in &workshop.certificates {
-            if certificate.is_short() {
-                let id = Id::CertificateEnds;
-                warn!("{id} {line}: {certificate}; {}", id.remedy());
-            } else {
-                error_log::notice(&format!("{line}: {certificate}"));
-            }
-        }
+        let generation = Generation::open(config, None, logs, &mut workshop)?;
+        let config = &generation.config;
+        workshop.say_validity();
         let scratch = Arc::<ScratchPool>::default();
-        let reactors = if config
-            .hosts()
-            .any(|host| host.router.is_ever_asynchronous())
-        {
-            Reactors::start(config.reactor_threads, config.reactor_limit, &scratch)
-                .map_err(|e| format!("cannot start the reactor: {e}"))?
-        } else {
-            Reactors::default()
-        };
+        let reactors = OnceLock::new();
+        if let Some(started) = start_reactors(config, &scratch)? {
+            reactors.get_or_init(|| started);
+        }
         let shared = Arc::new(Shared {
-            main_site,
-            virtual_sites,
+            most_workers: config.max_request_workers.into(),
             resolver: Resolver::default(),
             cancel: Cancel::new()
                 .map(Arc::new)
@@ -196,39 +162,44 @@ impl Server {
             scratch,
             reactors,
             tunnels: Arc::default(),
-            turns: Turns::new(&config),
-            kept: Kept::new(config.max_request_workers),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             processors: thread::available_parallelism().map_or(1, NonZero::get),
-            config,
+            in_force: InForce::new(generation),
         });
-        if let Some(path) = &shared.config.pid_file {
+        let generation = shared.in_force.get();
+        generation.turns.open();
+        if let Some(path) = &generation.config.pid_file {
             write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
         }
-        let health =
-            check_health(&shared).map_err(|e| format!("cannot start health checks: {e}"))?;
+        let health = check_health(&generation, &shared.resolver)?;
         let (pool, team) = Pool::new(Arc::clone(&shared));
-        let acceptor = Acceptor::start(listeners, pool)
+        let acceptor = Acceptor::start(&listeners, pool)
             .map_err(|e| format!("cannot start the acceptor: {e}"))?;
-        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        error_log::notice(&format!("ready: listening on {}", addresses.join(", ")));
-        Ok(Self {
+        let server = Self {
+            sources,
             requests,
+            listeners,
             acceptor,
             team,
             health,
             shared,
-        })
+        };
+        error_log::notice(&format!("ready: listening on {}", server.addresses()));
+        Ok(server)
+    }
+
+    fn addresses(&self) -> String {
+        let addresses = self.listeners.iter().map(|it| it.address().to_string());
+        addresses.collect::<Vec<_>>().join(", ")
     }
 
     /// Serves until it is told to stop.
     fn serve(mut self, logs: &LogWriter) -> ExitCode {
-        while self.requests.next() == Request::ReopenLogs {
-            logs.reopen();
-            error_log::notice("log files reopened");
+        while self.requests.next() == Request::Reload {
+            self.reload(logs);
         }
         self.stop()
     }
@@ -239,9 +210,12 @@ impl Server {
         let was_accepting = self.acceptor.stop();
         self.shared.cancel.cancel();
         self.shared.resolver.close();
-        self.shared.reactors.end(&CloseReason::Stopping);
+        let reactors = self.shared.reactors.get();
+        if let Some(reactors) = reactors {
+            reactors.end(&CloseReason::Stopping);
+        }
         let left = self.team.stop(STOP);
-        let left_async = self.shared.reactors.wait(STOP);
+        let left_async = reactors.map_or(0, |reactors| reactors.wait(STOP));
         self.health.stop();
         if left_async > 0 {
             let id = Id::CutAtStop;
@@ -253,7 +227,7 @@ impl Server {
             let id = Id::CutAtStop;
             warn!("{id} {left} workers did not end within {STOP:?}; their connections are cut");
         }
-        if let Some(path) = &self.shared.config.pid_file
+        if let Some(path) = &self.shared.in_force.get().config.pid_file
             && let Err(error) = std::fs::remove_file(path)
         {
             let (id, path) = (Id::PidFileStays, path.display());
@@ -266,6 +240,31 @@ impl Server {
             ExitCode::FAILURE
         }
     }
+}
+
+fn open_error_log(config: &Config, logs: &LogWriter) -> Result<ErrorLog, String> {
+    let sink = open_log(logs, &config.error_log)?;
+    Ok(ErrorLog::new(sink, config.log_level))
+}
+
+fn say_warnings(config: &Config) {
+    for warning in &config.warnings {
+        match warning.weight {
+            Weight::Note => info!("{warning}"),
+            Weight::Warning => warn!("{warning}"),
+        }
+    }
+}
+
+/// Where there are to be asynchronous tunnels.
+fn start_reactors(config: &Config, scratch: &Arc<ScratchPool>) -> Result<Option<Reactors>, String> {
+    let mut hosts = config.hosts();
+    if !hosts.any(|host| host.router.is_ever_asynchronous()) {
+        return Ok(None);
+    }
+    Reactors::start(config.reactor_threads, config.reactor_limit, scratch)
+        .map(Some)
+        .map_err(|e| format!("cannot start the reactor: {e}"))
 }
 
 /// Each tunnel takes two descriptors, and the usual soft limit of 1024 is for programs that use select(2).
@@ -282,23 +281,34 @@ fn raise_descriptor_limit() {
 }
 
 /// Begins to check the members that are to be checked.
-fn check_health(shared: &Shared) -> io::Result<Health> {
-    let sites = std::iter::once(&shared.main_site).chain(&shared.virtual_sites);
+fn check_health(generation: &Generation, resolver: &Resolver) -> Result<Health, String> {
     let size = health::Size {
-        threads: shared.config.health_threads,
-        stack: shared.config.thread_stack_size,
+        threads: generation.config.health_threads,
+        stack: generation.config.thread_stack_size,
     };
-    Health::start(
-        health::targets(sites),
-        size,
-        &shared.resolver,
-        &shared.cancel,
-    )
+    Health::start(health::targets(generation.sites()), size, resolver)
+        .map_err(|e| format!("cannot start health checks: {e}"))
 }
 
-fn bind(config: &Config) -> Result<Vec<Listener>, String> {
-    let bind_one = |listen: &crate::config::Listen| {
-        Listener::bind(listen.address, listen.port, config.listen_backlog).map_err(|error| {
+fn asked(listen: &Listen) -> Asked {
+    Asked {
+        address: listen.address,
+        port: listen.port,
+    }
+}
+
+/// Binds what `config` listens on: what is `open` already stays so.
+fn bind(config: &Config, open: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, String> {
+    let is_wanted = |it: &Arc<Listener>| config.listen.iter().any(|l| asked(l) == it.asked());
+    let (staying, going): (Vec<_>, Vec<_>) = open.iter().cloned().partition(is_wanted);
+    let bind_one = |listen: &Listen| {
+        let asked = asked(listen);
+        let mut staying = staying.iter();
+        if let Some(open) = staying.find(|it| it.asked() == asked) {
+            return Ok(Arc::clone(open));
+        }
+        let bound = Listener::bind(asked, config.listen_backlog, &going);
+        bound.map(Arc::new).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => "; another program listens there",
                 io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",

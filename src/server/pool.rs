@@ -37,6 +37,9 @@ const HANDSHAKES: usize = 16;
 const PATIENCE: Duration = Duration::from_millis(2);
 /// In how many such moments all who wait have to be served at the present pace, or more workers are started.
 const LOOKS: usize = 50;
+/// How many such moments a look at the pace takes for each [`HANDSHAKES`] that go on: many move on together, and seem to
+/// stand still in between. For a crowd in TLS workers would be started that help nobody, as processors are short.
+const LONGER: usize = 4;
 /// How long to wait before a worker is started again that could not be.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a worker is free until it is sent home.
@@ -56,6 +59,8 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
     /// All workers are busy, and the operator has been told.
     is_short: bool,
+    /// Moments since the last look at the pace.
+    moments: usize,
     /// Of those that had to wait, how many had been taken at the last look.
     taken: usize,
     /// None had been taken then.
@@ -169,7 +174,7 @@ impl Pool {
     /// A pool without workers yet.
     pub(super) fn new(shared: Arc<Shared>) -> (Self, Team) {
         // As many may wait as are served; behind them the kernel's backlog fills.
-        let (queue, waiting) = bounded(shared.config.max_request_workers);
+        let (queue, waiting) = bounded(shared.most_workers.load(Ordering::Relaxed));
         let (alive, ended) = bounded(0);
         let workers = Arc::new(Workers {
             state: Mutex::default(),
@@ -186,6 +191,7 @@ impl Pool {
                 alive,
                 shared,
                 is_short: false,
+                moments: 0,
                 taken: 0,
                 is_stuck: false,
                 load: Load::default(),
@@ -205,7 +211,7 @@ impl Pool {
             return Ok(());
         }
         let refused = self.queue.try_send(accepted);
-        let all_are_busy = state.inboxes.len() >= self.shared.config.max_request_workers;
+        let all_are_busy = state.inboxes.len() >= self.most();
         let starting = state.starting;
         if all_are_busy {
             self.shared.clients.crowd();
@@ -232,7 +238,7 @@ impl Pool {
             let id = Id::WorkersBusy;
             warn!(
                 "{id} all {} workers are busy; new connections wait: {}",
-                self.shared.config.max_request_workers,
+                self.most(),
                 id.remedy()
             );
         }
@@ -282,7 +288,7 @@ impl Pool {
     /// Calls workers away from idle clients for those who wait in the queue, where no further worker may be started.
     fn call_for_who_waits(&self) {
         let state = self.workers.state();
-        if state.inboxes.len() < self.shared.config.max_request_workers {
+        if state.inboxes.len() < self.most() {
             return;
         }
         let waiting = self.workers.waiting.len();
@@ -294,12 +300,15 @@ impl Pool {
     /// Puts an end to what has been idle for too long: workers, and connections to backends. Says when to look again.
     pub(super) fn tidy(&self) -> Option<Instant> {
         let of_workers = self.send_idle_home();
-        of_workers.into_iter().chain(self.shared.kept.sweep()).min()
+        of_workers
+            .into_iter()
+            .chain(self.shared.in_force.get().kept.sweep())
+            .min()
     }
 
     /// Closes all connections to backends that nobody uses. Says whether there were any.
     pub(super) fn close_kept(&self) -> bool {
-        self.shared.kept.clear()
+        self.shared.in_force.get().kept.clear()
     }
 
     /// Sends home who has been free for [`IDLE_WORKER`]. Says when the next will have been.
@@ -330,13 +339,20 @@ impl Pool {
             let state = self.workers.state();
             (state.taken, state.inboxes.len())
         };
-        let moved = taken.wrapping_sub(std::mem::replace(&mut self.taken, taken));
         let handshakes = self.shared.handshakes.load(Ordering::Relaxed);
-        let is_computing = self.load.is_high(handshakes, self.shared.processors);
+        self.moments += 1;
+        if self.moments < handshakes / HANDSHAKES * LONGER {
+            return;
+        }
+        let moments = std::mem::take(&mut self.moments);
+        let moved = taken.wrapping_sub(std::mem::replace(&mut self.taken, taken));
+        let is_computing = self
+            .load
+            .is_high(moments, handshakes, self.shared.processors);
         let waiting = self.workers.waiting.len();
         let was_stuck = std::mem::replace(&mut self.is_stuck, moved == 0);
         let lacks_workers = !is_computing || moved == 0 && was_stuck;
-        if moved * LOOKS < waiting && lacks_workers {
+        if moved * LOOKS < waiting * moments && lacks_workers {
             for _ in 0..waiting.div_ceil(2).min(workers.max(1)) {
                 self.add_worker();
             }
@@ -347,8 +363,13 @@ impl Pool {
         !self.workers.waiting.is_empty() && self.has_room()
     }
 
+    /// `MaxRequestWorkers`, which a reload may change. As many may wait as at the start.
+    fn most(&self) -> usize {
+        self.shared.most_workers.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self) -> bool {
-        self.workers.state().inboxes.len() < self.shared.config.max_request_workers
+        self.workers.state().inboxes.len() < self.most()
     }
 
     /// Starts a worker for a connection that waits.
@@ -386,7 +407,7 @@ impl Pool {
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
             .name(format!("worker {id}"))
-            .stack_size(self.shared.config.thread_stack_size)
+            .stack_size(self.shared.in_force.get().config.thread_stack_size)
             .spawn(move || membership.serve(&shared, worker))?;
         Ok(())
     }
@@ -473,6 +494,11 @@ impl Drop for Membership {
             state.starting -= 1;
         }
         state.inboxes.remove(&self.id);
+        let is_last_of_a_crowd = state.inboxes.len() == SPARE;
+        drop(state);
+        if is_last_of_a_crowd {
+            crate::sys::trim_memory();
+        }
     }
 }
 
@@ -488,11 +514,14 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::listen::{Connection, Listener};
+    use crate::net::listen::{Asked, Connection, Listener};
     use std::net::{Ipv4Addr, TcpStream};
 
     fn connection() -> Accepted {
-        let listener = Listener::bind(Some(Ipv4Addr::LOCALHOST.into()), 0, 1).unwrap();
+        let listener = {
+            let address = Some(Ipv4Addr::LOCALHOST.into());
+            Listener::bind(Asked { address, port: 0 }, 1, &[]).unwrap()
+        };
         let stream = TcpStream::connect(listener.address()).unwrap();
         let local = listener.address();
         Accepted {

@@ -10,7 +10,7 @@ pub(super) enum Request {
     /// TERM, INT
     Stop,
     /// USR1, HUP
-    ReopenLogs,
+    Reload,
 }
 
 /// The signals that the process takes, from when this is made.
@@ -29,7 +29,7 @@ impl Requests {
     /// Waits for the next.
     pub(super) fn next(&mut self) -> Request {
         match self.signals.forever().next() {
-            Some(SIGUSR1 | SIGHUP) => Request::ReopenLogs,
+            Some(SIGUSR1 | SIGHUP) => Request::Reload,
             // The iterator ends only if its handle were closed, and nobody has that.
             _ => Request::Stop,
         }

@@ -30,6 +30,7 @@
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `dead_backends` | what becomes of the tunnels of a backend that ends without a Close frame |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
+//! | `reload` | another configuration, put in force while tunnels go on |
 //! | `idle_timeout` | `ProxyWebsocketIdleTimeout` |
 //! | `keep_alive` | several requests on a client's connection |
 //! | `crowd` | more clients than workers: who is idle makes room |
@@ -92,6 +93,7 @@ mod man_pages;
 mod names;
 mod proxy_protocol;
 mod refusals;
+mod reload;
 mod reverse;
 mod rewrite;
 mod routes;

@@ -18,6 +18,7 @@ use crate::server::clients::Bell;
 use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
 use crate::transaction::{CloseReason, Transaction};
+use crate::tunnel::reactor::Refused;
 use crate::tunnel::{Leftovers, Limits, Live, Observer, Tunnel};
 use log::{Level, error, warn};
 use std::io::{self, ErrorKind};
@@ -221,7 +222,11 @@ pub(super) fn run(
                 Err(error) => return cannot_wait(&error),
             }
         }
-        match shared.reactors.adopt(tunnel) {
+        let outcome = match shared.reactors.get() {
+            Some(reactors) => reactors.adopt(tunnel),
+            None => Err((tunnel, Refused::Limit(0))),
+        };
+        match outcome {
             Ok(()) => return,
             Err((refused, why)) => {
                 let (id, name) = (Id::NotTaken, refused.name());

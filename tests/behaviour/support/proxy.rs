@@ -162,6 +162,40 @@ impl Proxy {
         });
     }
 
+    /// Puts another configuration in force, and returns when it is: where the proxy listens then.
+    #[track_caller]
+    pub fn reload(&self, config: impl AsRef<str>) -> Vec<SocketAddr> {
+        let line = self.reload_until(config, "reloaded: ");
+        let (_, addresses) = line.split_once(" listens on ").unwrap();
+        let addresses = addresses.split(", ");
+        addresses
+            .map(|address| address.trim().parse().expect("an address"))
+            .collect()
+    }
+
+    /// Asks for another configuration that cannot be put in force, and returns the lines about it when that has failed.
+    #[track_caller]
+    pub fn reload_refused(&self, config: impl AsRef<str>) -> Vec<String> {
+        let before = self.log_lines("PW601").len();
+        self.reload_until(config, "not reloaded: ");
+        self.log_lines("PW601").split_off(before)
+    }
+
+    /// Returns the line with `text` that the reload has led to.
+    #[track_caller]
+    fn reload_until(&self, config: impl AsRef<str>, text: &str) -> String {
+        let config = complete(self.directory.path(), config.as_ref());
+        self.directory.write("proxy.conf", config);
+        let before = self.log_lines(text).len();
+        self.signal(Signal::USR1);
+        let mut line = None;
+        wait_until(&format!("{text:?} in the log"), BOUND, || {
+            line = self.log_lines(text).into_iter().nth(before);
+            line.is_some()
+        });
+        line.unwrap()
+    }
+
     /// The number of its process.
     pub fn id(&self) -> u32 {
         self.child.id()
