@@ -3,6 +3,7 @@
 mod acceptor;
 mod clients;
 mod connection;
+mod counters;
 mod generation;
 mod health;
 mod kept;
@@ -10,6 +11,7 @@ mod pool;
 mod reload;
 mod signals;
 mod site;
+mod status;
 mod tls;
 mod turns;
 
@@ -27,10 +29,11 @@ use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::Acceptor;
 use clients::IdleClients;
+use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
 use log::{error, info, warn};
-use pool::{Pool, Team};
+use pool::{Pool, Team, Workers};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_log};
@@ -42,7 +45,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use tls::Workshop;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
@@ -56,6 +59,11 @@ struct Shared {
     cancel: Arc<Cancel>,
     scratch: Arc<ScratchPool>,
     tunnels: Arc<Registry>,
+    counters: Arc<Counters>,
+    /// When the server was started.
+    started: (SystemTime, Instant),
+    /// Those who serve connections, from the first one on.
+    crew: OnceLock<Arc<Workers>>,
     /// From the first configuration on that has asynchronous tunnels.
     reactors: OnceLock<Reactors>,
     clients: IdleClients,
@@ -141,7 +149,12 @@ impl Server {
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
         error_log::use_for_process(open_error_log(&config, logs)?).map_err(|e| e.to_string())?;
-        std::panic::set_hook(Box::new(|panic| error!("{panic}")));
+        let counters = Arc::<Counters>::default();
+        let of_hook = Arc::clone(&counters);
+        std::panic::set_hook(Box::new(move |panic| {
+            of_hook.panics.count();
+            error!("{panic}");
+        }));
         say_warnings(&config);
         let listeners = bind(&config, &[])?;
         let mut workshop = Workshop::default();
@@ -162,6 +175,9 @@ impl Server {
             scratch,
             reactors,
             tunnels: Arc::default(),
+            counters,
+            started: (SystemTime::now(), Instant::now()),
+            crew: OnceLock::new(),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),

@@ -15,6 +15,7 @@ use crate::tunnel::reactor::Reactors;
 use log::{error, warn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 /// All that is needed to put a configuration in force: nothing of it can fail any more.
 struct Next {
@@ -31,8 +32,12 @@ impl Server {
     /// Reads the configuration, and puts it in force if it can be. Reopens the logs in any case: whoever rotates them relies
     /// on that.
     pub(super) fn reload(&mut self, logs: &LogWriter) {
+        let now = SystemTime::now();
         match self.prepare(logs) {
-            Ok(next) => self.put_in_force(next, logs),
+            Ok(next) => {
+                self.put_in_force(next, logs);
+                self.shared.counters.reloaded(now, Vec::new());
+            }
             Err(problems) => {
                 logs.reopen();
                 let id = Id::NotReloaded;
@@ -43,6 +48,7 @@ impl Server {
                     "{id} not reloaded: the configuration from before stays in force; {}",
                     id.remedy()
                 );
+                self.shared.counters.reloaded(now, problems);
             }
         }
     }

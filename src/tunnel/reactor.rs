@@ -132,7 +132,8 @@ impl Reactors {
         self.load()
     }
 
-    fn load(&self) -> usize {
+    /// How many tunnels they have.
+    pub fn load(&self) -> usize {
         self.reactors.iter().map(Reactor::load).sum()
     }
 }
