@@ -3,6 +3,7 @@
 mod acceptor;
 mod clients;
 mod connection;
+mod counters;
 mod drain;
 mod generation;
 mod health;
@@ -13,6 +14,7 @@ mod reload;
 mod removed;
 mod signals;
 mod site;
+mod status;
 mod tls;
 mod turns;
 
@@ -31,11 +33,12 @@ use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::{Acceptor, Closing};
 use clients::IdleClients;
+use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
 use limits::Limits;
 use log::{error, info, warn};
-use pool::{Pool, Team};
+use pool::{Pool, Team, Workers};
 use removed::Removed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
@@ -47,7 +50,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use tls::Workshop;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
@@ -60,9 +63,14 @@ struct Shared {
     resolver: Resolver,
     cancel: Arc<Cancel>,
     scratch: Arc<ScratchPool>,
+    tunnels: Arc<Registry>,
+    counters: Arc<Counters>,
+    /// When the server was started.
+    started: (SystemTime, Instant),
+    /// Those who serve connections, from the first one on.
+    crew: OnceLock<Arc<Workers>>,
     /// From the first configuration on that has asynchronous tunnels.
     reactors: OnceLock<Reactors>,
-    tunnels: Arc<Registry>,
     /// What is counted of tunnels; the bounds come with each handshake.
     limits: Arc<Limits>,
     clients: IdleClients,
@@ -152,7 +160,12 @@ impl Server {
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
         error_log::use_for_process(open_error_log(&config, logs)?).map_err(|e| e.to_string())?;
-        std::panic::set_hook(Box::new(|panic| error!("{panic}")));
+        let counters = Arc::<Counters>::default();
+        let of_hook = Arc::clone(&counters);
+        std::panic::set_hook(Box::new(move |panic| {
+            of_hook.panics.count();
+            error!("{panic}");
+        }));
         say_warnings(&config);
         // Before anything that two of us would dispute, so that who is in the way is named.
         let pid_file = take_pid_file(&config)?;
@@ -176,6 +189,9 @@ impl Server {
             reactors,
             tunnels: Arc::default(),
             limits: Arc::default(),
+            counters,
+            started: (SystemTime::now(), Instant::now()),
+            crew: OnceLock::new(),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 /// How long a reload waits for listeners to be closed that the one before has removed.
 const CLOSING: Duration = Duration::from_secs(1);
+use std::time::SystemTime;
 
 /// All that is needed to put a configuration in force: nothing of it can fail any more.
 struct Next {
@@ -35,8 +36,12 @@ impl Server {
     /// Reads the configuration, and puts it in force if it can be. Reopens the logs in any case: whoever rotates them relies
     /// on that.
     pub(super) fn reload(&mut self, logs: &LogWriter) {
+        let now = SystemTime::now();
         match self.prepare(logs) {
-            Ok(next) => self.put_in_force(next, logs),
+            Ok(next) => {
+                self.put_in_force(next, logs);
+                self.shared.counters.reloaded(now, Vec::new());
+            }
             Err(problems) => {
                 logs.reopen();
                 let id = Id::NotReloaded;
@@ -47,6 +52,7 @@ impl Server {
                     "{id} not reloaded: the configuration from before stays in force; {}",
                     id.remedy()
                 );
+                self.shared.counters.reloaded(now, problems);
             }
         }
     }

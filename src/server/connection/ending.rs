@@ -1,6 +1,7 @@
 //! How a connection goes on when its handshake is over: as a tunnel, with an answer of ours, or without a word. Each way
 //! ends with its line in the access log.
 
+use super::admission::is_for_lack_of_room;
 use super::balance::Elected;
 use super::failure::Step;
 use super::{End, Next, Visit, Worker};
@@ -15,6 +16,7 @@ use crate::registry::Registry;
 use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
+use crate::server::counters::{Counters, Handshake};
 use crate::server::limits::Place;
 use crate::server::removed;
 use crate::server::turns::Turn;
@@ -49,14 +51,17 @@ impl Visit<'_> {
             half_close: half_close_timeout,
             lifetime: lifetime.map(|it| it.drawn(self.link.shared.limits.draw(self.link.id))),
         };
+        let shared = self.link.shared;
         let guest = Guest {
             logs: Arc::clone(&self.site.logs),
-            tunnels: Arc::clone(&self.link.shared.tunnels),
+            tunnels: Arc::clone(&shared.tunnels),
+            counters: Arc::clone(&shared.counters),
             place: self.place,
             _turn: self.turn,
-            lease: self.elected.map(Elected::into_lease),
+            elected: self.elected.map(Elected::into_lease),
         };
-        let shared = self.link.shared;
+        shared.counters.answered(&self.transaction);
+        shared.counters.handshake(Handshake::Switched);
         let id = self.transaction.id;
         let is_too_late = !shared.in_force.is(self.generation)
             && removed::is_too_late(&shared.in_force.get(), &self.transaction);
@@ -76,6 +81,9 @@ impl Visit<'_> {
         self.place = None;
         self.turn = None;
         self.elected = None;
+        if self.asks_for_tunnel {
+            self.link.shared.counters.handshake(come_to(&end));
+        }
         match end {
             End::Refused(refusal) => {
                 self.log_refusal(&refusal);
@@ -165,6 +173,7 @@ impl Visit<'_> {
     }
 
     fn log_access(&self) {
+        self.link.shared.counters.answered(&self.transaction);
         let took = self.began.elapsed();
         self.site.logs.log_access(&self.transaction, took);
     }
@@ -253,6 +262,20 @@ pub(super) fn run(
     }
 }
 
+/// What a request for a tunnel came to that has got none.
+fn come_to(end: &End) -> Handshake {
+    match end {
+        End::Refused(_) | End::Unsecured => Handshake::Refused,
+        End::Failed(refusal) if refusal.id == Id::Overridden => Handshake::Declined,
+        End::BackendFailed(_, refusal) | End::Failed(refusal) if is_for_lack_of_room(refusal) => {
+            Handshake::Refused
+        }
+        End::BackendFailed(..) | End::Failed(_) => Handshake::Failed,
+        End::Answered(_) => Handshake::Declined,
+        End::Gone(_) => Handshake::Gone,
+    }
+}
+
 fn unix_seconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default().as_secs()
@@ -302,22 +325,29 @@ struct Guest {
     logs: Arc<SiteLogs>,
     tunnels: Arc<Registry>,
     place: Option<Place>,
+    counters: Arc<Counters>,
     _turn: Option<Turn>,
-    lease: Option<Lease>,
+    /// The member of a balancer that it is at, and the balancer's name.
+    elected: Option<(Lease, Arc<str>)>,
 }
 
 impl Observer for Guest {
     fn moved(&self, to_backend: u64, from_backend: u64) {
-        if let Some(lease) = &self.lease {
+        if let Some((lease, _)) = &self.elected {
             lease.meter().sent(to_backend);
             lease.meter().received(from_backend);
         }
+    }
+
+    fn balancer(&self) -> Option<Arc<str>> {
+        self.elected.as_ref().map(|(_, name)| Arc::clone(name))
     }
 
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
         if let Some(place) = &self.place {
             place.end();
         }
+        self.counters.ended(transaction.close.as_ref());
         self.tunnels.close(transaction.id, live);
         self.logs.tunnel_ended(transaction, took);
     }
