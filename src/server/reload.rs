@@ -32,8 +32,12 @@ impl Server {
     /// on that.
     pub(super) fn reload(&mut self, logs: &LogWriter) {
         match self.prepare(logs) {
-            Ok(next) => self.put_in_force(next, logs),
+            Ok(next) => {
+                self.not_reloaded = None;
+                self.put_in_force(next, logs);
+            }
             Err(problems) => {
+                self.not_reloaded = problems.first().cloned();
                 logs.reopen();
                 let id = Id::NotReloaded;
                 for problem in &problems {
