@@ -5,8 +5,9 @@
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, apply, backend_tls, balancers, documents, exchange, health, proxy_pass,
-    proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax, tls::lines as tls, value,
+    DEFAULT_SERVER_ROOT, OnReload, apply, backend_tls, balancers, documents, exchange, health,
+    proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax, tls::lines as tls,
+    value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -729,6 +730,17 @@ pub const TABLE: &[Entry] = &[
         help: "the most tunnels of all reactors; more stay in their workers; not in httpd",
         action: Action::One(|scope, text| {
             scope.program.reactor_limit = value::integer(text, 1..=10_000_000)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "ProxyWebsocketOnReload",
+        syntax: "Keep|End [duration]",
+        default: Some("Keep"),
+        contexts: SERVER,
+        help: "what becomes of tunnels whose mapping or backend a reload removes; not in httpd",
+        action: Action::UpTo(2, |scope, words| {
+            scope.program.on_reload = OnReload::parse(words)?;
             Ok(())
         }),
     },

@@ -121,6 +121,7 @@ pub(super) fn resolve(
         max_request_workers: program.max_request_workers,
         reactor_threads: program.reactor_threads,
         reactor_limit: program.reactor_limit,
+        on_reload: program.on_reload,
         thread_stack_size: program.thread_stack_size,
         listen_backlog: program.listen_backlog,
         health_threads: program.health_threads,

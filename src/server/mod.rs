@@ -11,6 +11,7 @@ mod kept;
 mod notify;
 mod pool;
 mod reload;
+mod removed;
 mod signals;
 mod site;
 mod tls;
@@ -37,6 +38,7 @@ use health::Health;
 use log::{error, info, warn};
 use notify::Manager;
 use pool::{Pool, Team};
+use removed::Removed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_log};
@@ -147,6 +149,7 @@ struct Server {
     not_reloaded: Option<String>,
     /// The listeners that the service manager opens for every process.
     activated: Vec<Weak<Listener>>,
+    removed: Removed,
 }
 
 impl Server {
@@ -213,6 +216,7 @@ impl Server {
             manager,
             not_reloaded: None,
             activated,
+            removed: Removed::default(),
         };
         error_log::notice(&format!("ready: listening on {}", server.addresses()));
         server.say_ready();
@@ -244,10 +248,15 @@ impl Server {
         self.stop()
     }
 
-    /// Waits for the next, until `deadline` if there is one, and tells the service manager what it wants to know meanwhile.
+    /// Waits for the next, until `deadline` if there is one, and does meanwhile what is due: ends tunnels whose time is over, and
+    /// tells the service manager what it wants to know.
     fn next_request(&mut self, deadline: Option<Instant>) -> Option<Request> {
         loop {
-            let wake_at = self.manager.next_at().into_iter().chain(deadline).min();
+            let generation = self.shared.in_force.get();
+            let removed_at = self.removed.end_due(&generation, &self.shared.tunnels);
+            drop(generation);
+            let times = [self.manager.next_at(), removed_at, deadline];
+            let wake_at = times.into_iter().flatten().min();
             if let Some(request) = self.requests.next(wake_at) {
                 return Some(request);
             }

@@ -126,6 +126,7 @@ impl Server {
         let removed = before.into_iter();
         let removed = removed.filter(|it| !is_among(it, &self.listeners));
         self.acceptor.change(next.added, removed.collect());
+        self.removed.note(&generation, &shared.tunnels);
         error_log::notice(&format!(
             "reloaded: generation {} listens on {}",
             generation.number,

@@ -15,6 +15,7 @@ use crate::registry::Registry;
 use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
+use crate::server::removed;
 use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
 use crate::transaction::{CloseReason, Transaction};
@@ -51,8 +52,15 @@ impl Visit<'_> {
             _turn: self.turn,
             lease: self.elected.map(Elected::into_lease),
         };
+        let shared = self.link.shared;
+        let id = self.transaction.id;
+        let is_too_late = !shared.in_force.is(self.generation)
+            && removed::is_too_late(&shared.in_force.get(), &self.transaction);
         let live: Arc<Live> = Live::new(self.transaction, self.began, guest);
-        self.link.shared.tunnels.open(Arc::clone(&live));
+        shared.tunnels.open(Arc::clone(&live));
+        if is_too_late {
+            shared.tunnels.end(id, CloseReason::Removed);
+        }
         let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, live);
         (Box::new(tunnel), asynchronous.then_some(async_delay))
     }
