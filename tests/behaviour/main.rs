@@ -36,6 +36,7 @@
 //! | `crowd` | more clients than workers: who is idle makes room |
 //! | `backend_connections` | connections to backends that are kept for the next request |
 //! | `limits` | sizes, deadlines, workers, descriptors |
+//! | `tunnel_limits` | how many tunnels, how fast, how old |
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
 //! | `signals` | what the operator asks of a running process, and how it is found |
@@ -114,4 +115,5 @@ mod tls_listeners;
 #[cfg(feature = "tls")]
 mod tls_terms;
 mod tunnel;
+mod tunnel_limits;
 mod unix_backends;
