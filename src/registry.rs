@@ -28,12 +28,43 @@ struct Shard {
     vacant: Option<u32>,
     /// Seats that are taken.
     taken: usize,
+    /// Of those that have ended.
+    ended: Sums,
 }
 
 #[derive(Debug)]
 enum Seat {
     Taken(Arc<Live>),
     Vacant(Option<u32>),
+}
+
+/// What tunnels come to together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// How many they are.
+    pub tunnels: u64,
+    /// Bytes that were delivered to backends.
+    pub to_backend: u64,
+    /// Bytes that were taken from backends.
+    pub from_backend: u64,
+}
+
+impl Sums {
+    fn of(live: &Live) -> Self {
+        let [to_backend, from_backend] = live.moved();
+        Self {
+            tunnels: 1,
+            to_backend,
+            from_backend,
+        }
+    }
+
+    /// Adds those of others.
+    pub fn add(&mut self, more: Self) {
+        self.tunnels += more.tunnels;
+        self.to_backend += more.to_backend;
+        self.from_backend += more.from_backend;
+    }
 }
 
 /// What is known of a tunnel at one moment.
@@ -49,6 +80,8 @@ pub struct View {
     pub mapping: Option<Arc<str>>,
     /// The backend that it leads to; the member that its balancer has chosen, where there is one.
     pub backend: Option<Arc<Backend>>,
+    /// The balancer that has chosen it.
+    pub balancer: Option<Arc<str>>,
     /// How it fares.
     pub figures: Figures,
 }
@@ -81,17 +114,10 @@ impl Registry {
         (0..SHARDS).map(|shard| self.shard(shard).taken).sum()
     }
 
-    /// All that are open, in no order. They are copied shard by shard, each when those before it have been asked for.
-    pub fn views(&self) -> impl Iterator<Item = View> {
-        (0..SHARDS).flat_map(|shard| self.views_in(shard))
-    }
-
-    fn views_in(&self, shard: usize) -> Vec<View> {
-        let shard = self.shard(shard);
-        let now = Instant::now();
-        let mut views = Vec::with_capacity(shard.taken);
-        views.extend(shard.open().filter_map(|live| view(live, now)));
-        views
+    /// All that are open, in no order, and the sums of all that ever were, those among them. They are copied shard by shard,
+    /// each when those before it have been taken. No byte is ever missing in the sums that was in them before.
+    pub fn views(&self) -> impl Iterator<Item = (Vec<View>, Sums)> {
+        (0..SHARDS).map(|shard| self.shard(shard).views())
     }
 
     /// The tunnel of this number.
@@ -129,6 +155,18 @@ impl Registry {
 }
 
 impl Shard {
+    fn views(&self) -> (Vec<View>, Sums) {
+        let now = Instant::now();
+        let mut views = Vec::with_capacity(self.taken);
+        let mut sums = self.ended;
+        for live in self.open() {
+            // One that has just ended is counted here until it is taken out.
+            sums.add(Sums::of(live));
+            views.extend(view(live, now));
+        }
+        (views, sums)
+    }
+
     fn take_in(&mut self, live: Arc<Live>) {
         if self.seats.len() == self.seats.capacity() {
             // A quarter more, and not twice as many: there may be thousands.
@@ -159,9 +197,13 @@ impl Shard {
         let seat = std::mem::replace(seat, Seat::Vacant(self.vacant));
         self.vacant = Some(number);
         self.taken -= 1;
+        self.ended.add(Sums::of(live));
         if self.taken == 0 {
-            // Nothing is kept of the busiest hour.
-            *self = Self::default();
+            // Nothing else is kept of the busiest hour.
+            *self = Self {
+                ended: self.ended,
+                ..Self::default()
+            };
         }
         match seat {
             Seat::Taken(live) => Some(live),
@@ -188,6 +230,7 @@ fn view(live: &Live, now: Instant) -> Option<View> {
         host: Arc::clone(&transaction.server_name),
         mapping: transaction.mapping.clone(),
         backend: transaction.backend.clone(),
+        balancer: live.balancer(),
         figures,
     })
 }
@@ -222,10 +265,8 @@ mod tests {
             registry.open(Arc::clone(live));
         }
         let ids = || {
-            registry
-                .views()
-                .map(|view| view.id)
-                .collect::<BTreeSet<u64>>()
+            let views = registry.views().flat_map(|(views, _)| views);
+            views.map(|view| view.id).collect::<BTreeSet<u64>>()
         };
         assert_eq!(ids(), (1..=1000).collect());
         for live in tunnels.iter().filter(|live| live.id().unwrap() % 3 > 0) {
@@ -252,6 +293,8 @@ mod tests {
             shard.seats.capacity() == 0 && shard.vacant.is_none()
         }));
         assert!(more.iter().all(|live| Arc::strong_count(live) == 1));
+        let ever: u64 = registry.views().map(|(_, sums)| sums.tunnels).sum();
+        assert_eq!(ever, 2000, "they have been there");
     }
 
     #[test]
@@ -263,8 +306,8 @@ mod tests {
         assert!(!registry.end(9, CloseReason::Administrator { code: None }));
         assert!(registry.end(7, CloseReason::Administrator { code: None }));
         assert!(registry.end(7, CloseReason::Stopping), "it is still there");
-        let ending: Vec<u64> = registry
-            .views()
+        let views = registry.views().flat_map(|(views, _)| views);
+        let ending: Vec<u64> = views
             .filter(|view| view.figures.is_ending)
             .map(|view| view.id)
             .collect();

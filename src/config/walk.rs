@@ -28,13 +28,7 @@ pub(super) fn resolve(
     sources: &Sources,
     files: &dyn Files,
 ) -> Result<Config, Vec<ConfigError>> {
-    let whole = Origin {
-        file: match &sources.file {
-            Some(path) => path.to_string_lossy().into(),
-            None => reading.files.first().cloned().unwrap_or_default(),
-        },
-        line: 0,
-    };
+    let whole = whole(&reading, sources);
     let mut walk = Walk {
         program: ProgramDraft::default(),
         findings: reading.findings,
@@ -131,6 +125,15 @@ pub(super) fn resolve(
         virtual_hosts,
         warnings: findings.warnings,
     })
+}
+
+/// Where what concerns all of the configuration comes from.
+fn whole(reading: &Reading, sources: &Sources) -> Origin {
+    let file = match &sources.file {
+        Some(path) => path.to_string_lossy().into(),
+        None => reading.files.first().cloned().unwrap_or_default(),
+    };
+    Origin { file, line: 0 }
 }
 
 /// The name of the main server.

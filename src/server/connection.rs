@@ -268,6 +268,8 @@ struct Visit<'a> {
     /// It is one of those that others wait for a moment for, since they will soon be done.
     handshake: Option<Counted<'a>>,
     transaction: Transaction,
+    /// Its route leads to a tunnel.
+    asks_for_tunnel: bool,
     began: Instant,
 }
 
@@ -314,6 +316,7 @@ impl<'a> Visit<'a> {
             elected: None,
             handshake: Some(Counted::new(&shared.handshakes)),
             transaction,
+            asks_for_tunnel: false,
             began,
         })
     }
@@ -376,7 +379,10 @@ impl<'a> Visit<'a> {
         let route = self.check_terms().and_then(|()| self.find_route(&mut head));
         self.afterwards = self.afterwards_of_refusal(&head);
         let outcome = match route {
-            Ok(route) if route.to.is_tunnel() => self.ask_backend(&head, &route),
+            Ok(route) if route.to.is_tunnel() => {
+                self.asks_for_tunnel = true;
+                self.ask_backend(&head, &route)
+            }
             Ok(route) => match self.exchange(&head, &route) {
                 Ok(afterwards) => Err(End::Answered(afterwards)),
                 Err(end) => Err(end),

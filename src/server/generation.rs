@@ -7,6 +7,7 @@ use super::tls::Workshop;
 use super::turns::Turns;
 use crate::config::Config;
 use crate::log_writer::LogWriter;
+use crate::net::tls::Validity;
 use crate::route::url::BackendUrl;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(super) struct Generation {
     virtual_sites: Vec<Arc<Site>>,
     pub(super) turns: Turns,
     pub(super) kept: Kept,
+    /// The certificates that were read, and the lines that name them.
+    pub(super) certificates: Vec<(String, Validity)>,
 }
 
 impl Generation {
@@ -49,6 +52,7 @@ impl Generation {
             virtual_sites,
             turns: Turns::new(&config, before.map(|before| &before.turns)),
             kept: Kept::new(config.max_request_workers),
+            certificates: workshop.certificates.clone(),
             config,
         })
     }

@@ -4,6 +4,7 @@ mod acceptor;
 mod activation;
 mod clients;
 mod connection;
+mod counters;
 mod drain;
 mod generation;
 mod health;
@@ -14,6 +15,7 @@ mod reload;
 mod removed;
 mod signals;
 mod site;
+mod status;
 mod tls;
 mod turns;
 
@@ -30,14 +32,15 @@ use crate::sys;
 use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
-use acceptor::Acceptor;
+use acceptor::{Acceptor, Closing};
 use activation::Activation;
 use clients::IdleClients;
+use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
 use log::{error, info, warn};
 use notify::Manager;
-use pool::{Pool, Team};
+use pool::{Pool, Team, Workers};
 use removed::Removed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
@@ -49,7 +52,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tls::Workshop;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
@@ -62,9 +65,14 @@ struct Shared {
     resolver: Resolver,
     cancel: Arc<Cancel>,
     scratch: Arc<ScratchPool>,
+    tunnels: Arc<Registry>,
+    counters: Arc<Counters>,
+    /// When the server was started.
+    started: (SystemTime, Instant),
+    /// Those who serve connections, from the first one on.
+    crew: OnceLock<Arc<Workers>>,
     /// From the first configuration on that has asynchronous tunnels.
     reactors: OnceLock<Reactors>,
-    tunnels: Arc<Registry>,
     clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
@@ -140,6 +148,8 @@ struct Server {
     requests: Requests,
     listeners: Vec<Arc<Listener>>,
     acceptor: Acceptor,
+    /// Listeners that the last reload has removed.
+    closing: Option<Closing>,
     team: Team,
     health: Health,
     shared: Arc<Shared>,
@@ -163,7 +173,12 @@ impl Server {
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
         error_log::use_for_process(open_error_log(&config, logs)?).map_err(|e| e.to_string())?;
-        std::panic::set_hook(Box::new(|panic| error!("{panic}")));
+        let counters = Arc::<Counters>::default();
+        let of_hook = Arc::clone(&counters);
+        std::panic::set_hook(Box::new(move |panic| {
+            of_hook.panics.count();
+            error!("{panic}");
+        }));
         say_warnings(&config);
         // Before anything that two of us would dispute, so that who is in the way is named.
         let pid_file = take_pid_file(&config)?;
@@ -191,6 +206,9 @@ impl Server {
             scratch,
             reactors,
             tunnels: Arc::default(),
+            counters,
+            started: (SystemTime::now(), Instant::now()),
+            crew: OnceLock::new(),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),
@@ -209,6 +227,7 @@ impl Server {
             requests,
             listeners,
             acceptor,
+            closing: None,
             team,
             health,
             shared,

@@ -76,7 +76,7 @@ pub(super) struct Team {
 
 /// What the threads share.
 #[derive(Debug)]
-struct Workers {
+pub(super) struct Workers {
     state: Mutex<State>,
     /// Connections for which no worker was free. Taken from and put into with the state locked, so that no
     /// worker lies down beside a connection that waits; only where it is full the acceptor waits outside.
@@ -97,6 +97,13 @@ struct State {
 }
 
 impl Workers {
+    /// How many workers there are, how many connections wait for one, and how many may.
+    pub(super) fn figures(&self) -> (usize, usize, usize) {
+        let started = self.state().inboxes.len();
+        let room = self.waiting.capacity().unwrap_or_default();
+        (started, self.waiting.len(), room)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // What the lock guards is whole between statements, whatever became of another thread.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -178,6 +185,8 @@ impl Pool {
             state: Mutex::default(),
             waiting,
         });
+        // There is one pool.
+        let _ = shared.crew.set(Arc::clone(&workers));
         let team = Team {
             workers: Arc::clone(&workers),
             ended,
@@ -201,6 +210,7 @@ impl Pool {
 
     /// Hands over a connection, and waits for room in the queue if need be, until it is `told` to stop.
     pub(super) fn offer(&mut self, accepted: Accepted, told: &Told) -> Result<(), Stopped> {
+        self.shared.counters.connections.count();
         let mut state = self.workers.state();
         if let Some((seat, _)) = state.free.pop_back() {
             drop(state);

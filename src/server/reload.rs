@@ -15,6 +15,11 @@ use crate::tunnel::reactor::Reactors;
 use log::{error, warn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a reload waits for listeners to be closed that the one before has removed.
+const CLOSING: Duration = Duration::from_secs(1);
+use std::time::SystemTime;
 
 /// All that is needed to put a configuration in force: nothing of it can fail any more.
 struct Next {
@@ -31,10 +36,12 @@ impl Server {
     /// Reads the configuration, and puts it in force if it can be. Reopens the logs in any case: whoever rotates them relies
     /// on that.
     pub(super) fn reload(&mut self, logs: &LogWriter) {
+        let now = SystemTime::now();
         match self.prepare(logs) {
             Ok(next) => {
                 self.not_reloaded = None;
                 self.put_in_force(next, logs);
+                self.shared.counters.reloaded(now, Vec::new());
             }
             Err(problems) => {
                 self.not_reloaded = problems.first().cloned();
@@ -47,6 +54,7 @@ impl Server {
                     "{id} not reloaded: the configuration from before stays in force; {}",
                     id.remedy()
                 );
+                self.shared.counters.reloaded(now, problems);
             }
         }
     }
@@ -70,6 +78,10 @@ impl Server {
             Some(_) => None,
             None => start_reactors(config, &self.shared.scratch)?,
         };
+        if let Some(closing) = self.closing.take() {
+            // Their addresses may be wanted again.
+            closing.wait(CLOSING);
+        }
         let listeners = bind(config, &self.listeners)?;
         let is_new = |it: &&Arc<Listener>| !is_among(it, &self.listeners);
         let new = listeners.iter().filter(is_new);
@@ -125,7 +137,7 @@ impl Server {
         }
         let removed = before.into_iter();
         let removed = removed.filter(|it| !is_among(it, &self.listeners));
-        self.acceptor.change(next.added, removed.collect());
+        self.closing = Some(self.acceptor.change(next.added, removed.collect()));
         self.removed.note(&generation, &shared.tunnels);
         error_log::notice(&format!(
             "reloaded: generation {} listens on {}",

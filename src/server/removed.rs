@@ -52,7 +52,8 @@ fn removed(generation: &Generation, tunnels: &Registry) -> impl Iterator<Item = 
         (Some(mapping), Some(backend)) => !generation.leads(&view.host, mapping, &backend.url),
         _ => false,
     };
-    tunnels.views().filter(is_removed)
+    let views = tunnels.views().flat_map(|(views, _)| views);
+    views.filter(is_removed)
 }
 
 /// Whether a tunnel that only now begins, under a configuration that `generation` has overtaken, came too late for its end.

@@ -17,6 +17,11 @@ pub trait Observer: fmt::Debug + Send + Sync {
         let _ = (to_backend, from_backend);
     }
 
+    /// The name of the balancer that has chosen its backend.
+    fn balancer(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// The connection has come to its end, `took` after it was accepted. Called once, however that came, and never while
     /// a loop is locked. `live` is what the tunnel was known by.
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration);
@@ -25,6 +30,10 @@ pub trait Observer: fmt::Debug + Send + Sync {
 impl<T: Observer + ?Sized> Observer for Arc<T> {
     fn moved(&self, to_backend: u64, from_backend: u64) {
         self.as_ref().moved(to_backend, from_backend);
+    }
+
+    fn balancer(&self) -> Option<Arc<str>> {
+        self.as_ref().balancer()
     }
 
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
@@ -181,7 +190,13 @@ impl Live {
         }
     }
 
-    fn moved(&self) -> [u64; 2] {
+    /// The name of the balancer that has chosen its backend.
+    pub fn balancer(&self) -> Option<Arc<str>> {
+        self.observer.balancer()
+    }
+
+    /// Bytes that were delivered to the backend and taken from it so far.
+    pub fn moved(&self) -> [u64; 2] {
         self.moved.each_ref().map(|bytes| bytes.load(Relaxed))
     }
 

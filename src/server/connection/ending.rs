@@ -15,6 +15,7 @@ use crate::registry::Registry;
 use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
+use crate::server::counters::{Counters, Handshake};
 use crate::server::removed;
 use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
@@ -46,13 +47,16 @@ impl Visit<'_> {
             idle: idle_timeout,
             half_close: half_close_timeout,
         };
+        let shared = self.link.shared;
         let guest = Guest {
             logs: Arc::clone(&self.site.logs),
-            tunnels: Arc::clone(&self.link.shared.tunnels),
+            tunnels: Arc::clone(&shared.tunnels),
+            counters: Arc::clone(&shared.counters),
             _turn: self.turn,
-            lease: self.elected.map(Elected::into_lease),
+            elected: self.elected.map(Elected::into_lease),
         };
-        let shared = self.link.shared;
+        shared.counters.answered(&self.transaction);
+        shared.counters.handshake(Handshake::Switched);
         let id = self.transaction.id;
         let is_too_late = !shared.in_force.is(self.generation)
             && removed::is_too_late(&shared.in_force.get(), &self.transaction);
@@ -71,6 +75,9 @@ impl Visit<'_> {
         // There is no exchange with the backend any more, and a client may take its time.
         self.turn = None;
         self.elected = None;
+        if self.asks_for_tunnel {
+            self.link.shared.counters.handshake(come_to(&end));
+        }
         match end {
             End::Refused(refusal) => {
                 self.log_refusal(&refusal);
@@ -160,6 +167,7 @@ impl Visit<'_> {
     }
 
     fn log_access(&self) {
+        self.link.shared.counters.answered(&self.transaction);
         let took = self.began.elapsed();
         self.site.logs.log_access(&self.transaction, took);
     }
@@ -248,6 +256,17 @@ pub(super) fn run(
     }
 }
 
+/// What a request for a tunnel came to that has got none.
+fn come_to(end: &End) -> Handshake {
+    match end {
+        End::Refused(_) | End::Unsecured => Handshake::Refused,
+        End::Failed(refusal) if refusal.id == Id::Overridden => Handshake::Declined,
+        End::BackendFailed(..) | End::Failed(_) => Handshake::Failed,
+        End::Answered(_) => Handshake::Declined,
+        End::Gone(_) => Handshake::Gone,
+    }
+}
+
 fn unix_seconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default().as_secs()
@@ -296,19 +315,26 @@ impl SiteLogs {
 struct Guest {
     logs: Arc<SiteLogs>,
     tunnels: Arc<Registry>,
+    counters: Arc<Counters>,
     _turn: Option<Turn>,
-    lease: Option<Lease>,
+    /// The member of a balancer that it is at, and the balancer's name.
+    elected: Option<(Lease, Arc<str>)>,
 }
 
 impl Observer for Guest {
     fn moved(&self, to_backend: u64, from_backend: u64) {
-        if let Some(lease) = &self.lease {
+        if let Some((lease, _)) = &self.elected {
             lease.meter().sent(to_backend);
             lease.meter().received(from_backend);
         }
     }
 
+    fn balancer(&self) -> Option<Arc<str>> {
+        self.elected.as_ref().map(|(_, name)| Arc::clone(name))
+    }
+
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
+        self.counters.ended(transaction.close.as_ref());
         self.tunnels.close(transaction.id, live);
         self.logs.tunnel_ended(transaction, took);
     }
