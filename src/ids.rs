@@ -128,6 +128,12 @@ pub enum Id {
     NotReloaded,
     /// What a reload has found changed takes a restart.
     TakesRestart,
+    /// The service manager has named a socket to be told by, and cannot be told.
+    Unmanaged,
+    /// The acceptor does not answer, and the watchdog is not fed.
+    Hung,
+    /// The service manager has passed a socket that is not listened on.
+    NotListenedOn,
     /// The server is stopping.
     Stopping,
     /// All workers are busy; new connections wait.
@@ -611,6 +617,24 @@ const ENTRIES: &[Entry] = &[
         code: "PW602",
         counterpart: None,
         remedy: "restart the server to have it changed",
+    },
+    Entry {
+        id: Id::Unmanaged,
+        code: "PW603",
+        counterpart: None,
+        remedy: "see NOTIFY_SOCKET, and NotifyAccess= of the unit",
+    },
+    Entry {
+        id: Id::Hung,
+        code: "PW604",
+        counterpart: None,
+        remedy: "report it; the watchdog restarts the server",
+    },
+    Entry {
+        id: Id::NotListenedOn,
+        code: "PW605",
+        counterpart: None,
+        remedy: "write a Listen for it, or take it out of the socket unit",
     },
 ];
 

@@ -120,6 +120,37 @@ impl Listener {
         })
     }
 
+    /// Where somebody else's socket listens.
+    ///
+    /// # Errors
+    /// Why it is none of ours: it does not listen for TCP connections.
+    pub fn address_of(socket: &OwnedFd) -> io::Result<SocketAddr> {
+        if sockopt::socket_type(socket)? != SocketType::STREAM {
+            return Err(io::Error::other("it is not a stream socket"));
+        }
+        if !sockopt::socket_acceptconn(socket)? {
+            return Err(io::Error::other("it does not listen"));
+        }
+        let address = getsockname(socket)?.try_into();
+        address.map_err(|_| io::Error::other("it has no IP address"))
+    }
+
+    /// Takes over a socket that listens already, for what was `asked` for: it may be bound to something else.
+    ///
+    /// # Errors
+    /// What the system said, or why it is none of ours.
+    pub fn adopt(asked: Asked, socket: OwnedFd, backlog: i32) -> io::Result<Self> {
+        let address = Self::address_of(&socket)?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        set_leg_options(&socket, true)?;
+        listen(&socket, backlog)?;
+        Ok(Self {
+            socket,
+            address,
+            asked,
+        })
+    }
+
     /// What it was bound for.
     pub fn asked(&self) -> Asked {
         self.asked

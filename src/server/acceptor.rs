@@ -1,18 +1,19 @@
 //! The thread that waits on all listeners, and hands each connection to the pool. It blocks where there is
 //! nothing to do, and where the pool has no room: then the kernel's backlog fills, and clients wait there.
 
-use super::pool::Pool;
+use super::pool::{Pool, Stopped};
 use super::signals;
 use crate::ids::Id;
 use crate::net::alarm::Alarm;
 use crate::net::listen::{Connection, Listener};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded};
 use log::{debug, error, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -40,8 +41,11 @@ pub(super) struct Accepted {
 /// The running acceptor.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    // Dropped, and thereby seen by the thread, when it is to stop.
+    // Dropped, and thereby seen by the thread, when it is to stop. What is sent asks whether it lives.
     running: Sender<()>,
+    answers: Arc<AtomicU64>,
+    /// How many there were when it was asked last.
+    heard: Option<u64>,
     waker: Waker,
     thread: JoinHandle<()>,
     registry: Registry,
@@ -96,7 +100,12 @@ impl Acceptor {
             ALARM,
             Interest::READABLE,
         )?;
-        let (running, stop) = bounded(0);
+        let (running, questions) = bounded(1);
+        let answers = Arc::<AtomicU64>::default();
+        let told = Told {
+            questions,
+            answers: Arc::clone(&answers),
+        };
         let changes = Arc::default();
         let mut accepting = Accepting {
             poll,
@@ -106,7 +115,7 @@ impl Acceptor {
             changes: Arc::clone(&changes),
             pool,
             alarm,
-            stop,
+            told,
             next_id: 1,
         };
         let thread = thread::Builder::new()
@@ -122,6 +131,8 @@ impl Acceptor {
             })?;
         Ok(Self {
             running,
+            answers,
+            heard: None,
             waker,
             thread,
             registry,
@@ -156,6 +167,19 @@ impl Acceptor {
         Closing(closing)
     }
 
+    /// Whether it has answered since this was asked for the last time. It does so wherever it waits, also where that is for
+    /// room in the pool.
+    pub(super) fn has_answered(&mut self) -> bool {
+        let answers = self.answers.load(Ordering::Relaxed);
+        let has_answered = self.heard != Some(answers);
+        self.heard = Some(answers);
+        // One question is enough, if it has not taken the last one.
+        let _ = self.running.try_send(());
+        // Where the thread cannot be woken it has ended.
+        let _ = self.waker.wake();
+        has_answered && !self.thread.is_finished()
+    }
+
     /// Closes the listeners. No worker is started any more when this returns. Says whether the thread had to be
     /// told, as it should be.
     pub(super) fn stop(self) -> bool {
@@ -165,6 +189,51 @@ impl Acceptor {
         let _ = self.waker.wake();
         let _ = self.thread.join();
         was_running
+    }
+}
+
+/// What the thread is told while it waits for something else.
+#[derive(Debug)]
+pub(super) struct Told {
+    questions: Receiver<()>,
+    answers: Arc<AtomicU64>,
+}
+
+impl Told {
+    /// Where questions come from, to be [answered](Self::answer).
+    pub(super) fn questions(&self) -> &Receiver<()> {
+        &self.questions
+    }
+
+    /// Says that the thread lives. There are no more questions when it is to stop.
+    pub(super) fn answer(&self, question: Result<(), RecvError>) -> Result<(), Stopped> {
+        question.map_err(|_| Stopped)?;
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether it is to stop.
+    pub(super) fn is_stopped(&self) -> bool {
+        loop {
+            let question = match self.questions.try_recv() {
+                Err(TryRecvError::Empty) => return false,
+                outcome => outcome.map_err(|_| RecvError),
+            };
+            if self.answer(question).is_err() {
+                return true;
+            }
+        }
+    }
+
+    /// Waits for so long, unless it is to stop meanwhile.
+    fn pause(&self, span: Duration) -> Result<(), Stopped> {
+        let until = Instant::now() + span;
+        loop {
+            match self.questions.recv_deadline(until) {
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                outcome => self.answer(outcome.map_err(|_| RecvError))?,
+            }
+        }
     }
 }
 
@@ -192,7 +261,7 @@ struct Accepting {
     pool: Pool,
     /// Rings when something may have been idle for too long.
     alarm: Alarm,
-    stop: Receiver<()>,
+    told: Told,
     next_id: u64,
 }
 
@@ -229,9 +298,9 @@ impl Accepting {
                             id.remedy()
                         );
                     }
-                    match self.stop.recv_timeout(PAUSE) {
-                        Err(RecvTimeoutError::Timeout) => continue,
-                        _ => return,
+                    match self.told.pause(PAUSE) {
+                        Ok(()) => continue,
+                        Err(Stopped) => return,
                     }
                 }
             }
@@ -305,7 +374,7 @@ impl Accepting {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stop.try_recv() == Err(TryRecvError::Disconnected)
+        self.told.is_stopped()
     }
 
     /// Accepts what waits, one of each listener in turn.
@@ -334,7 +403,7 @@ impl Accepting {
                     at: Instant::now(),
                 };
                 self.next_id += 1;
-                if self.pool.offer(accepted, &self.stop).is_err() {
+                if self.pool.offer(accepted, &self.told).is_err() {
                     return Round::Stopped;
                 }
             }

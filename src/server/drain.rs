@@ -27,6 +27,8 @@ impl Server {
             "stopping gracefully; open connections and tunnels: {}; they may go on {bound}",
             self.left()
         ));
+        let status = self.status();
+        self.manager.stopping(status);
         // They are closed with their last owner, the acceptor, which first hands over whoever waits there.
         let open: Vec<_> = self.listeners.iter().map(Arc::downgrade).collect();
         let listeners = std::mem::take(&mut self.listeners);
@@ -55,7 +57,7 @@ impl Server {
             }
             let look_at = now + LOOK;
             let wake_at = end.map_or(look_at, |end| look_at.min(end));
-            match self.requests.next(Some(wake_at)) {
+            match self.next_request(Some(wake_at)) {
                 Some(Request::Stop) => return,
                 Some(Request::Reload) => {
                     logs.reopen();

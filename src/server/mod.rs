@@ -1,6 +1,7 @@
 //! Policy meets devices: starting, serving, stopping. This file alone knows every thread.
 
 mod acceptor;
+mod activation;
 mod clients;
 mod connection;
 mod counters;
@@ -9,6 +10,7 @@ mod generation;
 mod health;
 mod kept;
 mod limits;
+mod notify;
 mod pool;
 mod reload;
 mod removed;
@@ -32,12 +34,14 @@ use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::{Acceptor, Closing};
+use activation::Activation;
 use clients::IdleClients;
 use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
 use limits::Limits;
 use log::{error, info, warn};
+use notify::Manager;
 use pool::{Pool, Team, Workers};
 use removed::Removed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -48,7 +52,7 @@ use std::io;
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use tls::Workshop;
@@ -104,10 +108,13 @@ pub fn run(config: Config, sources: Sources) -> ExitCode {
     // Before the first thread, since all inherit it: who is woken does not interrupt who runs, which spares switches
     // between threads under load. Where a sandbox forbids it, that is lost and nothing else.
     let _ = sys::run_as_batch();
+    // Before anything is opened.
+    let activation = Activation::of_environment();
     let outcome = LogWriter::start()
         .map_err(|error| format!("cannot start the log thread: {error}"))
         .and_then(|logs| {
-            let outcome = Server::start(config, sources, &logs).map(|server| server.serve(&logs));
+            let outcome =
+                Server::start(config, sources, activation, &logs).map(|server| server.serve(&logs));
             logs.flush();
             outcome
         });
@@ -151,11 +158,21 @@ struct Server {
     health: Health,
     shared: Arc<Shared>,
     pid_file: Option<PidFile>,
+    manager: Manager,
+    /// Why the last reload has failed.
+    not_reloaded: Option<String>,
+    /// The listeners that the service manager opens for every process.
+    activated: Vec<Weak<Listener>>,
     removed: Removed,
 }
 
 impl Server {
-    fn start(config: Config, sources: Sources, logs: &LogWriter) -> Result<Self, String> {
+    fn start(
+        config: Config,
+        sources: Sources,
+        activation: Activation,
+        logs: &LogWriter,
+    ) -> Result<Self, String> {
         raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
@@ -169,7 +186,12 @@ impl Server {
         say_warnings(&config);
         // Before anything that two of us would dispute, so that who is in the way is named.
         let pid_file = take_pid_file(&config)?;
-        let listeners = bind(&config, &[])?;
+        let mut manager = Manager::of_environment();
+        let passed = activation.listeners(&config, &mut manager);
+        let opened = passed.iter().filter(|(_, is_opened)| *is_opened);
+        let activated = opened.map(|(it, _)| Arc::downgrade(it)).collect();
+        let passed: Vec<_> = passed.into_iter().map(|(listener, _)| listener).collect();
+        let listeners = bind(&config, &passed)?;
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, None, logs, &mut workshop)?;
         let config = &generation.config;
@@ -188,10 +210,10 @@ impl Server {
             scratch,
             reactors,
             tunnels: Arc::default(),
-            limits: Arc::default(),
             counters,
             started: (SystemTime::now(), Instant::now()),
             crew: OnceLock::new(),
+            limits: Arc::default(),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),
@@ -205,7 +227,7 @@ impl Server {
         let (pool, team) = Pool::new(Arc::clone(&shared));
         let acceptor = Acceptor::start(&listeners, pool)
             .map_err(|e| format!("cannot start the acceptor: {e}"))?;
-        let server = Self {
+        let mut server = Self {
             sources,
             requests,
             listeners,
@@ -215,9 +237,13 @@ impl Server {
             health,
             shared,
             pid_file,
+            manager,
+            not_reloaded: None,
+            activated,
             removed: Removed::default(),
         };
         error_log::notice(&format!("ready: listening on {}", server.addresses()));
+        server.say_ready();
         Ok(server)
     }
 
@@ -229,11 +255,12 @@ impl Server {
     /// Serves until it is told to stop.
     fn serve(mut self, logs: &LogWriter) -> ExitCode {
         loop {
-            let generation = self.shared.in_force.get();
-            let wakes_at = self.removed.end_due(&generation, &self.shared.tunnels);
-            drop(generation);
-            match self.requests.next(wakes_at) {
-                Some(Request::Reload) => self.reload(logs),
+            match self.next_request(None) {
+                Some(Request::Reload) => {
+                    self.manager.reloading();
+                    self.reload(logs);
+                    self.say_ready();
+                }
                 Some(Request::GracefulStop) => {
                     self.drain(logs);
                     break;
@@ -245,9 +272,68 @@ impl Server {
         self.stop()
     }
 
+    /// Waits for the next, until `deadline` if there is one, and does meanwhile what is due: ends tunnels whose time is over, and
+    /// tells the service manager what it wants to know.
+    fn next_request(&mut self, deadline: Option<Instant>) -> Option<Request> {
+        loop {
+            let generation = self.shared.in_force.get();
+            let removed_at = self.removed.end_due(&generation, &self.shared.tunnels);
+            drop(generation);
+            let times = [self.manager.next_at(), removed_at, deadline];
+            let wake_at = times.into_iter().flatten().min();
+            if let Some(request) = self.requests.next(wake_at) {
+                return Some(request);
+            }
+            let status = self.status();
+            self.manager.beat(|| self.acceptor.has_answered(), status);
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return None;
+            }
+        }
+    }
+
+    /// What a service manager shows of us.
+    fn status(&self) -> String {
+        let tunnels = match self.shared.tunnels.count() {
+            1 => "1 tunnel".to_owned(),
+            count => format!("{count} tunnels"),
+        };
+        match &self.not_reloaded {
+            Some(why) => format!("{tunnels}; not reloaded: {why}"),
+            None => tunnels,
+        }
+    }
+
+    fn say_ready(&mut self) {
+        let generation = self.shared.in_force.get();
+        let listeners = &self.listeners;
+        self.activated.retain(|activated| {
+            let is_open = listeners.iter().any(|it| Arc::as_ptr(it) == activated.as_ptr());
+            if !is_open {
+                let id = Id::NotListenedOn;
+                warn!("{id} a socket of the service manager is closed here, and stays open there: no Listen is for it; {}", id.remedy());
+            }
+            is_open
+        });
+        let activated = &self.activated;
+        self.manager.hold(&self.listeners, |listener| {
+            let is_opened = activated
+                .iter()
+                .any(|it| it.as_ptr() == Arc::as_ptr(listener));
+            let mut listens = generation.config.listen.iter();
+            let listen = listens.find(|listen| asked(listen) == listener.asked());
+            let name = listen.filter(|_| !is_opened).map(activation::name_of);
+            name.map(|name| format!("{}{name}", notify::HELD))
+        });
+        let status = self.status();
+        self.manager.ready(status);
+    }
+
     /// Closes the listeners, and ends the tunnels.
     fn stop(mut self) -> ExitCode {
         error_log::notice("stopping");
+        let status = self.status();
+        self.manager.stopping(status);
         let was_accepting = self.acceptor.stop();
         self.shared.cancel.cancel();
         self.shared.resolver.close();
@@ -342,12 +428,12 @@ fn asked(listen: &Listen) -> Asked {
 /// Binds what `config` listens on: what is `open` already stays so.
 fn bind(config: &Config, open: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, String> {
     let is_wanted = |it: &Arc<Listener>| config.listen.iter().any(|l| asked(l) == it.asked());
-    let (staying, going): (Vec<_>, Vec<_>) = open.iter().cloned().partition(is_wanted);
+    let (mut staying, going): (Vec<_>, Vec<_>) = open.iter().cloned().partition(is_wanted);
     let bind_one = |listen: &Listen| {
         let asked = asked(listen);
-        let mut staying = staying.iter();
-        if let Some(open) = staying.find(|it| it.asked() == asked) {
-            return Ok(Arc::clone(open));
+        // Each once: the kernel may have been asked for a port several times.
+        if let Some(place) = staying.iter().position(|it| it.asked() == asked) {
+            return Ok(staying.remove(place));
         }
         let bound = Listener::bind(asked, config.listen_backlog, &going);
         bound.map(Arc::new).map_err(|error| {

@@ -8,15 +8,13 @@ mod load;
 mod seat;
 
 use super::Shared;
-use super::acceptor::{Accepted, is_exhaustion};
+use super::acceptor::{Accepted, Told, is_exhaustion};
 use super::clients::IdleClients;
 use super::connection::{self, Worker};
 use crate::ids::Id;
 use crate::transaction::CloseReason;
 use crate::tunnel::inbox::Inbox;
-use crossbeam_channel::{
-    Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded, select,
-};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded, select};
 use load::Load;
 use log::{error, warn};
 use seat::{Order, Seat};
@@ -210,8 +208,8 @@ impl Pool {
         )
     }
 
-    /// Hands over a connection, and waits for room in the queue if need be, until `stop` is disconnected.
-    pub(super) fn offer(&mut self, accepted: Accepted, stop: &Receiver<()>) -> Result<(), Stopped> {
+    /// Hands over a connection, and waits for room in the queue if need be, until it is `told` to stop.
+    pub(super) fn offer(&mut self, accepted: Accepted, told: &Told) -> Result<(), Stopped> {
         self.shared.counters.connections.count();
         let mut state = self.workers.state();
         if let Some((seat, _)) = state.free.pop_back() {
@@ -236,7 +234,7 @@ impl Pool {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Stopped),
             Err(TrySendError::Full(accepted)) => {
-                self.wait_for_room(accepted, stop)?;
+                self.wait_for_room(accepted, told)?;
                 self.serve_who_waits();
                 Ok(())
             }
@@ -255,25 +253,23 @@ impl Pool {
     }
 
     /// Waits until the queue has room. Whoever waits here has to look after the pool meanwhile.
-    fn wait_for_room(
-        &mut self,
-        mut accepted: Accepted,
-        stop: &Receiver<()>,
-    ) -> Result<(), Stopped> {
+    fn wait_for_room(&mut self, mut accepted: Accepted, told: &Told) -> Result<(), Stopped> {
         while self.has_room() {
             match self.queue.send_timeout(accepted, PATIENCE) {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Disconnected(_)) => return Err(Stopped),
                 Err(SendTimeoutError::Timeout(refused)) => accepted = refused,
             }
-            if stop.try_recv() == Err(TryRecvError::Disconnected) {
+            if told.is_stopped() {
                 return Err(Stopped);
             }
             self.relieve();
         }
-        select! {
-            send(self.queue, accepted) -> sent => sent.map_err(|_| Stopped),
-            recv(stop) -> _ => Err(Stopped),
+        loop {
+            select! {
+                send(self.queue, accepted) -> sent => return sent.map_err(|_| Stopped),
+                recv(told.questions()) -> question => told.answer(question)?,
+            }
         }
     }
 

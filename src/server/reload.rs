@@ -39,10 +39,12 @@ impl Server {
         let now = SystemTime::now();
         match self.prepare(logs) {
             Ok(next) => {
+                self.not_reloaded = None;
                 self.put_in_force(next, logs);
                 self.shared.counters.reloaded(now, Vec::new());
             }
             Err(problems) => {
+                self.not_reloaded = problems.first().cloned();
                 logs.reopen();
                 let id = Id::NotReloaded;
                 for problem in &problems {

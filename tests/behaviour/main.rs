@@ -40,6 +40,7 @@
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
 //! | `signals` | what the operator asks of a running process, and how it is found |
+//! | `service_manager` | what systemd is told, and what it passes |
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
 //! | `fairness` | a stream and the others |
@@ -101,6 +102,7 @@ mod rewrite;
 mod routes;
 mod routing;
 mod scale;
+mod service_manager;
 mod signals;
 mod smuggling;
 mod support;

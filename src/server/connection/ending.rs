@@ -324,8 +324,8 @@ impl SiteLogs {
 struct Guest {
     logs: Arc<SiteLogs>,
     tunnels: Arc<Registry>,
-    place: Option<Place>,
     counters: Arc<Counters>,
+    place: Option<Place>,
     _turn: Option<Turn>,
     /// The member of a balancer that it is at, and the balancer's name.
     elected: Option<(Lease, Arc<str>)>,
@@ -344,10 +344,10 @@ impl Observer for Guest {
     }
 
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
+        self.counters.ended(transaction.close.as_ref());
         if let Some(place) = &self.place {
             place.end();
         }
-        self.counters.ended(transaction.close.as_ref());
         self.tunnels.close(transaction.id, live);
         self.logs.tunnel_ended(transaction, took);
     }
