@@ -32,23 +32,19 @@ impl Server {
     /// Reads the configuration, and puts it in force if it can be. Reopens the logs in any case: whoever rotates them relies
     /// on that.
     pub(super) fn reload(&mut self, logs: &LogWriter) {
-        let now = SystemTime::now();
         match self.prepare(logs) {
-            Ok(next) => {
-                self.put_in_force(next, logs);
-                self.shared.counters.reloaded(now, Vec::new());
-            }
+            Ok(next) => self.put_in_force(next, logs),
             Err(problems) => {
                 logs.reopen();
                 let id = Id::NotReloaded;
                 for problem in &problems {
                     error!("{id} {problem}");
                 }
+                self.shared.counters.reloaded(SystemTime::now(), problems);
                 error!(
                     "{id} not reloaded: the configuration from before stays in force; {}",
                     id.remedy()
                 );
-                self.shared.counters.reloaded(now, problems);
             }
         }
     }
@@ -128,6 +124,7 @@ impl Server {
         let removed = before.into_iter();
         let removed = removed.filter(|it| !is_among(it, &self.listeners));
         self.acceptor.change(next.added, removed.collect());
+        shared.counters.reloaded(SystemTime::now(), Vec::new());
         error_log::notice(&format!(
             "reloaded: generation {} listens on {}",
             generation.number,
