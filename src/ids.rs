@@ -570,7 +570,7 @@ const ENTRIES: &[Entry] = &[
         id: Id::NotReloaded,
         code: "PW601",
         counterpart: None,
-        remedy: "mend the configuration and reload again; -t checks it without a reload",
+        remedy: "mend the configuration and reload again",
     },
     Entry {
         id: Id::TakesRestart,

@@ -27,6 +27,7 @@
 //! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen |
 //! | [`registry`] | the tunnels that are open: who they are, how they fare, how one is ended |
 //! | [`config_files`] | reads configuration files for `config` |
+//! | [`pid_file`] | who runs, and how it is asked for something |
 //! | `sys` | system calls that need unsafe code |
 //!
 //! [`server`] is where policy meets devices, and [`cli`] is the way in.
@@ -44,6 +45,7 @@ pub mod http;
 pub mod ids;
 pub mod log_writer;
 pub mod net;
+pub mod pid_file;
 pub mod registry;
 pub mod route;
 pub mod server;

@@ -64,6 +64,20 @@ struct Change {
     added: Vec<Port>,
     /// Listeners that are no longer accepted from, when all that waits there has been taken.
     removed: Vec<Arc<Listener>>,
+    /// Dropped when they are closed.
+    closed: Sender<()>,
+}
+
+/// Tells when listeners that were removed are closed.
+#[derive(Debug)]
+pub(super) struct Closing(Receiver<()>);
+
+impl Closing {
+    /// Waits for that, up to `limit`: where there is no room for those who wait there it may take long.
+    pub(super) fn wait(&self, limit: Duration) {
+        // Nobody ever sends.
+        let _ = self.0.recv_timeout(limit);
+    }
 }
 
 impl Acceptor {
@@ -88,6 +102,7 @@ impl Acceptor {
             poll,
             ports,
             removed: Vec::new(),
+            closed: Vec::new(),
             changes: Arc::clone(&changes),
             pool,
             alarm,
@@ -127,12 +142,18 @@ impl Acceptor {
 
     /// Accepts from the ones `added`, and no longer from the `removed` ones, which are closed with their last owner when all
     /// that waits there has been taken: whoever was let in is served. It waits for nobody.
-    pub(super) fn change(&self, added: Vec<Port>, removed: Vec<Arc<Listener>>) {
+    pub(super) fn change(&self, added: Vec<Port>, removed: Vec<Arc<Listener>>) -> Closing {
+        let (closed, closing) = bounded(0);
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.push(Change { added, removed });
+        changes.push(Change {
+            added,
+            removed,
+            closed,
+        });
         drop(changes);
         // Where the thread cannot be woken it has ended.
         let _ = self.waker.wake();
+        Closing(closing)
     }
 
     /// Closes the listeners. No worker is started any more when this returns. Says whether the thread had to be
@@ -165,6 +186,8 @@ struct Accepting {
     ports: Vec<Port>,
     /// Those of them that are to be closed as soon as nobody waits there.
     removed: Vec<Arc<Listener>>,
+    /// Who is told then.
+    closed: Vec<Sender<()>>,
     changes: Arc<Mutex<Vec<Change>>>,
     pool: Pool,
     /// Rings when something may have been idle for too long.
@@ -253,12 +276,18 @@ impl Accepting {
             let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *changes)
         };
-        for Change { added, removed } in changes {
+        for change in changes {
+            let Change {
+                added,
+                removed,
+                closed,
+            } = change;
             self.ports.extend(added);
             for port in &mut self.ports {
                 port.ready |= removed.iter().any(|it| Arc::ptr_eq(it, &port.listener));
             }
             self.removed.extend(removed);
+            self.closed.push(closed);
         }
     }
 
@@ -272,6 +301,7 @@ impl Accepting {
             self.ports
                 .retain(|port| !Arc::ptr_eq(&port.listener, &listener));
         }
+        self.closed.clear();
     }
 
     fn is_stopped(&self) -> bool {

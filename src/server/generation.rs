@@ -8,16 +8,20 @@ use super::turns::Turns;
 use crate::config::Config;
 use crate::log_writer::LogWriter;
 use crate::net::tls::Validity;
+use crate::route::url::BackendUrl;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::Instant;
 
 /// What a configuration brings with it. Nothing of it ever changes.
 #[derive(Debug)]
 pub(super) struct Generation {
     /// Counts those of this process from 1.
     pub(super) number: u64,
+    /// When it was made, which is a moment before it is in force.
+    pub(super) since: Instant,
     pub(super) config: Config,
     main_site: Arc<Site>,
     virtual_sites: Vec<Arc<Site>>,
@@ -43,6 +47,7 @@ impl Generation {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             number: before.map_or(1, |before| before.number + 1),
+            since: Instant::now(),
             main_site,
             virtual_sites,
             turns: Turns::new(&config, before.map(|before| &before.turns)),
@@ -55,6 +60,12 @@ impl Generation {
     /// The main server's, then those of the virtual hosts.
     pub(super) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
         std::iter::once(&self.main_site).chain(&self.virtual_sites)
+    }
+
+    /// Whether a mapping of a host with this name, which logs name like that, leads to the backend of this URL.
+    pub(super) fn leads(&self, host: &str, mapping: &str, url: &BackendUrl) -> bool {
+        let mut hosts = self.config.hosts().filter(|it| *it.server_name == *host);
+        hosts.any(|host| host.router.leads(mapping, url))
     }
 
     /// The site that serves what reached `local` for the `Host` that it named, if it did.

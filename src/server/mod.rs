@@ -4,11 +4,13 @@ mod acceptor;
 mod clients;
 mod connection;
 mod counters;
+mod drain;
 mod generation;
 mod health;
 mod kept;
 mod pool;
 mod reload;
+mod removed;
 mod signals;
 mod site;
 mod status;
@@ -22,25 +24,26 @@ use crate::log_writer::LogWriter;
 use crate::net::listen::{Asked, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
+use crate::pid_file::PidFile;
 use crate::registry::Registry;
 use crate::sys;
 use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
-use acceptor::Acceptor;
+use acceptor::{Acceptor, Closing};
 use clients::IdleClients;
 use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
 use log::{error, info, warn};
 use pool::{Pool, Team, Workers};
+use removed::Removed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_log};
 use std::collections::HashSet;
 use std::io;
 use std::num::NonZero;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -140,9 +143,13 @@ struct Server {
     requests: Requests,
     listeners: Vec<Arc<Listener>>,
     acceptor: Acceptor,
+    /// Listeners that the last reload has removed.
+    closing: Option<Closing>,
     team: Team,
     health: Health,
     shared: Arc<Shared>,
+    pid_file: Option<PidFile>,
+    removed: Removed,
 }
 
 impl Server {
@@ -158,6 +165,8 @@ impl Server {
             error!("{panic}");
         }));
         say_warnings(&config);
+        // Before anything that two of us would dispute, so that who is in the way is named.
+        let pid_file = take_pid_file(&config)?;
         let listeners = bind(&config, &[])?;
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, None, logs, &mut workshop)?;
@@ -190,9 +199,6 @@ impl Server {
         });
         let generation = shared.in_force.get();
         generation.turns.open();
-        if let Some(path) = &generation.config.pid_file {
-            write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
-        }
         let health = check_health(&generation, &shared.resolver)?;
         let (pool, team) = Pool::new(Arc::clone(&shared));
         let acceptor = Acceptor::start(&listeners, pool)
@@ -202,9 +208,12 @@ impl Server {
             requests,
             listeners,
             acceptor,
+            closing: None,
             team,
             health,
             shared,
+            pid_file,
+            removed: Removed::default(),
         };
         error_log::notice(&format!("ready: listening on {}", server.addresses()));
         Ok(server)
@@ -217,8 +226,19 @@ impl Server {
 
     /// Serves until it is told to stop.
     fn serve(mut self, logs: &LogWriter) -> ExitCode {
-        while self.requests.next() == Request::Reload {
-            self.reload(logs);
+        loop {
+            let generation = self.shared.in_force.get();
+            let wakes_at = self.removed.end_due(&generation, &self.shared.tunnels);
+            drop(generation);
+            match self.requests.next(wakes_at) {
+                Some(Request::Reload) => self.reload(logs),
+                Some(Request::GracefulStop) => {
+                    self.drain(logs);
+                    break;
+                }
+                Some(Request::Stop) => break,
+                None => {}
+            }
         }
         self.stop()
     }
@@ -246,11 +266,12 @@ impl Server {
             let id = Id::CutAtStop;
             warn!("{id} {left} workers did not end within {STOP:?}; their connections are cut");
         }
-        if let Some(path) = &self.shared.in_force.get().config.pid_file
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            let (id, path) = (Id::PidFileStays, path.display());
-            warn!("{id} PidFile {path}: cannot be removed: {error}");
+        if let Some(file) = self.pid_file {
+            let path = file.path().to_owned();
+            if let Err(error) = file.remove() {
+                let (id, path) = (Id::PidFileStays, path.display());
+                warn!("{id} PidFile {path}: cannot be removed: {error}");
+            }
         }
         error_log::notice("stopped");
         if was_accepting {
@@ -345,6 +366,8 @@ fn bind(config: &Config, open: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, S
     config.listen.iter().map(bind_one).collect()
 }
 
-fn write_pid_file(path: &Path) -> io::Result<()> {
-    std::fs::write(path, format!("{}\n", std::process::id()))
+fn take_pid_file(config: &Config) -> Result<Option<PidFile>, String> {
+    let path = config.pid_file.as_deref();
+    path.map(|path| PidFile::take(path).map_err(|e| format!("PidFile {}: {e}", path.display())))
+        .transpose()
 }

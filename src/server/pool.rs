@@ -424,6 +424,14 @@ impl Pool {
 }
 
 impl Team {
+    /// How many connections workers have, or will have: who has been handed over is with them, if it has not ended.
+    pub(super) fn connections(&self) -> usize {
+        let state = self.workers.state();
+        // A worker that is free is found and told in one step.
+        let busy = state.inboxes.len().saturating_sub(state.free.len());
+        busy + self.workers.waiting.len()
+    }
+
     /// Tells all workers to end their tunnels, and waits for them up to `limit`. No connection may be offered
     /// any more. Says how many are left.
     pub(super) fn stop(&self, limit: Duration) -> usize {

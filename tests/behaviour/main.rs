@@ -38,6 +38,7 @@
 //! | `limits` | sizes, deadlines, workers, descriptors |
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
+//! | `signals` | what the operator asks of a running process, and how it is found |
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
 //! | `fairness` | a stream and the others |
@@ -100,6 +101,7 @@ mod rewrite;
 mod routes;
 mod routing;
 mod scale;
+mod signals;
 mod smuggling;
 mod status;
 mod support;

@@ -254,3 +254,120 @@ fn more_workers_and_the_first_reactor_come_with_a_reload() {
     let _fourth = both_ends(&proxy, &backend);
     let _fifth = both_ends(&proxy, &backend);
 }
+
+/// Good ones, wrong ones, another listener and another log each time.
+#[test]
+fn a_thousand_reloads_leave_nothing_behind() {
+    let backend = Backend::echo();
+    let ports = [port(), port()];
+    let config = |number: usize| {
+        let (port, url) = (ports[number % 2].address(), backend.url());
+        format!(
+            "LogLevel warn\nListen 127.0.0.1:0\nListen {port}\nProxyWebsocketAsync On\n\
+             ProxyPass /ws/ {url}/ max=9\nCustomLog access{number}.log %U\n\
+             <Proxy balancer://set>\nBalancerMember {url} hcmethod=TCP hcinterval=1000\n</Proxy>\n\
+             ProxyPass /set/ balancer://set/\n\
+             <VirtualHost *>\nServerName host{number}\nErrorLog error{}.log\n</VirtualHost>\n",
+            number % 2
+        )
+    };
+    let wrong = "ProxyPas / ws://b/";
+    let proxy = Proxy::start(config(0));
+    let mut tunnels = ["/ws/", "/set/"].map(|path| Client::tunnel(&proxy, path));
+    let mut figures = Vec::new();
+    for round in 0..3 {
+        for number in 0..[20, 480, 500][round] {
+            if number % 10 == 9 {
+                proxy.reload_refused(wrong);
+            } else {
+                proxy.reload(config(number % 4));
+            }
+        }
+        for tunnel in &mut tunnels {
+            tunnel.echo("still there");
+        }
+        proxy.settle();
+        figures.push(proxy.figures());
+    }
+    let [first, .., last] = figures[..] else {
+        unreachable!()
+    };
+    // A worker may have been free at first.
+    assert!(last.descriptors <= first.descriptors, "{figures:?}");
+    assert!(last.threads <= first.threads, "{figures:?}");
+    let grown = last.resident.saturating_sub(figures[1].resident);
+    assert!(grown < 256 * 1024, "{figures:?}");
+}
+
+each_mode! {
+    fn tunnels_whose_backend_is_gone_end_where_that_is_asked_for_and_no_others(mode: Mode) {
+        let [changed, kept, member, gone, back] = [(); 5].map(|()| Backend::listen());
+        let (log, mode) = ("CustomLog access.log \"%U %{close-reason}n\"", mode.directives());
+        let start = format!(
+            "{log}\n{mode}\nProxyPass /changed/ {}/\nProxyPass /kept/ {}/\nProxyPass /back/ {}/\n\
+             <Proxy balancer://set>\nBalancerMember {} route=a\nBalancerMember {} route=b\n</Proxy>\n\
+             ProxyPass /set/ balancer://set/ stickysession=s\n",
+            changed.url(), kept.url(), back.url(), member.url(), gone.url()
+        );
+        let proxy = Proxy::start(&start);
+        let open = |path: &str, backend: &Backend| {
+            let mut client = Client::asking(&proxy, path);
+            let peer = backend.accept_tunnel();
+            client.switched();
+            (client, peer)
+        };
+        let mut staying = [
+            open("/kept/", &kept),
+            open("/set/?s=x.a", &member),
+            open("/back/", &back),
+        ];
+        let ending = [open("/changed/", &changed), open("/set/?s=x.b", &gone)];
+        let next = |on_reload: &str, back: &str| {
+            format!(
+                "{log}\n{mode}\nProxyWebsocketOnReload {on_reload}\nProxyPass /changed/ {}/\n\
+                 ProxyPass /other/ ws://127.0.0.1:9/\nProxyPass /kept/ {}/ timeout=7\n{back}\n\
+                 <Proxy balancer://set>\nBalancerMember {} route=a\n</Proxy>\n\
+                 ProxyPass /set/ balancer://set/ stickysession=s\n",
+                kept.url(), kept.url(), member.url()
+            )
+        };
+        // The client has its 101 before the tunnel is known.
+        proxy.settle();
+        // The last reload decides.
+        proxy.reload(next("End 1h", ""));
+        proxy.wait_for_log("3 tunnels whose mapping or backend is gone end in 3600s");
+        proxy.reload(next("Keep", ""));
+        proxy.reload(next("End 10ms", &format!("ProxyPass /back/ {}/", back.url())));
+        for (mut client, mut peer) in ending {
+            client.expect_end();
+            peer.expect_end();
+        }
+        let mut lines = proxy.wait_for_lines("access.log", 2);
+        lines.sort();
+        let why = "a reload removed or changed what it belongs to";
+        assert_eq!(lines, [format!("/changed/ {why}"), format!("/set/ {why}")]);
+        for (client, peer) in &mut staying {
+            client.send("still");
+            peer.expect("still");
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_a_reload_has_overtaken_does_not_outlive_its_mapping() {
+    let (old, new) = (Backend::listen(), Backend::listen());
+    let config = |backend: &Backend| {
+        let url = backend.url();
+        format!("LogLevel debug\nProxyWebsocketOnReload End\nProxyPass /ws/ {url}/")
+    };
+    let proxy = Proxy::start(config(&old));
+    let mut client = Client::asking(&proxy, "/ws/");
+    let mut peer = old.accept();
+    peer.head();
+    proxy.reload(config(&new));
+    peer.send(switch());
+    client.switched();
+    client.expect_end();
+    peer.expect_end();
+    proxy.wait_for_log("a reload removed or changed");
+}

@@ -16,6 +16,7 @@ use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::counters::{Counters, Handshake};
+use crate::server::removed;
 use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
 use crate::transaction::{CloseReason, Transaction};
@@ -56,8 +57,14 @@ impl Visit<'_> {
         };
         shared.counters.answered(&self.transaction);
         shared.counters.handshake(Handshake::Switched);
+        let id = self.transaction.id;
+        let is_too_late = !shared.in_force.is(self.generation)
+            && removed::is_too_late(&shared.in_force.get(), &self.transaction);
         let live: Arc<Live> = Live::new(self.transaction, self.began, guest);
         shared.tunnels.open(Arc::clone(&live));
+        if is_too_late {
+            shared.tunnels.end(id, CloseReason::Removed);
+        }
         let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, live);
         (Box::new(tunnel), asynchronous.then_some(async_delay))
     }

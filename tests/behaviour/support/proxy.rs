@@ -165,7 +165,7 @@ impl Proxy {
     /// Puts another configuration in force, and returns when it is: where the proxy listens then.
     #[track_caller]
     pub fn reload(&self, config: impl AsRef<str>) -> Vec<SocketAddr> {
-        let line = self.reload_until(config, "reloaded: ");
+        let line = self.reload_until(config, "reloaded: generation ");
         let (_, addresses) = line.split_once(" listens on ").unwrap();
         let addresses = addresses.split(", ");
         addresses
