@@ -67,7 +67,7 @@ struct Options {
     #[argh(option, short = 'D', arg_name = "name")]
     define: Vec<String>,
 
-    /// start, or ask the process that runs with the same PidFile to: stop, graceful, graceful-stop, restart
+    /// start, or ask the process that runs with the same PidFile to: stop, graceful, graceful-stop, restart, upgrade
     #[argh(option, short = 'k', arg_name = "what")]
     signal: Option<String>,
 
@@ -219,9 +219,10 @@ impl Options {
             "graceful" => Demand::Graceful,
             "graceful-stop" => Demand::GracefulStop,
             "restart" => Demand::Restart,
+            "upgrade" => Demand::Upgrade,
             _ => {
                 return Err(format!(
-                    "-k {word:?}: expected start, stop, graceful, graceful-stop or restart"
+                    "-k {word:?}: expected start, stop, graceful, graceful-stop, restart or upgrade"
                 ));
             }
         }))

@@ -136,6 +136,10 @@ pub enum Id {
     Hung,
     /// The service manager has passed a socket that is not listened on.
     NotListenedOn,
+    /// Another process was to take over, and has not.
+    NotUpgraded,
+    /// A process that has taken over cannot make its PidFile.
+    NoPidFile,
     /// The server is stopping.
     Stopping,
     /// All workers are busy; new connections wait.
@@ -643,6 +647,18 @@ const ENTRIES: &[Entry] = &[
         code: "PW605",
         counterpart: None,
         remedy: "write a Listen for it, or take it out of the socket unit",
+    },
+    Entry {
+        id: Id::NotUpgraded,
+        code: "PW606",
+        counterpart: None,
+        remedy: "see what the program at that place says to -t",
+    },
+    Entry {
+        id: Id::NoPidFile,
+        code: "PW607",
+        counterpart: None,
+        remedy: "see who may write to its folder; until a restart, -k does not find this process",
     },
 ];
 

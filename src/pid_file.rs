@@ -104,6 +104,16 @@ impl PidFile {
         )))
     }
 
+    /// Takes the file for this process, whoever runs with it: a process that has started this one to take its place.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn take_over(path: &Path) -> io::Result<Self> {
+        let fresh = Fresh::beside(path)?;
+        fs::rename(&fresh.name.0, path)?;
+        Ok(fresh.into_pid_file(path))
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -144,6 +154,8 @@ pub enum Demand {
     Restart,
     /// WINCH
     GracefulStop,
+    /// USR2
+    Upgrade,
 }
 
 /// A file that is whole and locked before it has its name.
@@ -242,6 +254,7 @@ impl Running {
             Demand::Graceful => Signal::USR1,
             Demand::Restart => Signal::HUP,
             Demand::GracefulStop => Signal::WINCH,
+            Demand::Upgrade => Signal::USR2,
         };
         Ok(match &self.handle {
             Some(handle) => pidfd_send_signal(handle, signal),

@@ -5,21 +5,26 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Takes the descriptors that came with the process: so many from 3 on, as sd_listen_fds(3) has them. No other process gets
-/// them. None stands for a number that nothing is open at; the second time there are none at all.
-pub(crate) fn passed_descriptors(count: u16) -> Vec<Option<OwnedFd>> {
+/// Takes the descriptors of these numbers, which came with the process. No other process gets them. None stands for a number
+/// that nothing is open at, is that of a standard stream, or has come before; the second time there are none at all.
+pub(crate) fn passed_descriptors(numbers: &[RawFd]) -> Vec<Option<OwnedFd>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {
         return Vec::new();
     }
-    let take = |number: RawFd| {
+    let take = |(place, number): (usize, &RawFd)| {
+        let number = *number;
+        let is_taken = numbers.iter().take(place).any(|other| *other == number);
+        if number < 3 || is_taken {
+            return None;
+        }
         // SAFETY: it changes a flag of a descriptor, and fails where there is none.
         let outcome = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
         // SAFETY: it is open, since long before anything was opened here that could have this number, and nobody else takes
         // it: this is done once.
         (outcome == 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })
     };
-    (3..).take(usize::from(count)).map(take).collect()
+    numbers.iter().enumerate().map(take).collect()
 }
 
 /// Has the calling thread, and those that it starts, scheduled as `SCHED_BATCH`: when it is woken, who runs is not interrupted for it.

@@ -5,9 +5,9 @@
 use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, OnReload, apply, backend_tls, balancers, documents, exchange, health,
-    limits, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax,
-    tls::lines as tls, value,
+    DEFAULT_SERVER_ROOT, Fate, apply, backend_tls, balancers, documents, exchange, health, limits,
+    proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax, tls::lines as tls,
+    value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -742,13 +742,24 @@ pub const TABLE: &[Entry] = &[
         }),
     },
     Entry {
+        name: "ProxyWebsocketOnUpgrade",
+        syntax: "Keep|End [duration]",
+        default: Some("Keep"),
+        contexts: SERVER,
+        help: "what becomes of the tunnels of the old process when another one has taken over; not in httpd",
+        action: Action::UpTo(2, |scope, words| {
+            scope.program.on_upgrade = Fate::parse(words)?;
+            Ok(())
+        }),
+    },
+    Entry {
         name: "ProxyWebsocketOnReload",
         syntax: "Keep|End [duration]",
         default: Some("Keep"),
         contexts: SERVER,
         help: "what becomes of tunnels whose mapping or backend a reload removes; not in httpd",
         action: Action::UpTo(2, |scope, words| {
-            scope.program.on_reload = OnReload::parse(words)?;
+            scope.program.on_reload = Fate::parse(words)?;
             Ok(())
         }),
     },

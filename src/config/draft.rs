@@ -11,8 +11,8 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::Files;
 use super::{
-    ErrorLog, HostAddress, KeepAlive, Listen, LogTarget, OnReload, Rate, ReadTimeout, Trace,
-    limits, names, proxy_protocol, remote_ip, set_env, tls,
+    ErrorLog, Fate, HostAddress, KeepAlive, Listen, LogTarget, Rate, ReadTimeout, Trace, limits,
+    names, proxy_protocol, remote_ip, set_env, tls,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -40,7 +40,8 @@ pub(super) struct ProgramDraft {
     pub(super) reactor_limit: usize,
     pub(super) max_tunnels: Option<usize>,
     pub(super) handshake_rate: Option<Rate>,
-    pub(super) on_reload: OnReload,
+    pub(super) on_reload: Fate,
+    pub(super) on_upgrade: Fate,
     pub(super) thread_stack_size: usize,
     pub(super) listen_backlog: i32,
     pub(super) health_threads: usize,

@@ -105,7 +105,9 @@ pub struct Config {
     /// `ProxyWebsocketHandshakeRate`; none: as fast as they come.
     pub handshake_rate: Option<Rate>,
     /// `ProxyWebsocketOnReload`
-    pub on_reload: OnReload,
+    pub on_reload: Fate,
+    /// `ProxyWebsocketOnUpgrade`
+    pub on_upgrade: Fate,
     /// `ThreadStackSize` in bytes, at least 64 KiB.
     pub thread_stack_size: usize,
     /// `ListenBacklog`, at least 1.
@@ -161,17 +163,17 @@ fn bare_host(host: &[u8]) -> Option<&str> {
     Some(name.strip_suffix('.').unwrap_or(name))
 }
 
-/// What becomes of a tunnel whose mapping or backend a reload removes: `ProxyWebsocketOnReload`.
+/// What becomes of tunnels that have no place any more: `ProxyWebsocketOnReload`, `ProxyWebsocketOnUpgrade`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnReload {
-    /// It goes on.
+pub enum Fate {
+    /// They go on.
     #[default]
     Keep,
-    /// It is ended in order, so long after the reload.
+    /// They are ended in order, so long after that.
     End(Duration),
 }
 
-impl OnReload {
+impl Fate {
     fn parse(words: &[&str]) -> Result<Self, String> {
         match *words {
             [word] if word.eq_ignore_ascii_case("keep") => Ok(Self::Keep),
@@ -180,7 +182,7 @@ impl OnReload {
                 value::duration(delay, value::Unit::Seconds).map(Self::End)
             }
             _ => Err(format!(
-                "found {:?}; expected \"Keep\", or \"End\" and how long after the reload, such as \"End 30s\"",
+                "found {:?}; expected \"Keep\", or \"End\" and after how long, such as \"End 30s\"",
                 words.join(" ")
             )),
         }

@@ -119,6 +119,7 @@ pub(super) fn resolve(
         max_tunnels: program.max_tunnels,
         handshake_rate: program.handshake_rate,
         on_reload: program.on_reload,
+        on_upgrade: program.on_upgrade,
         thread_stack_size: program.thread_stack_size,
         listen_backlog: program.listen_backlog,
         health_threads: program.health_threads,

@@ -3,6 +3,7 @@
 
 use super::asked;
 use super::notify::{HELD, Manager};
+use super::upgrade::{self, Predecessor};
 use crate::config::{Config, Listen};
 use crate::ids::Id;
 use crate::net::listen::Listener;
@@ -20,31 +21,54 @@ struct Passed {
 }
 
 /// The sockets that came with the process.
-#[derive(Debug)]
-pub(super) struct Activation(Vec<Passed>);
+#[derive(Debug, Default)]
+pub(super) struct Activation {
+    passed: Vec<Passed>,
+    /// Where they come from the process before this one, which waits for a word.
+    pub(super) predecessor: Option<Predecessor>,
+}
 
 impl Activation {
-    /// Takes them, if they are for this process: `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`. To be called before
-    /// anything else is opened.
+    /// Takes them, if they are for this process: `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`, or what the process before
+    /// this one says. To be called before anything else is opened.
     pub(super) fn of_environment() -> Self {
+        upgrade::told().map_or_else(Self::of_manager, |(say, listeners)| {
+            let numbers: Vec<_> = std::iter::once(say)
+                .chain(listeners.iter().map(|(number, _)| *number))
+                .collect();
+            let mut sockets = sys::passed_descriptors(&numbers).into_iter();
+            let say = sockets.next().flatten();
+            let names = listeners.into_iter().map(|(_, name)| name);
+            let passed = sockets.zip(names);
+            Self {
+                passed: passed
+                    .filter_map(|(socket, name)| socket.map(|socket| Passed { name, socket }))
+                    .collect(),
+                predecessor: say.map(Predecessor::new),
+            }
+        })
+    }
+
+    fn of_manager() -> Self {
         let variable = |name| std::env::var(name).unwrap_or_default();
         let is_ours = variable("LISTEN_PID") == std::process::id().to_string();
-        let count = variable("LISTEN_FDS").parse().unwrap_or(0);
+        let count = variable("LISTEN_FDS").parse::<u16>().map_or(0, usize::from);
         if !is_ours || count == 0 {
-            return Self(Vec::new());
+            return Self::default();
         }
         let names = variable("LISTEN_FDNAMES");
         let mut names = names.split(':');
-        let sockets = sys::passed_descriptors(count).into_iter();
-        Self(
-            sockets
-                .filter_map(|socket| {
-                    let name = names.next().unwrap_or("unknown").to_owned();
-                    // A number that nothing is open at leaves its name unused.
-                    socket.map(|socket| Passed { name, socket })
-                })
-                .collect(),
-        )
+        let numbers: Vec<_> = (3..).take(count).collect();
+        let passed = sys::passed_descriptors(&numbers).into_iter();
+        let passed = passed.filter_map(|socket| {
+            let name = names.next().unwrap_or("unknown").to_owned();
+            // A number that nothing is open at leaves its name unused.
+            socket.map(|socket| Passed { name, socket })
+        });
+        Self {
+            passed: passed.collect(),
+            predecessor: None,
+        }
     }
 
     /// The listeners among them that `config` wants, and which of them the manager opens for every process anew. What nobody
@@ -55,7 +79,7 @@ impl Activation {
         manager: &mut Manager,
     ) -> Vec<(Arc<Listener>, bool)> {
         let mut offered: Vec<Offered> = Vec::new();
-        for Passed { name, socket } in self.0 {
+        for Passed { name, socket } in self.passed {
             match Listener::address_of(&socket) {
                 Ok(address) => offered.push(Offered {
                     name,

@@ -13,10 +13,9 @@ const LOOK: Duration = Duration::from_millis(100);
 const SAY: Duration = Duration::from_secs(10);
 
 impl Server {
-    /// Closes the listeners, and returns when the last connection and tunnel has ended, when `GracefulShutdownTimeout` is over,
+    /// Closes the listeners, and returns when the last connection and tunnel has ended, when the `limit` is over,
     /// or when a stop is asked for.
-    pub(super) fn drain(&mut self, logs: &LogWriter) {
-        let limit = self.shared.in_force.get().config.graceful_shutdown;
+    pub(super) fn drain(&mut self, limit: Option<Duration>, logs: &LogWriter) {
         let begun = Instant::now();
         let end = limit.and_then(|limit| begun.checked_add(limit));
         let bound = match limit {
@@ -45,7 +44,7 @@ impl Server {
             }
             if end.is_some_and(|end| end <= now) {
                 error_log::notice(&format!(
-                    "GracefulShutdownTimeout is over; open connections and tunnels: {left}"
+                    "the time for that is over; open connections and tunnels: {left}"
                 ));
                 return;
             }
@@ -63,7 +62,7 @@ impl Server {
                     logs.reopen();
                     error_log::notice("not reloaded, since the server is stopping; logs reopened");
                 }
-                Some(Request::GracefulStop) | None => {}
+                Some(Request::GracefulStop | Request::Upgrade | Request::GiveWay) | None => {}
             }
         }
     }

@@ -19,6 +19,7 @@ mod site;
 mod status;
 mod tls;
 mod turns;
+mod upgrade;
 
 use crate::config::{Config, Listen, Sources, Weight};
 use crate::error_log::{self, ErrorLog};
@@ -56,6 +57,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use tls::Workshop;
+use upgrade::{Program, Successor};
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
 const STOP: Duration = Duration::from_secs(5);
@@ -166,17 +168,21 @@ struct Server {
     /// The listeners that the service manager opens for every process.
     activated: Vec<Weak<Listener>>,
     removed: Removed,
+    program: Program,
+    /// The process that an upgrade has started, until it serves.
+    successor: Option<Successor>,
 }
 
 impl Server {
     fn start(
         config: Config,
         sources: Sources,
-        activation: Activation,
+        mut activation: Activation,
         logs: &LogWriter,
     ) -> Result<Self, String> {
         raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
+        let program = Program::running();
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
         error_log::use_for_process(open_error_log(&config, logs)?).map_err(|e| e.to_string())?;
         let counters = Arc::<Counters>::default();
@@ -187,7 +193,11 @@ impl Server {
         }));
         say_warnings(&config);
         // Before anything that two of us would dispute, so that who is in the way is named.
-        let pid_file = take_pid_file(&config)?;
+        let predecessor = activation.predecessor.take();
+        let mut pid_file = None;
+        if predecessor.is_none() {
+            pid_file = take_pid_file(&config)?;
+        }
         let mut manager = Manager::of_environment();
         let passed = activation.listeners(&config, &mut manager);
         let opened = passed.iter().filter(|(_, is_opened)| *is_opened);
@@ -244,8 +254,13 @@ impl Server {
             not_reloaded: None,
             activated,
             removed: Removed::default(),
+            program,
+            successor: None,
         };
         error_log::notice(&format!("ready: listening on {}", server.addresses()));
+        if let Some(predecessor) = predecessor {
+            server.succeed(predecessor);
+        }
         server.say_ready();
         Ok(server)
     }
@@ -265,7 +280,13 @@ impl Server {
                     self.say_ready();
                 }
                 Some(Request::GracefulStop) => {
-                    self.drain(logs);
+                    let limit = self.shared.in_force.get().config.graceful_shutdown;
+                    self.drain(limit, logs);
+                    break;
+                }
+                Some(Request::Upgrade) => self.upgrade(),
+                Some(Request::GiveWay) => {
+                    self.give_way(logs);
                     break;
                 }
                 Some(Request::Stop) => break,
@@ -282,10 +303,15 @@ impl Server {
             let generation = self.shared.in_force.get();
             let removed_at = self.removed.end_due(&generation, &self.shared.tunnels);
             drop(generation);
-            let times = [self.manager.next_at(), removed_at, deadline];
+            let given_up_at = self.successor.as_ref().map(Successor::until);
+            let times = [self.manager.next_at(), removed_at, given_up_at, deadline];
             let wake_at = times.into_iter().flatten().min();
-            if let Some(request) = self.requests.next(wake_at) {
+            let word = self.successor.as_ref().map(Successor::word);
+            if let Some(request) = self.requests.next(wake_at, word) {
                 return Some(request);
+            }
+            if self.is_succeeded() {
+                return Some(Request::GiveWay);
             }
             let status = self.status();
             self.manager.beat(|| self.acceptor.has_answered(), status);

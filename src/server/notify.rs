@@ -151,6 +151,12 @@ impl Manager {
         self.extend_at = self.socket.is_some().then(|| Instant::now() + EXTEND);
     }
 
+    /// The process of this number is the one to manage from now on, and tells what there is to tell.
+    pub(super) fn hand_over(&mut self, process: u32) {
+        self.tell(&format!("MAINPID={process}"));
+        *self = Self::default();
+    }
+
     /// Has the manager hold the listeners that are ours alone, so that nobody is refused while another process takes our
     /// place; and let go of those that are none any more. `name`: by which each will come back; none for those that the
     /// manager has opened, and holds anyway.

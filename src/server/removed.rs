@@ -1,7 +1,7 @@
 //! Tunnels whose mapping or backend a reload has removed, where they are to be ended: `ProxyWebsocketOnReload`.
 
 use super::generation::Generation;
-use crate::config::OnReload;
+use crate::config::Fate;
 use crate::error_log;
 use crate::registry::{Registry, View};
 use crate::transaction::{CloseReason, Transaction};
@@ -18,7 +18,7 @@ impl Removed {
     /// `generation` is in force now. The last reload decides: what it knows again goes on.
     pub(super) fn note(&mut self, generation: &Generation, tunnels: &Registry) {
         self.at = None;
-        let OnReload::End(delay) = generation.config.on_reload else {
+        let Fate::End(delay) = generation.config.on_reload else {
             return;
         };
         let count = removed(generation, tunnels).count();
@@ -58,7 +58,7 @@ fn removed(generation: &Generation, tunnels: &Registry) -> impl Iterator<Item = 
 
 /// Whether a tunnel that only now begins, under a configuration that `generation` has overtaken, came too late for its end.
 pub(super) fn is_too_late(generation: &Generation, transaction: &Transaction) -> bool {
-    let OnReload::End(delay) = generation.config.on_reload else {
+    let Fate::End(delay) = generation.config.on_reload else {
         return false;
     };
     let Transaction {

@@ -2,12 +2,13 @@
 
 use log::info;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGWINCH};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -18,6 +19,10 @@ pub(super) enum Request {
     Stop,
     /// WINCH, where no terminal controls the process: the terminal sends it when its size changes.
     GracefulStop,
+    /// USR2
+    Upgrade,
+    /// No signal asks for it: the process that an upgrade has started serves.
+    GiveWay,
     /// USR1, HUP: httpd cuts its clients for HUP, and not for USR1. Here nobody is ever cut.
     Reload,
 }
@@ -34,7 +39,7 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn new() -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
-        let signals = [SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGWINCH];
+        let signals = [SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP, SIGWINCH];
         Ok(Self {
             delivery: SignalDelivery::with_pipe(read, write, SignalOnly, signals)?,
             waiting: VecDeque::new(),
@@ -42,8 +47,12 @@ impl Requests {
         })
     }
 
-    /// Waits for the next, until `deadline` if there is one: then there may be none.
-    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Option<Request> {
+    /// Waits for the next, until `deadline` if there is one, and until `other` is readable: then there may be none.
+    pub(super) fn next(
+        &mut self,
+        deadline: Option<Instant>,
+        other: Option<BorrowedFd<'_>>,
+    ) -> Option<Request> {
         loop {
             if let Some(request) = self.waiting.pop_front() {
                 return Some(request);
@@ -52,6 +61,7 @@ impl Requests {
             for signal in signals {
                 let request = match signal {
                     SIGUSR1 | SIGHUP => Request::Reload,
+                    SIGUSR2 => Request::Upgrade,
                     SIGWINCH if self.is_about_a_window() => continue,
                     SIGWINCH => Request::GracefulStop,
                     _ => Request::Stop,
@@ -70,11 +80,18 @@ impl Requests {
                 return None;
             }
             let limit = left.and_then(|left| Timespec::try_from(left).ok());
-            // Whatever it says, what has come is seen above: it may have been interrupted by the very signal.
-            let _ = poll(
-                &mut [PollFd::new(self.delivery.get_read(), PollFlags::IN)],
-                limit.as_ref(),
-            );
+            let signals = PollFd::new(self.delivery.get_read(), PollFlags::IN);
+            let other = other.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN));
+            let mut awaited = vec![signals];
+            awaited.extend(other);
+            // Whatever it says of signals, what has come is seen above: it may have been interrupted by the very signal.
+            let _ = poll(&mut awaited, limit.as_ref());
+            if awaited
+                .get(1)
+                .is_some_and(|other| !other.revents().is_empty())
+            {
+                return None;
+            }
         }
     }
 

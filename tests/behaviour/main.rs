@@ -31,6 +31,7 @@
 //! | `dead_backends` | what becomes of the tunnels of a backend that ends without a Close frame |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
 //! | `reload` | another configuration, put in force while tunnels go on |
+//! | `upgrade` | another process that takes over |
 //! | `idle_timeout` | `ProxyWebsocketIdleTimeout` |
 //! | `keep_alive` | several requests on a client's connection |
 //! | `crowd` | more clients than workers: who is idle makes room |
@@ -119,3 +120,4 @@ mod tls_terms;
 mod tunnel;
 mod tunnel_limits;
 mod unix_backends;
+mod upgrade;

@@ -250,6 +250,13 @@ impl Proxy {
         self.ended = true;
     }
 
+    /// As [`Proxy::await_exit`], where another process writes on into its log.
+    #[track_caller]
+    pub fn await_exit_before_another(&mut self) {
+        self.reader = None;
+        self.await_exit();
+    }
+
     /// Waits for its end, and holds it to exit status 0.
     #[track_caller]
     pub fn await_exit(&mut self) {

@@ -1,0 +1,287 @@
+//! The upgrade of the binary: another process, of what is installed by now, gets the listeners, and this one serves the
+//! connections and tunnels that it has. If the other one does not come up, nothing has happened.
+
+use super::activation::name_of;
+use super::notify::HELD;
+use super::{Server, asked};
+use crate::config::Fate;
+use crate::error_log;
+use crate::ids::Id;
+use crate::log_writer::LogWriter;
+use crate::net::listen::Listener;
+use crate::pid_file::PidFile;
+use log::{error, warn};
+use std::env::{args_os, current_exe};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, PipeReader, Read, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// How long the other process has until it serves: names may have to be looked up, and keys to be typed in nowhere.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What the other process is told in: who tells it, where it says that it serves, and the numbers and names of listeners.
+const VARIABLE: &str = "PROXY_WSTUNNEL_UPGRADE";
+/// Variables that are for this process alone.
+const OWN_VARIABLES: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+
+/// How this process was started, and another one will be.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// Where it was then: what is installed there since is another file.
+    path: io::Result<PathBuf>,
+    arguments: Vec<OsString>,
+}
+
+impl Program {
+    pub(super) fn running() -> Self {
+        Self {
+            path: current_exe(),
+            arguments: args_os().skip(1).collect(),
+        }
+    }
+}
+
+/// The process that is to take over.
+#[derive(Debug)]
+pub(super) struct Successor {
+    process: Child,
+    /// It says so here when it serves, and is gone if it ends.
+    word: PipeReader,
+    until: Instant,
+}
+
+/// What has become of it.
+enum News {
+    Serves,
+    Failed(String),
+}
+
+impl Successor {
+    /// When it is given up.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// What becomes readable when there are news.
+    pub(super) fn word(&self) -> BorrowedFd<'_> {
+        self.word.as_fd()
+    }
+
+    fn news(&mut self) -> Option<News> {
+        let is_readable = {
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let mut word = [PollFd::new(&self.word, PollFlags::IN)];
+            poll(&mut word, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        };
+        if is_readable {
+            let said = loop {
+                match self.word.read(&mut [0]) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    outcome => break outcome,
+                }
+            };
+            if matches!(said, Ok(1)) {
+                return Some(News::Serves);
+            }
+            // Who closes that without a word is about to end, as all its descriptors go.
+            let how = match self.process.wait() {
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            return Some(News::Failed(format!(
+                "it ended: {how}; its error log says why"
+            )));
+        }
+        (self.until <= Instant::now()).then(|| {
+            // It may have ended this moment.
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+            News::Failed(format!("it did not serve within {PATIENCE:?}"))
+        })
+    }
+}
+
+impl Server {
+    /// Starts the other process. What becomes of it is [known](Self::is_succeeded) later.
+    pub(super) fn upgrade(&mut self) {
+        let id = Id::NotUpgraded;
+        if let Some(successor) = &self.successor {
+            let pid = successor.process.id();
+            warn!(
+                "{id} process {pid} is about to take over already; {}",
+                id.remedy()
+            );
+            return;
+        }
+        match self.start_successor() {
+            Ok(successor) => {
+                let pid = successor.process.id();
+                error_log::notice(&format!("upgrading: process {pid} is to take over"));
+                self.successor = Some(successor);
+            }
+            Err(why) => error!(
+                "{id} not upgraded: {why}; this process goes on; {}",
+                id.remedy()
+            ),
+        }
+    }
+
+    fn start_successor(&self) -> Result<Successor, String> {
+        let path = match &self.program.path {
+            Ok(path) => path,
+            Err(error) => return Err(format!("nobody knows where the program is: {error}")),
+        };
+        let (word, say) = io::pipe().map_err(|error| format!("no pipe: {error}"))?;
+        let passed = self.pass(say.as_fd());
+        let (_passed, told) = passed.map_err(|error| format!("no descriptor: {error}"))?;
+        let mut command = Command::new(path);
+        for variable in OWN_VARIABLES {
+            command.env_remove(variable);
+        }
+        let process = command
+            .args(&self.program.arguments)
+            .env(VARIABLE, told)
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Successor {
+            process,
+            word,
+            until: Instant::now() + PATIENCE,
+        })
+    }
+
+    /// Copies of what the other process gets, which stay open in it, and what it is told of them.
+    fn pass(&self, say: BorrowedFd<'_>) -> io::Result<(Vec<OwnedFd>, String)> {
+        let generation = self.shared.in_force.get();
+        let say = rustix::io::dup(say)?;
+        let mut told = format!("{}:{}", std::process::id(), say.as_raw_fd());
+        let mut passed = vec![say];
+        for listener in &self.listeners {
+            let mut listens = generation.config.listen.iter();
+            let listen = listens.find(|listen| asked(listen) == listener.asked());
+            let Some(listen) = listen else { continue };
+            let copy = rustix::io::dup(listener.as_fd())?;
+            let held = if self.is_activated(listener) {
+                ""
+            } else {
+                HELD
+            };
+            let (number, name) = (copy.as_raw_fd(), name_of(listen));
+            // Writing to a string does not fail.
+            let _ = write!(told, ":{number}={held}{name}");
+            passed.push(copy);
+        }
+        Ok((passed, told))
+    }
+
+    fn is_activated(&self, listener: &Arc<Listener>) -> bool {
+        let is_it = |it: &Weak<Listener>| it.as_ptr() == Arc::as_ptr(listener);
+        self.activated.iter().any(is_it)
+    }
+
+    /// Whether the other process serves by now. If it has failed, that is told, and this one goes on.
+    pub(super) fn is_succeeded(&mut self) -> bool {
+        match self.successor.as_mut().and_then(Successor::news) {
+            None => false,
+            Some(News::Serves) => true,
+            Some(News::Failed(why)) => {
+                self.successor = None;
+                let id = Id::NotUpgraded;
+                error!(
+                    "{id} not upgraded: {why}; this process goes on; {}",
+                    id.remedy()
+                );
+                false
+            }
+        }
+    }
+
+    /// Takes over from the process before this one, now that this one serves.
+    pub(super) fn succeed(&mut self, predecessor: Predecessor) {
+        let path = self.shared.in_force.get().config.pid_file.clone();
+        if let Some(path) = path {
+            match PidFile::take_over(&path) {
+                Ok(file) => self.pid_file = Some(file),
+                Err(error) => {
+                    let id = Id::NoPidFile;
+                    error!("{id} PidFile {}: {error}; {}", path.display(), id.remedy());
+                }
+            }
+        }
+        predecessor.we_serve();
+    }
+
+    /// Leaves everything but what goes on here to the other process.
+    pub(super) fn give_way(&mut self, logs: &LogWriter) {
+        let Some(successor) = self.successor.take() else {
+            return;
+        };
+        let pid = successor.process.id();
+        self.manager.hand_over(pid);
+        self.health.retire();
+        let limit = match self.shared.in_force.get().config.on_upgrade {
+            Fate::Keep => None,
+            Fate::End(limit) => Some(limit),
+        };
+        error_log::notice(&format!("upgraded: process {pid} has taken over"));
+        self.drain(limit, logs);
+    }
+}
+
+/// The process before this one, which waits for a word.
+#[derive(Debug)]
+pub(super) struct Predecessor(OwnedFd);
+
+/// What the process before this one says of what it passes on: where it waits, then listeners and their names.
+pub(super) fn told() -> Option<(RawFd, Vec<(RawFd, String)>)> {
+    let told = std::env::var(VARIABLE).ok()?;
+    let parent = rustix::process::getppid()?.as_raw_nonzero();
+    parse(&told, parent.get())
+}
+
+fn parse(told: &str, parent: i32) -> Option<(RawFd, Vec<(RawFd, String)>)> {
+    let mut words = told.split(':');
+    // It may have come down to a child of a child.
+    let is_for_us = words.next()?.parse() == Ok(parent);
+    let say = words.next().filter(|_| is_for_us)?.parse().ok()?;
+    let listener = |word: &str| {
+        let (number, name) = word.split_once('=')?;
+        Some((number.parse().ok()?, name.to_owned()))
+    };
+    Some((say, words.filter_map(listener).collect()))
+}
+
+impl Predecessor {
+    pub(super) fn new(say: OwnedFd) -> Self {
+        Self(say)
+    }
+
+    /// Tells it that this process serves.
+    pub(super) fn we_serve(self) {
+        if let Err(error) = io::PipeWriter::from(self.0).write_all(b"1") {
+            warn!("the process before this one is gone: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_child_takes_what_it_is_told() {
+        let listeners = vec![(8, "held-80".to_owned()), (9, "[--1]-81".to_owned())];
+        let told = "17:7:8=held-80:9=[--1]-81";
+        assert_eq!(parse(told, 17), Some((7, listeners)));
+        assert_eq!(parse(told, 18), None);
+        assert_eq!(parse("17:7", 17), Some((7, vec![])));
+        for wrong in ["", "17", "17:", "17:x", ":::"] {
+            assert_eq!(parse(wrong, 17), None);
+        }
+    }
+}
