@@ -3,6 +3,7 @@
 pub mod format;
 
 use crate::log_writer::LineSink;
+use crate::logging::Severity;
 use crate::route::environment::Condition;
 use crate::transaction::Transaction;
 use format::LogFormat;
@@ -13,6 +14,8 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct AccessLog {
     sink: LineSink,
+    /// What each line begins with, for who collects them.
+    prefix: String,
     format: Arc<LogFormat>,
     condition: Option<Condition>,
 }
@@ -21,6 +24,7 @@ impl AccessLog {
     /// A log of `format` into `sink`, of the requests for which `condition` holds.
     pub fn new(sink: LineSink, format: Arc<LogFormat>, condition: Option<Condition>) -> Self {
         Self {
+            prefix: sink.prefix(Severity::ACCESS),
             sink,
             format,
             condition,
@@ -55,6 +59,7 @@ impl AccessLog {
             return;
         }
         let mut line = Vec::with_capacity(160);
+        line.extend_from_slice(self.prefix.as_bytes());
         self.format.render(transaction, took, &mut line);
         self.sink.write_line(line);
     }

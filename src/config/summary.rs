@@ -32,8 +32,7 @@ impl Config {
         writeln!(
             out,
             "error log {}, level {}",
-            self.error_log,
-            self.log_level.as_str().to_ascii_lowercase()
+            self.error_log.target, self.error_log.levels
         )?;
         if let Some(path) = &self.pid_file {
             writeln!(out, "pid file {}", path.display())?;
@@ -180,11 +179,10 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
 
 fn write_logs(out: &mut String, host: &VirtualHost) -> fmt::Result {
     if let Some(log) = &host.error_log {
-        let level = log.level.as_str().to_ascii_lowercase();
-        writeln!(out, "  error log {}, level {level}", log.target)?;
+        writeln!(out, "  error log {}, level {}", log.target, log.levels)?;
     }
     for log in &host.access_logs {
-        write!(out, "  access log {}", log.path.display())?;
+        write!(out, "  access log {}", log.target)?;
         if let Some(condition) = &log.condition {
             write!(out, " {condition}")?;
         }

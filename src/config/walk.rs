@@ -12,8 +12,8 @@ use super::proxy_protocol::ProxyProtocol;
 use super::sections::{Finished, Kind, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
-    AccessLog, Config, ConfigError, ErrorLog, HostAddress, Sources, VirtualHost, apply, balancers,
-    checks, names, tls, value,
+    AccessLog, Config, ConfigError, HostAddress, Sources, VirtualHost, apply, balancers, checks,
+    names, tls, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::balancer::Balancer;
@@ -78,10 +78,6 @@ pub(super) fn resolve(
     .into_iter();
     let main_name = name_of(&main, files);
     let main_draft = main.clone();
-    let ErrorLog {
-        target: error_log,
-        level: log_level,
-    } = main_draft.error_log();
     let balancers = balancers::of_main(&main, &hosts);
     let mut main = walk.host(main, &main_name, Vec::new(), whole, None, balancers);
     main.tls = tls.next().flatten();
@@ -97,8 +93,7 @@ pub(super) fn resolve(
                 balancers: &main.balancers,
             };
             let own = balancers::of_host(&host);
-            let own_log = host.error_log();
-            let own_log = (own_log != main_draft.error_log()).then_some(own_log);
+            let own_log = (host.error_log != main_draft.error_log).then(|| host.error_log.clone());
             let mut host = walk.host(host, &main_name, addresses, origin, Some(inherited), own);
             host.error_log = own_log;
             host.tls = tls.next().flatten();
@@ -114,8 +109,7 @@ pub(super) fn resolve(
     let program = walk.program;
     Ok(Config {
         listen: program.listen,
-        error_log,
-        log_level,
+        error_log: main_draft.error_log,
         pid_file: program.pid_file,
         max_request_workers: program.max_request_workers,
         reactor_threads: program.reactor_threads,
@@ -397,7 +391,7 @@ impl Walk<'_> {
         for log in &draft.logs {
             match draft.format(&log.format) {
                 Ok(format) => access_logs.push(AccessLog {
-                    path: log.path.clone(),
+                    target: log.target.clone(),
                     format,
                     condition: log.condition.clone(),
                     origin: log.origin.clone(),

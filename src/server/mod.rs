@@ -12,7 +12,7 @@ mod tls;
 mod turns;
 
 use crate::config::{Config, Weight};
-use crate::error_log::{self, ErrorLog};
+use crate::error_log;
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
 use crate::net::listen::Listener;
@@ -30,7 +30,7 @@ use log::{error, info, warn};
 use pool::{Pool, Team};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
-use site::{Site, SiteLogs, open_log};
+use site::{Site, SiteLogs, open_error_log};
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
@@ -147,8 +147,7 @@ impl Server {
         raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
-        let sink = open_log(logs, &config.error_log)?;
-        let error_log = ErrorLog::new(sink, config.log_level);
+        let error_log = open_error_log(logs, &config.error_log)?;
         error_log::use_for_process(error_log).map_err(|e| e.to_string())?;
         std::panic::set_hook(Box::new(|panic| error!("{panic}")));
         for warning in &config.warnings {

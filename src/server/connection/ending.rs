@@ -8,6 +8,7 @@ use crate::balancer::Lease;
 use crate::http::answer::Refusal;
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::wait::Want;
@@ -31,7 +32,7 @@ impl Visit<'_> {
         backend: Stream,
         leftovers: Leftovers,
     ) -> (Box<Tunnel>, Option<Duration>) {
-        self.debug(format_args!("switched"));
+        self.debug(Topic::Tunnel, format_args!("switched"));
         let Settings {
             idle_timeout,
             half_close_timeout,
@@ -92,14 +93,17 @@ impl Visit<'_> {
             .as_ref()
             .zip(transaction.backend.as_ref());
         // What is refused of a tunnel was refused before a backend came into it.
-        let place = match route {
+        let (topic, place) = match route {
             Some((mapping, backend)) if !backend.url.scheme.is_tunnel() => {
                 let (url, step) = (&backend.url, Step::Request);
-                format!(" on the way to {url} by {mapping}, step {step}")
+                let place = format!(" on the way to {url} by {mapping}, step {step}");
+                (Topic::Exchange, place)
             }
-            _ => String::new(),
+            Some(_) => (Topic::Tunnel, String::new()),
+            None => (Topic::Core, String::new()),
         };
         self.log(
+            topic,
             Level::Info,
             format_args!(
                 "{id} \"{line}\" refused: {why} ({status}){place}; {}",
@@ -145,7 +149,7 @@ impl Visit<'_> {
 
     /// Nobody is left to answer.
     fn give_up(&mut self, why: &str) {
-        self.debug(format_args!("gone: {why}"));
+        self.debug(Topic::Core, format_args!("gone: {why}"));
         self.transaction.is_cut = true;
         if self.transaction.request_line.is_empty() {
             self.link.client.take_leave();
@@ -263,6 +267,7 @@ impl Observer for SiteLogs {
                 // backend never says Close, the log would be full of what is usual there.
                 let (id, url) = (Id::Died, &backend.url);
                 self.say(
+                    Topic::Tunnel,
                     Level::Info,
                     transaction,
                     format_args!(
@@ -272,6 +277,7 @@ impl Observer for SiteLogs {
                 );
             } else {
                 self.say(
+                    Topic::Tunnel,
                     Level::Debug,
                     transaction,
                     format_args!("closed: {reason}; {up} bytes up, {down} down"),
