@@ -11,6 +11,7 @@ use crate::ids::Id;
 use crate::logging::{Severity, Target};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use outlet::{Collector, Outlet};
+use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -52,6 +53,14 @@ struct Destination {
     lost: AtomicU64,
     /// The last line could not be written.
     fails: AtomicBool,
+}
+
+type OwnLine = (Arc<Destination>, Vec<u8>);
+
+thread_local! {
+    /// What the thread that writes has to say itself, which would find no room behind the lines that it tells of: nothing
+    /// in all other threads.
+    static OWN_LINES: RefCell<Option<Vec<OwnLine>>> = const { RefCell::new(None) };
 }
 
 /// Lines that were lost since the process has begun, of all logs.
@@ -97,6 +106,9 @@ impl LineSink {
             messages,
             queued,
         } = &*self.0;
+        let Some(line) = keep_own(destination, line) else {
+            return;
+        };
         let size = line.len();
         let message = Message::Line(Arc::clone(destination), line);
         let has_room = queued.fetch_add(size, Ordering::Relaxed) + size <= BYTES;
@@ -247,7 +259,33 @@ impl LogWriter {
     }
 }
 
+/// Keeps the line, if this is the thread that writes. Otherwise gives it back.
+fn keep_own(destination: &Arc<Destination>, line: Vec<u8>) -> Option<Vec<u8>> {
+    // A thread that ends has no variables any more.
+    let is_writer = OWN_LINES.try_with(|own| own.borrow().is_some());
+    if !is_writer.unwrap_or_default() {
+        return Some(line);
+    }
+    OWN_LINES.with_borrow_mut(|own| {
+        own.get_or_insert_default()
+            .push((Arc::clone(destination), line));
+    });
+    None
+}
+
+/// Writes what the thread that writes has had to say. Not at once, but when nobody waits for a lock that it holds.
+fn write_own() {
+    while let Some(own) = OWN_LINES.with_borrow_mut(|own| own.replace(Vec::new()))
+        && !own.is_empty()
+    {
+        for (destination, line) in own {
+            destination.write(&line, 1);
+        }
+    }
+}
+
 fn write_all(inbox: &Receiver<Message>, known: &Known, queued: &AtomicUsize) {
+    OWN_LINES.set(Some(Vec::new()));
     let mut gathered: Vec<u8> = Vec::new();
     let mut pending = None;
     loop {
@@ -289,18 +327,7 @@ fn write_all(inbox: &Receiver<Message>, known: &Known, queued: &AtomicUsize) {
             Message::Forget => known.forget(),
             Message::Flush(done) => {
                 known.all().iter().for_each(|file| file.report_lost());
-                // The reports are lines behind this message.
-                while let Ok(message) = inbox.try_recv() {
-                    match message {
-                        Message::Line(destination, line) => {
-                            destination.write(&line, 1);
-                            queued.fetch_sub(line.len(), Ordering::Relaxed);
-                        }
-                        Message::Reopen => known.are_to_reopen.store(true, Ordering::Relaxed),
-                        Message::Forget => {}
-                        Message::Flush(other) => drop(other.send(())),
-                    }
-                }
+                write_own();
                 known.forget();
                 let _ = done.send(());
             }
@@ -308,6 +335,7 @@ fn write_all(inbox: &Receiver<Message>, known: &Known, queued: &AtomicUsize) {
         if known.are_to_reopen.swap(false, Ordering::Relaxed) {
             known.all().iter().for_each(|file| file.reopen());
         }
+        write_own();
     }
 }
 

@@ -39,6 +39,44 @@ impl fmt::Display for Target {
     }
 }
 
+/// When an access log gets a line. `CustomLog ... event=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Events {
+    /// When a request, or its tunnel, ends; as in httpd.
+    #[default]
+    End,
+    /// When a tunnel opens.
+    Open,
+    /// At either time.
+    Both,
+}
+
+impl Events {
+    /// Parses what stands behind `event=`.
+    ///
+    /// # Errors
+    /// A sentence that names those that are known.
+    pub fn parse(word: &str) -> Result<Self, String> {
+        match word.to_ascii_lowercase().as_str() {
+            "end" => Ok(Self::End),
+            "open" => Ok(Self::Open),
+            "both" => Ok(Self::Both),
+            _ => Err(format!(
+                "\"event={word}\": expected end, open (when a tunnel opens) or both"
+            )),
+        }
+    }
+
+    /// Whether there is a line when a tunnel opens, or otherwise when it or an ordinary request ends.
+    pub fn include(self, is_open: bool) -> bool {
+        match self {
+            Self::End => !is_open,
+            Self::Open => is_open,
+            Self::Both => true,
+        }
+    }
+}
+
 /// Where the collector of the system takes lines, if nothing else is said.
 pub const SYSLOG: &str = "/dev/log";
 

@@ -2,7 +2,7 @@
 //! the function that obeys it. The parser, `-L`, the defaults and the man page test all read it; nothing else knows what
 //! directives there are.
 
-use super::draft::{FormatDraft, Scope};
+use super::draft::Scope;
 use super::sections::Kind;
 use super::{
     DEFAULT_SERVER_ROOT, apply, backend_tls, balancers, documents, exchange, health, logs,
@@ -1315,20 +1315,21 @@ pub const TABLE: &[Entry] = &[
     },
     Entry {
         name: "LogFormat",
-        syntax: "format [nickname]",
+        syntax: "format [nickname] [escape=default|json]",
         default: Some(r#""%h %l %u %t \"%r\" %>s %b""#),
         contexts: BOTH,
-        help: "names a format for CustomLog; without a nickname it is the format of TransferLog",
-        action: Action::UpTo(2, logs::log_format),
+        help: "names a format for CustomLog; without a nickname it is the format of TransferLog; with escape=json its lines are \
+               objects of JSON",
+        action: Action::UpTo(3, logs::log_format),
     },
     Entry {
         name: "CustomLog",
-        syntax: "path format|nickname [env=[!]name]",
+        syntax: "path|syslog:facility format|nickname [env=[!]name] [event=end|open|both]",
         default: None,
         contexts: BOTH,
-        help: "an access log: one line for each request, or for those with a variable, at the end of the tunnel; one in a \
-               virtual host replaces the main server's",
-        action: Action::UpTo(3, logs::custom_log),
+        help: "an access log: one line for each request, or for those with a variable, at the end of the tunnel, when it opens, \
+               or both; one in a virtual host replaces the main server's",
+        action: Action::UpTo(4, logs::custom_log),
     },
     Entry {
         name: "TransferLog",
@@ -1336,9 +1337,7 @@ pub const TABLE: &[Entry] = &[
         default: None,
         contexts: BOTH,
         help: "an access log in the format of the last LogFormat without a nickname",
-        action: Action::One(|scope, path| {
-            logs::access_log(scope, path, FormatDraft::Transfer, None)
-        }),
+        action: Action::One(logs::transfer_log),
     },
     // ---- hosts and listeners -----------------------------------------------------------------------------------
     Entry {

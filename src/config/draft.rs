@@ -16,7 +16,7 @@ use super::{
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
-use crate::logging::{ErrorLogTerms, Target};
+use crate::logging::{ErrorLogTerms, Events, Target};
 use crate::route::access;
 use crate::route::destination::BalancerUrl;
 use crate::route::environment::Condition;
@@ -108,6 +108,7 @@ pub(super) struct LogDraft {
     pub(super) target: Target,
     pub(super) format: FormatDraft,
     pub(super) condition: Option<Condition>,
+    pub(super) events: Events,
     pub(super) origin: Origin,
 }
 

@@ -3,8 +3,8 @@
 use super::Origin;
 use super::draft::{FormatDraft, LogDraft, Scope};
 use super::syntax;
-use crate::access_log::format::LogFormat;
-use crate::logging::{self, Facility, Target, Topic};
+use crate::access_log::format::{Escape, LogFormat};
+use crate::logging::{self, Events, Facility, Target, Topic};
 use crate::route::environment::Condition;
 use std::sync::Arc;
 
@@ -86,6 +86,14 @@ fn no_topic(scope: &mut Scope<'_>, name: &str) -> Result<(), String> {
 }
 
 pub(super) fn log_format(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
+    let (words, escape) = match words {
+        [words @ .., last] if last.starts_with("escape=") => (words, escape(last)?),
+        _ => (words, Escape::Text),
+    };
+    let parse = |format: &str| match escape {
+        Escape::Text => LogFormat::parse(format),
+        Escape::Json => LogFormat::parse_json(format),
+    };
     match words {
         [format, nickname] => {
             if nickname.is_empty() || nickname.contains('%') {
@@ -93,35 +101,58 @@ pub(super) fn log_format(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), St
                     "\"{nickname}\" is no nickname; expected a word without \"%\""
                 ));
             }
-            let format = Arc::new(LogFormat::parse(format)?);
+            let format = Arc::new(parse(format)?);
             scope.host.formats.push(((*nickname).to_owned(), format));
         }
+        [format] => scope.host.transfer_format = Some(Arc::new(parse(format)?)),
         _ => {
-            let format = LogFormat::parse(words.first().copied().unwrap_or_default())?;
-            scope.host.transfer_format = Some(Arc::new(format));
+            return Err(
+                "expected a format, perhaps a nickname, and perhaps escape=json behind it; a format of several words stands \
+                 in quotes"
+                    .to_owned(),
+            );
         }
     }
     Ok(())
 }
 
+fn escape(word: &str) -> Result<Escape, String> {
+    match word {
+        "escape=default" => Ok(Escape::Text),
+        "escape=json" => Ok(Escape::Json),
+        _ => Err(format!(
+            "expected escape=default or escape=json, found \"{word}\""
+        )),
+    }
+}
+
 pub(super) fn custom_log(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    let (path, format, condition) = match words {
-        [path, format] => (*path, *format, None),
-        [path, format, condition] => (*path, *format, Some(log_condition(condition)?)),
-        _ => {
-            return Err(
-                "expected a path and a format or nickname; TransferLog takes a path alone"
-                    .to_owned(),
-            );
-        }
+    let [path, format, rest @ ..] = words else {
+        return Err(
+            "expected a path and a format or nickname; TransferLog takes a path alone".to_owned(),
+        );
     };
+    let (mut condition, mut events) = (None, None);
+    for word in rest {
+        let is_twice = match word.strip_prefix("event=") {
+            Some(named) => events.replace(Events::parse(named)?).is_some(),
+            None => condition.replace(log_condition(word)?).is_some(),
+        };
+        if is_twice {
+            return Err(format!("\"{word}\": expected no more than one of its kind"));
+        }
+    }
     // A nickname cannot hold a "%", and a format without one would write the same line for ever.
     let format = if format.contains('%') {
         FormatDraft::Ready(Arc::new(LogFormat::parse(format)?))
     } else {
-        FormatDraft::Nickname(format.to_owned())
+        FormatDraft::Nickname((*format).to_owned())
     };
-    access_log(scope, path, format, condition)
+    access_log(scope, path, format, condition, events.unwrap_or_default())
+}
+
+pub(super) fn transfer_log(scope: &mut Scope<'_>, path: &str) -> Result<(), String> {
+    access_log(scope, path, FormatDraft::Transfer, None, Events::End)
 }
 
 /// What stands behind a format.
@@ -136,18 +167,19 @@ fn log_condition(word: &str) -> Result<Condition, String> {
                 "\"{word}\": expressions are not supported; set a variable with SetEnvIf, and write env=NAME"
             ),
             false => format!(
-                "expected env=NAME or env=!NAME behind the format, found \"{word}\"; a format of several words stands in \
+                "expected env=NAME, env=!NAME or event=open behind the format, found \"{word}\"; a format of several words stands in \
                  quotes"
             ),
         },
     )
 }
 
-pub(super) fn access_log(
+fn access_log(
     scope: &mut Scope<'_>,
     path: &str,
     format: FormatDraft,
     condition: Option<Condition>,
+    events: Events,
 ) -> Result<(), String> {
     let target = match target(scope, path)? {
         // A file of that name is what httpd writes.
@@ -159,6 +191,7 @@ pub(super) fn access_log(
         target,
         format,
         condition,
+        events,
         origin: Origin::clone(scope.at),
     };
     scope.host.logs.push(log);

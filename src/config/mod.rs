@@ -42,7 +42,7 @@ use crate::access_log::format::LogFormat;
 use crate::balancer::Balancer;
 use crate::http::authority::Authority;
 use crate::http::head::Limits;
-use crate::logging::{ErrorLogTerms, Target};
+use crate::logging::{ErrorLogTerms, Events, Target};
 use crate::route::Router;
 use crate::route::backend::Backend;
 use crate::route::environment::Condition;
@@ -394,6 +394,8 @@ pub struct AccessLog {
     pub format: Arc<LogFormat>,
     /// For which requests; none: for all.
     pub condition: Option<Condition>,
+    /// When.
+    pub events: Events,
     /// Where it was configured.
     pub origin: Origin,
 }

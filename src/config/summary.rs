@@ -6,6 +6,7 @@ use super::value::LONGEST;
 use super::{Config, KeepAlive, ListenProtocol, ListenerTls, ReadTimeout, Trace, VirtualHost};
 use crate::handshake::Upgrade;
 use crate::http::document::Document;
+use crate::logging::Events;
 use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use crate::route::mapping::{Action, Mapping, TargetPath};
@@ -185,6 +186,11 @@ fn write_logs(out: &mut String, host: &VirtualHost) -> fmt::Result {
         write!(out, "  access log {}", log.target)?;
         if let Some(condition) = &log.condition {
             write!(out, " {condition}")?;
+        }
+        match log.events {
+            Events::End => {}
+            Events::Open => write!(out, " event=open")?,
+            Events::Both => write!(out, " event=both")?,
         }
         writeln!(out, "  [{}]", log.origin)?;
     }

@@ -15,7 +15,7 @@ use super::{
     AccessLog, Config, ConfigError, HostAddress, Sources, VirtualHost, apply, balancers, checks,
     names, tls, value,
 };
-use crate::access_log::format::LogFormat;
+use crate::access_log::format::{self, LogFormat};
 use crate::balancer::Balancer;
 use crate::route::access;
 use crate::route::{HostName, Router};
@@ -183,8 +183,10 @@ impl Walk<'_> {
         if let Some(format) = &host.transfer_format {
             host.formats.push(("CLF".to_owned(), Arc::clone(format)));
         }
-        for (nickname, format) in NICKNAMES {
-            match LogFormat::parse(format) {
+        let of_text = NICKNAMES.map(|(nickname, format)| (nickname, LogFormat::parse(format)));
+        let of_json = ("json", LogFormat::parse_json(format::JSON));
+        for (nickname, format) in of_text.into_iter().chain([of_json]) {
+            match format {
                 Ok(format) => host.formats.push((nickname.to_owned(), Arc::new(format))),
                 Err(problem) => self.findings.error(&at, "LogFormat", problem),
             }
@@ -394,6 +396,7 @@ impl Walk<'_> {
                     target: log.target.clone(),
                     format,
                     condition: log.condition.clone(),
+                    events: log.events,
                     origin: log.origin.clone(),
                 }),
                 Err(problem) => self.findings.error(&log.origin, log.directive, problem),

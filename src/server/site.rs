@@ -53,7 +53,7 @@ impl SiteLogs {
         let open_access_log = |log: &crate::config::AccessLog| {
             let sink = open_log(logs, &log.target)?;
             let (format, condition) = (Arc::clone(&log.format), log.condition.clone());
-            Ok::<_, String>(AccessLog::new(sink, format, condition))
+            Ok::<_, String>(AccessLog::new(sink, format, condition, log.events))
         };
         let access = host.access_logs.iter().map(open_access_log);
         let own_error_log = host.error_log.as_ref();
@@ -79,7 +79,7 @@ impl SiteLogs {
         }
     }
 
-    /// The lines of the access logs about a transaction that has ended, and took so long.
+    /// The lines of the access logs about a transaction that has taken so long up to now.
     pub(super) fn log_access(&self, transaction: &Transaction, took: Duration) {
         for log in &self.access {
             log.write(transaction, took);

@@ -14,7 +14,7 @@ pub use scratch::ScratchPool;
 
 use crate::frame::{FrameTracker, Sender};
 use crate::net::stream::Stream;
-use crate::transaction::{CloseReason, Side, Transaction};
+use crate::transaction::{CloseReason, Seen, Side, Transaction};
 use flow::{Flow, FlowError, Operation};
 use log::trace;
 use scratch::Scratch;
@@ -56,6 +56,8 @@ pub struct Tunnel {
     down: Flow,
     limits: Limits,
     moved_at: Instant,
+    /// When a byte moved last.
+    last_byte: Instant,
     /// Why it ends, from the moment that it does.
     close: Option<CloseReason>,
     /// It has been told to end or has failed: see [`CLOSING`] and [`DEAD`].
@@ -148,6 +150,7 @@ impl Tunnel {
             down,
             limits,
             moved_at,
+            last_byte: moved_at,
             close: None,
             closing: false,
             began: record.began,
@@ -206,6 +209,7 @@ impl Tunnel {
         self.notice_death();
         if self.progress() != before {
             self.moved_at = Instant::now();
+            self.last_byte = self.moved_at;
             self.tell();
         }
         trace!(
@@ -400,6 +404,11 @@ impl Tunnel {
         self.transaction.bytes_out += self.down.delivered();
         self.transaction.body_out += self.down.delivered();
         self.transaction.close = self.close;
+        self.transaction.seen = Some(Box::new(Seen {
+            from_client: self.up.said(),
+            from_backend: self.down.said(),
+            silence: self.last_byte.elapsed(),
+        }));
         self.observer.ended(&self.transaction, self.began.elapsed());
     }
 }

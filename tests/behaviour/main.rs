@@ -36,7 +36,8 @@
 //! | `backend_connections` | connections to backends that are kept for the next request |
 //! | `limits` | sizes, deadlines, workers, descriptors |
 //! | `hostile_clients` | those who mean harm, or are broken |
-//! | `access_log`, `error_log` | what the operator reads |
+//! | `access_log`, `error_log`, `tunnel_log` | what the operator reads |
+//! | `log_targets` | where logs go, and what becomes of lines that cannot be written |
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
 //! | `fairness` | a stream and the others |
@@ -88,6 +89,7 @@ mod house;
 mod idle_timeout;
 mod keep_alive;
 mod limits;
+mod log_targets;
 mod man_pages;
 mod names;
 mod proxy_protocol;
@@ -108,4 +110,5 @@ mod tls_listeners;
 #[cfg(feature = "tls")]
 mod tls_terms;
 mod tunnel;
+mod tunnel_log;
 mod unix_backends;

@@ -17,9 +17,10 @@ use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
-use crate::transaction::{CloseReason, Transaction};
+use crate::transaction::{CloseReason, Seen, Side, Transaction};
 use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
 use log::{Level, error, warn};
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -28,11 +29,14 @@ impl Visit<'_> {
     /// What becomes of the visit when both sides have agreed: a tunnel, and when a reactor is to take it.
     #[inline(never)]
     pub(super) fn into_tunnel(
-        self: Box<Self>,
+        mut self: Box<Self>,
         backend: Stream,
         leftovers: Leftovers,
     ) -> (Box<Tunnel>, Option<Duration>) {
         self.debug(Topic::Tunnel, format_args!("switched"));
+        self.transaction.is_open = true;
+        self.log_access();
+        self.transaction.is_open = false;
         let Settings {
             idle_timeout,
             half_close_timeout,
@@ -280,11 +284,37 @@ impl Observer for SiteLogs {
                     Topic::Tunnel,
                     Level::Debug,
                     transaction,
-                    format_args!("closed: {reason}; {up} bytes up, {down} down"),
+                    format_args!(
+                        "closed: {reason}; {up} bytes up, {down} down{}",
+                        Closes(transaction.seen.as_deref())
+                    ),
                 );
             }
         }
         self.log_access(transaction, took);
+    }
+}
+
+/// What the Close frames of a tunnel have said: `; client said Close 1001 "going away"`.
+struct Closes<'a>(Option<&'a Seen>);
+
+impl fmt::Display for Closes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(seen) = self.0 else { return Ok(()) };
+        for (side, said) in [
+            (Side::Client, &seen.from_client),
+            (Side::Backend, &seen.from_backend),
+        ] {
+            let Some(close) = &said.close else { continue };
+            write!(f, "; {side} said Close")?;
+            if let Some(code) = close.code {
+                write!(f, " {code}")?;
+            }
+            if !close.reason.is_empty() {
+                write!(f, " \"{}\"", close.reason.escape_ascii())?;
+            }
+        }
+        Ok(())
     }
 }
 
