@@ -25,7 +25,7 @@ pub use status::{Change, Flag, Status};
 
 use crate::handshake::Upgrade;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// `lbmethod=`: how members are compared.
@@ -107,7 +107,7 @@ impl Default for Settings {
 /// A named set of members.
 #[derive(Debug)]
 pub struct Balancer {
-    name: String,
+    name: Arc<str>,
     /// Its parameters.
     pub settings: Settings,
     members: Vec<Member>,
@@ -225,7 +225,7 @@ impl Balancer {
         sets.sort_unstable();
         sets.dedup();
         Self {
-            name: format!("balancer://{name}"),
+            name: format!("balancer://{name}").into(),
             settings,
             members,
             sets,
@@ -251,7 +251,7 @@ impl Balancer {
     }
 
     /// `balancer://name`
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 

@@ -6,6 +6,7 @@
 use crate::config::{self, Config, ConfigWarning, DEFAULT_FILE, Sources, directives};
 use crate::config_files::Machine;
 use crate::explain::{Question, explain};
+use crate::pid_file::{Demand, Running};
 use argh::FromArgs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,8 +16,8 @@ use std::time::{Instant, SystemTime};
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// Run the server.
-    Run(Box<Config>),
+    /// Run the server, and read its configuration again from there when it is told to.
+    Run(Box<Config>, Sources),
     /// The configuration is sound, and what it names is still to be read: then [`judge`] has the last word.
     Check(Box<Config>),
     /// All is said and done: exit with this status, 0 or 1.
@@ -37,7 +38,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 #[argh(
-    note = "It runs in the foreground. SIGTERM and SIGINT stop it; SIGHUP and SIGUSR1 reopen its logs."
+    note = "It runs in the foreground. SIGTERM and SIGINT stop it, SIGWINCH once its clients are served; SIGHUP and SIGUSR1 reload its configuration."
 )]
 #[argh(error_code(0, "stopped, or the configuration is correct"))]
 #[argh(error_code(
@@ -65,6 +66,10 @@ struct Options {
     /// a name that <IfDefine> finds; may be repeated
     #[argh(option, short = 'D', arg_name = "name")]
     define: Vec<String>,
+
+    /// start, or ask the process that runs with the same PidFile to: stop, graceful, graceful-stop, restart
+    #[argh(option, short = 'k', arg_name = "what")]
+    signal: Option<String>,
 
     /// check the configuration, print "Syntax OK" and exit
     #[argh(switch, short = 't')]
@@ -96,12 +101,13 @@ struct Options {
 }
 
 /// The options that take a value, short and long.
-const WITH_VALUE: [(Option<char>, &str); 7] = [
+const WITH_VALUE: [(Option<char>, &str); 8] = [
     (Some('f'), "--file"),
     (Some('C'), "--before"),
     (Some('c'), "--after"),
     (Some('D'), "--define"),
     (Some('H'), "--header"),
+    (Some('k'), "--signal"),
     (None, "--explain"),
     (None, "--client"),
 ];
@@ -130,14 +136,15 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
         return Ok(Command::Exit(0));
     }
     let (test, show) = (options.test, options.show);
-    let question = match options.question() {
-        Ok(question) => question,
+    let (question, demand) = match options.question().and_then(|q| Ok((q, options.demand()?))) {
+        Ok(asked) => asked,
         Err(problem) => {
             writeln!(err, "{NAME}: {problem}")?;
             return Ok(Command::Exit(1));
         }
     };
-    let config = match config::load(&options.into_sources(), &Machine) {
+    let sources = options.into_sources();
+    let config = match config::load(&sources, &Machine) {
         Ok(config) => config,
         Err(errors) => {
             for error in errors {
@@ -158,8 +165,17 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
             }
         };
     }
+    if let Some(demand) = demand {
+        return match ask(&config, demand) {
+            Ok(()) => Ok(Command::Exit(0)),
+            Err(problem) => {
+                writeln!(err, "{NAME}: {problem}")?;
+                Ok(Command::Exit(1))
+            }
+        };
+    }
     if !test && !show {
-        return Ok(Command::Run(Box::new(config)));
+        return Ok(Command::Run(Box::new(config), sources));
     }
     warn(&config.warnings, err)?;
     if show {
@@ -172,10 +188,10 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
 
 impl Options {
     /// The request that is to be explained.
-    fn question(&self) -> Result<Option<Question>, &'static str> {
+    fn question(&self) -> Result<Option<Question>, String> {
         let Some(request_line) = self.explain.clone() else {
             if !self.header.is_empty() || self.client.is_some() {
-                return Err("-H and --client belong to --explain");
+                return Err("-H and --client belong to --explain".to_owned());
             }
             return Ok(None);
         };
@@ -185,6 +201,29 @@ impl Options {
             client: self.client.unwrap_or(Ipv4Addr::LOCALHOST.into()),
             at: SystemTime::now(),
             now: Instant::now(),
+        }))
+    }
+
+    /// What a running process is to be asked for.
+    fn demand(&self) -> Result<Option<Demand>, String> {
+        let Some(word) = self.signal.as_deref() else {
+            return Ok(None);
+        };
+        if self.test || self.show || self.explain.is_some() {
+            return Err("-k does not go together with -t, -S or --explain".to_owned());
+        }
+        Ok(Some(match word {
+            // It never leaves the terminal, so it is what is done without -k, too.
+            "start" => return Ok(None),
+            "stop" => Demand::Stop,
+            "graceful" => Demand::Graceful,
+            "graceful-stop" => Demand::GracefulStop,
+            "restart" => Demand::Restart,
+            _ => {
+                return Err(format!(
+                    "-k {word:?}: expected start, stop, graceful, graceful-stop or restart"
+                ));
+            }
         }))
     }
 
@@ -199,6 +238,34 @@ impl Options {
             defines: self.define,
         }
     }
+}
+
+/// Has the process that runs with this configuration's PidFile do something.
+// httpd: -k stop, where nobody runs, is no error, and -k restart starts the server. Here nothing is started, and a script sees
+// that nobody was asked.
+fn ask(config: &Config, demand: Demand) -> Result<(), String> {
+    let Some(path) = &config.pid_file else {
+        return Err(
+            "-k: the configuration has no PidFile, by which the process is found; add one and start it anew, or ask whoever \
+             has started it, such as systemctl"
+                .to_owned(),
+        );
+    };
+    let name = path.display();
+    let running = match Running::with(path) {
+        Ok(Some(running)) => running,
+        Ok(None) => return Err(format!("-k: no process is running with PidFile {name}")),
+        Err(problem) => return Err(format!("-k: PidFile {name}: {problem}")),
+    };
+    let pid = running.pid().as_raw_nonzero();
+    if demand == Demand::GracefulStop && running.has_terminal() {
+        return Err(format!(
+            "-k: process {pid} is controlled by a terminal, and so ignores WINCH; use -k stop"
+        ));
+    }
+    running
+        .ask(demand)
+        .map_err(|error| format!("-k: process {pid} of PidFile {name}: {error}"))
 }
 
 /// Splits what argh takes as one word: `-DNAME` to `-D NAME`, `-tS` to `-t -S`, `--x=y` to `--x y`. The word behind an
@@ -311,7 +378,7 @@ mod tests {
 
     fn config(arguments: &[&str]) -> Config {
         match run(arguments) {
-            (Command::Run(config) | Command::Check(config), _, _) => *config,
+            (Command::Run(config, _) | Command::Check(config), _, _) => *config,
             (Command::Exit(_), out, err) => panic!("{out}{err}"),
         }
     }

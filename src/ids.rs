@@ -113,6 +113,16 @@ pub enum Id {
     ClientTls,
     /// A certificate of ours ends soon, or has ended.
     CertificateEnds,
+    /// A reload has failed: the configuration from before stays in force.
+    NotReloaded,
+    /// What a reload has found changed takes a restart.
+    TakesRestart,
+    /// The service manager has named a socket to be told by, and cannot be told.
+    Unmanaged,
+    /// The acceptor does not answer, and the watchdog is not fed.
+    Hung,
+    /// The service manager has passed a socket that is not listened on.
+    NotListenedOn,
     /// The server is stopping.
     Stopping,
     /// All workers are busy; new connections wait.
@@ -554,13 +564,43 @@ const ENTRIES: &[Entry] = &[
         id: Id::CertificateEnds,
         code: "PW513",
         counterpart: None,
-        remedy: "renew it, and restart the server",
+        remedy: "renew it, and reload the server",
     },
     Entry {
         id: Id::LogNotWritten,
         code: "PW514",
         counterpart: None,
         remedy: "see whether the disk is full, and whether the collector of syslog runs; lines are lost until then",
+    },
+    Entry {
+        id: Id::NotReloaded,
+        code: "PW601",
+        counterpart: None,
+        remedy: "mend the configuration and reload again",
+    },
+    Entry {
+        id: Id::TakesRestart,
+        code: "PW602",
+        counterpart: None,
+        remedy: "restart the server to have it changed",
+    },
+    Entry {
+        id: Id::Unmanaged,
+        code: "PW603",
+        counterpart: None,
+        remedy: "see NOTIFY_SOCKET, and NotifyAccess= of the unit",
+    },
+    Entry {
+        id: Id::Hung,
+        code: "PW604",
+        counterpart: None,
+        remedy: "report it; the watchdog restarts the server",
+    },
+    Entry {
+        id: Id::NotListenedOn,
+        code: "PW605",
+        counterpart: None,
+        remedy: "write a Listen for it, or take it out of the socket unit",
     },
 ];
 

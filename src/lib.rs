@@ -26,7 +26,9 @@
 //! | [`net`] | listening, resolving, connecting, TLS, waiting by a deadline |
 //! | [`tunnel`] | moves bytes between two legs: one engine |
 //! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen, to the standard outputs and to syslog |
+//! | [`registry`] | the tunnels that are open: who they are, how they fare, how one is ended |
 //! | [`config_files`] | reads configuration files for `config` |
+//! | [`pid_file`] | who runs, and how it is asked for something |
 //! | `sys` | system calls that need unsafe code |
 //!
 //! [`server`] is where policy meets devices, and [`cli`] is the way in.
@@ -45,6 +47,8 @@ pub mod ids;
 pub mod log_writer;
 pub mod logging;
 pub mod net;
+pub mod pid_file;
+pub mod registry;
 pub mod route;
 pub mod server;
 #[expect(

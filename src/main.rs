@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
     match cli::command(&arguments) {
-        Command::Run(config) => server::run(*config),
+        Command::Run(config, sources) => server::run(*config, sources),
         Command::Check(config) => ExitCode::from(cli::judge(server::check(&config))),
         Command::Exit(status) => ExitCode::from(status),
     }

@@ -2,6 +2,25 @@
 //! with unsafe code.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Takes the descriptors that came with the process: so many from 3 on, as sd_listen_fds(3) has them. No other process gets
+/// them. None stands for a number that nothing is open at; the second time there are none at all.
+pub(crate) fn passed_descriptors(count: u16) -> Vec<Option<OwnedFd>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let take = |number: RawFd| {
+        // SAFETY: it changes a flag of a descriptor, and fails where there is none.
+        let outcome = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        // SAFETY: it is open, since long before anything was opened here that could have this number, and nobody else takes
+        // it: this is done once.
+        (outcome == 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    (3..).take(usize::from(count)).map(take).collect()
+}
 
 /// Has the calling thread, and those that it starts, scheduled as `SCHED_BATCH`: when it is woken, who runs is not interrupted for it.
 ///
@@ -16,6 +35,15 @@ pub(crate) fn run_as_batch() -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Gives memory that has been freed back to the system, where the C library would keep it. Takes some milliseconds.
+pub(crate) fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only memory that nobody uses is given back, and the library locks what it works on.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -5,9 +5,9 @@
 use super::draft::Scope;
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, apply, backend_tls, balancers, documents, exchange, health, logs,
-    proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax, tls::lines as tls,
-    value,
+    DEFAULT_SERVER_ROOT, OnReload, apply, backend_tls, balancers, documents, exchange, health,
+    logs, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax,
+    tls::lines as tls, value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -734,6 +734,17 @@ pub const TABLE: &[Entry] = &[
         }),
     },
     Entry {
+        name: "ProxyWebsocketOnReload",
+        syntax: "Keep|End [duration]",
+        default: Some("Keep"),
+        contexts: SERVER,
+        help: "what becomes of tunnels whose mapping or backend a reload removes; not in httpd",
+        action: Action::UpTo(2, |scope, words| {
+            scope.program.on_reload = OnReload::parse(words)?;
+            Ok(())
+        }),
+    },
+    Entry {
         name: "ProxyWebsocketIdleTimeout",
         syntax: "duration",
         default: Some("0"),
@@ -1446,9 +1457,21 @@ pub const TABLE: &[Entry] = &[
         syntax: "path",
         default: None,
         contexts: SERVER,
-        help: "a file that holds the process id while the program runs",
+        help: "a file that holds the process id while the program runs, and by which -k finds it",
         action: Action::One(|scope, text| {
             scope.program.pid_file = Some(scope.path(text)?);
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "GracefulShutdownTimeout",
+        syntax: "duration",
+        default: Some("30"),
+        contexts: SERVER,
+        help: "how long a graceful stop waits for connections and tunnels; 0: until the last has ended",
+        action: Action::One(|scope, text| {
+            let limit = value::duration(text, Seconds)?;
+            scope.program.graceful_shutdown = (!limit.is_zero()).then_some(limit);
             Ok(())
         }),
     },

@@ -11,8 +11,8 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::Files;
 use super::{
-    HostAddress, KeepAlive, Listen, ReadTimeout, Trace, names, proxy_protocol, remote_ip, set_env,
-    tls,
+    HostAddress, KeepAlive, Listen, OnReload, ReadTimeout, Trace, names, proxy_protocol, remote_ip,
+    set_env, tls,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -35,9 +35,11 @@ use std::time::Duration;
 pub(super) struct ProgramDraft {
     pub(super) listen: Vec<Listen>,
     pub(super) pid_file: Option<PathBuf>,
+    pub(super) graceful_shutdown: Option<Duration>,
     pub(super) max_request_workers: usize,
     pub(super) reactor_threads: usize,
     pub(super) reactor_limit: usize,
+    pub(super) on_reload: OnReload,
     pub(super) thread_stack_size: usize,
     pub(super) listen_backlog: i32,
     pub(super) health_threads: usize,

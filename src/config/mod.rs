@@ -90,12 +90,16 @@ pub struct Config {
     pub error_log: ErrorLogTerms,
     /// `PidFile`; unset: none is written.
     pub pid_file: Option<PathBuf>,
+    /// `GracefulShutdownTimeout`; none: a graceful stop waits for the last connection, however long.
+    pub graceful_shutdown: Option<Duration>,
     /// `MaxRequestWorkers`, at least 1.
     pub max_request_workers: usize,
     /// `ProxyWebsocketAsyncThreads`, 1 to 64.
     pub reactor_threads: usize,
     /// `ProxyWebsocketAsyncMaxTunnels`, at least 1.
     pub reactor_limit: usize,
+    /// `ProxyWebsocketOnReload`
+    pub on_reload: OnReload,
     /// `ThreadStackSize` in bytes, at least 64 KiB.
     pub thread_stack_size: usize,
     /// `ListenBacklog`, at least 1.
@@ -149,6 +153,32 @@ impl Config {
 fn bare_host(host: &[u8]) -> Option<&str> {
     let name = Authority::parse(host).ok()?.host;
     Some(name.strip_suffix('.').unwrap_or(name))
+}
+
+/// What becomes of a tunnel whose mapping or backend a reload removes: `ProxyWebsocketOnReload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnReload {
+    /// It goes on.
+    #[default]
+    Keep,
+    /// It is ended in order, so long after the reload.
+    End(Duration),
+}
+
+impl OnReload {
+    fn parse(words: &[&str]) -> Result<Self, String> {
+        match *words {
+            [word] if word.eq_ignore_ascii_case("keep") => Ok(Self::Keep),
+            [word] if word.eq_ignore_ascii_case("end") => Ok(Self::End(Duration::ZERO)),
+            [word, delay] if word.eq_ignore_ascii_case("end") => {
+                value::duration(delay, value::Unit::Seconds).map(Self::End)
+            }
+            _ => Err(format!(
+                "found {:?}; expected \"Keep\", or \"End\" and how long after the reload, such as \"End 30s\"",
+                words.join(" ")
+            )),
+        }
+    }
 }
 
 /// An address to listen on. httpd: `Listen`.

@@ -177,7 +177,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     (
         "ServerLimit ThreadLimit ThreadsPerChild StartServers MinSpareThreads MaxSpareThreads MinSpareServers \
          MaxSpareServers AsyncRequestWorkerFactor MaxConnectionsPerChild MaxRequestsPerChild \
-         GracefulShutdownTimeout Mutex LockFile AcceptFilter AcceptMutex ScoreBoardFile DefaultRuntimeDir \
+         Mutex LockFile AcceptFilter AcceptMutex ScoreBoardFile DefaultRuntimeDir \
          CoreDumpDirectory EnableExceptionHook",
         "this is one process with one pool of workers; remove the line and set MaxRequestWorkers",
     ),

@@ -38,6 +38,10 @@ impl Config {
         if let Some(path) = &self.pid_file {
             writeln!(out, "pid file {}", path.display())?;
         }
+        match self.graceful_shutdown {
+            Some(limit) => writeln!(out, "graceful stop within {limit:?}")?,
+            None => writeln!(out, "graceful stop without limit")?,
+        }
         writeln!(
             out,
             "workers {}, stack of {} bytes, backlog {}",

@@ -28,13 +28,7 @@ pub(super) fn resolve(
     sources: &Sources,
     files: &dyn Files,
 ) -> Result<Config, Vec<ConfigError>> {
-    let whole = Origin {
-        file: match &sources.file {
-            Some(path) => path.to_string_lossy().into(),
-            None => reading.files.first().cloned().unwrap_or_default(),
-        },
-        line: 0,
-    };
+    let whole = whole(&reading, sources);
     let mut walk = Walk {
         program: ProgramDraft::default(),
         findings: reading.findings,
@@ -111,9 +105,11 @@ pub(super) fn resolve(
         listen: program.listen,
         error_log: main_draft.error_log,
         pid_file: program.pid_file,
+        graceful_shutdown: program.graceful_shutdown,
         max_request_workers: program.max_request_workers,
         reactor_threads: program.reactor_threads,
         reactor_limit: program.reactor_limit,
+        on_reload: program.on_reload,
         thread_stack_size: program.thread_stack_size,
         listen_backlog: program.listen_backlog,
         health_threads: program.health_threads,
@@ -123,6 +119,15 @@ pub(super) fn resolve(
         virtual_hosts,
         warnings: findings.warnings,
     })
+}
+
+/// Where what concerns all of the configuration comes from.
+fn whole(reading: &Reading, sources: &Sources) -> Origin {
+    let file = match &sources.file {
+        Some(path) => path.to_string_lossy().into(),
+        None => reading.files.first().cloned().unwrap_or_default(),
+    };
+    Origin { file, line: 0 }
 }
 
 /// The name of the main server.

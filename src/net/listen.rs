@@ -7,6 +7,7 @@ use rustix::net::{
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Keep-alive probes of a silent connection begin after this, so that a dead peer is found within two minutes.
@@ -36,6 +37,16 @@ pub(super) fn set_leg_options(socket: &OwnedFd, keepalive: bool) -> io::Result<(
 pub struct Listener {
     socket: OwnedFd,
     address: SocketAddr,
+    asked: Asked,
+}
+
+/// What was to be listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// None: every address of the machine, IPv6 and IPv4 alike.
+    pub address: Option<IpAddr>,
+    /// 0: the kernel chooses one.
+    pub port: u16,
 }
 
 /// A connection as accepted.
@@ -50,24 +61,38 @@ pub struct Connection {
 }
 
 impl Listener {
-    /// Binds and listens. Without an address: every address of the machine, IPv6 and IPv4 alike, or IPv4
-    /// alone where the system has no IPv6. httpd: `Listen`, `ListenBacklog`.
+    /// Binds and listens; without an address on IPv4 alone where the system has no IPv6. httpd: `Listen`,
+    /// `ListenBacklog`.
+    ///
+    /// `going`: listeners that are soon to be closed, and do not keep this one from the same port.
     ///
     /// # Errors
     /// What the system said: the address is in use, is not ours, or takes a privilege.
-    pub fn bind(address: Option<IpAddr>, port: u16, backlog: i32) -> io::Result<Self> {
-        match address {
-            Some(address) => Self::bind_to(SocketAddr::new(address, port), backlog),
-            None => Self::bind_to((Ipv6Addr::UNSPECIFIED, port).into(), backlog).or_else(|error| {
+    pub fn bind(asked: Asked, backlog: i32, going: &[Arc<Self>]) -> io::Result<Self> {
+        let is_near = |listener: &&Arc<Self>| listener.address.port() == asked.port;
+        let going: Vec<&Arc<Self>> = going.iter().filter(is_near).collect();
+        for listener in &going {
+            sockopt::set_socket_reuseport(&listener.socket, true)?;
+        }
+        let bind_to =
+            |address| Self::bind_to(asked, SocketAddr::new(address, asked.port), backlog, &going);
+        match asked.address {
+            Some(address) => bind_to(address),
+            None => bind_to(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| {
                 if matches!(error.raw_os_error(), Some(code) if no_ipv6(code)) {
-                    return Self::bind_to((Ipv4Addr::UNSPECIFIED, port).into(), backlog);
+                    return bind_to(Ipv4Addr::UNSPECIFIED.into());
                 }
                 Err(error)
             }),
         }
     }
 
-    fn bind_to(address: SocketAddr, backlog: i32) -> io::Result<Self> {
+    fn bind_to(
+        asked: Asked,
+        address: SocketAddr,
+        backlog: i32,
+        going: &[&Arc<Self>],
+    ) -> io::Result<Self> {
         let family = if address.is_ipv6() {
             AddressFamily::INET6
         } else {
@@ -77,6 +102,7 @@ impl Listener {
         let socket = socket_with(family, SocketType::STREAM, flags, None)?;
         // Connections of a predecessor that still close do not keep us from starting.
         sockopt::set_socket_reuseaddr(&socket, true)?;
+        sockopt::set_socket_reuseport(&socket, !going.is_empty())?;
         if address.is_ipv6() {
             sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
         }
@@ -84,8 +110,58 @@ impl Listener {
         set_leg_options(&socket, true)?;
         bind(&socket, &address)?;
         listen(&socket, backlog)?;
+        // Nobody else is to share it.
+        sockopt::set_socket_reuseport(&socket, false)?;
         let address = getsockname(&socket)?.try_into()?;
-        Ok(Self { socket, address })
+        Ok(Self {
+            socket,
+            address,
+            asked,
+        })
+    }
+
+    /// Where somebody else's socket listens.
+    ///
+    /// # Errors
+    /// Why it is none of ours: it does not listen for TCP connections.
+    pub fn address_of(socket: &OwnedFd) -> io::Result<SocketAddr> {
+        if sockopt::socket_type(socket)? != SocketType::STREAM {
+            return Err(io::Error::other("it is not a stream socket"));
+        }
+        if !sockopt::socket_acceptconn(socket)? {
+            return Err(io::Error::other("it does not listen"));
+        }
+        let address = getsockname(socket)?.try_into();
+        address.map_err(|_| io::Error::other("it has no IP address"))
+    }
+
+    /// Takes over a socket that listens already, for what was `asked` for: it may be bound to something else.
+    ///
+    /// # Errors
+    /// What the system said, or why it is none of ours.
+    pub fn adopt(asked: Asked, socket: OwnedFd, backlog: i32) -> io::Result<Self> {
+        let address = Self::address_of(&socket)?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        set_leg_options(&socket, true)?;
+        listen(&socket, backlog)?;
+        Ok(Self {
+            socket,
+            address,
+            asked,
+        })
+    }
+
+    /// What it was bound for.
+    pub fn asked(&self) -> Asked {
+        self.asked
+    }
+
+    /// Lets so many connections wait from now on that nobody has accepted. httpd: `ListenBacklog`.
+    ///
+    /// # Errors
+    /// As listen(2) has them.
+    pub fn set_backlog(&self, backlog: i32) -> io::Result<()> {
+        Ok(listen(&self.socket, backlog)?)
     }
 
     /// The address with the real port.

@@ -147,6 +147,14 @@ mod without {
         pub fn is_short(&self) -> bool {
             false
         }
+
+        pub fn subject(&self) -> &str {
+            ""
+        }
+
+        pub fn ends(&self) -> i64 {
+            0
+        }
     }
 
     impl std::fmt::Display for Validity {

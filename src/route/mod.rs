@@ -47,7 +47,7 @@ use settings::{Change, Settings};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use url::Slashes;
+use url::{BackendUrl, Slashes};
 
 /// All that one virtual host knows of paths.
 #[derive(Debug, Clone, Default)]
@@ -199,22 +199,35 @@ impl Router {
 
     /// Everywhere that a request can be led to.
     pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
-        let own = self
-            .locations
-            .iter()
-            .filter_map(|location| location.mapping.as_ref());
-        let mapped = own
-            .chain(&self.mappings)
-            .filter_map(|mapping| match &mapping.action {
-                Action::Proxy(proxy) => Some(&proxy.to),
-                Action::Exclude => None,
-            });
+        let mapped = self.mapped().map(|(_, to)| to);
         let led = self
             .rules
             .rules
             .iter()
             .filter_map(|rule| rule.destination());
         mapped.chain(led)
+    }
+
+    /// Where mappings lead to, by their names.
+    fn mapped(&self) -> impl Iterator<Item = (&str, &Destination)> {
+        let own = self
+            .locations
+            .iter()
+            .filter_map(|location| location.mapping.as_ref());
+        own.chain(&self.mappings)
+            .filter_map(|mapping| match &mapping.action {
+                Action::Proxy(proxy) => Some((&*mapping.name, &proxy.to)),
+                Action::Exclude => None,
+            })
+    }
+
+    /// Whether a line that logs name like this leads requests to the backend of this URL.
+    pub fn leads(&self, name: &str, url: &BackendUrl) -> bool {
+        let leads_there = |to: &Destination| to.backends().any(|backend| backend.url == *url);
+        let rules = self.rules.rules.iter().filter(|rule| *rule.name == *name);
+        self.mapped()
+            .any(|(own, to)| *own == *name && leads_there(to))
+            || rules.filter_map(|rule| rule.destination()).any(leads_there)
     }
 
     /// Whether any request could have its tunnel in a reactor.

@@ -1,18 +1,20 @@
 //! The thread that waits on all listeners, and hands each connection to the pool. It blocks where there is
 //! nothing to do, and where the pool has no room: then the kernel's backlog fills, and clients wait there.
 
-use super::pool::Pool;
+use super::pool::{Pool, Stopped};
 use super::signals;
 use crate::ids::Id;
 use crate::net::alarm::Alarm;
 use crate::net::listen::{Connection, Listener};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded};
 use log::{debug, error, warn};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -39,21 +41,58 @@ pub(super) struct Accepted {
 /// The running acceptor.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    // Dropped, and thereby seen by the thread, when it is to stop.
+    // Dropped, and thereby seen by the thread, when it is to stop. What is sent asks whether it lives.
     running: Sender<()>,
+    answers: Arc<AtomicU64>,
+    /// How many there were when it was asked last.
+    heard: Option<u64>,
     waker: Waker,
     thread: JoinHandle<()>,
+    registry: Registry,
+    changes: Arc<Mutex<Vec<Change>>>,
+    next_token: usize,
+}
+
+/// A listener that is watched: connections may come in as soon as it is [`added`](Acceptor::change).
+#[derive(Debug)]
+pub(super) struct Port {
+    listener: Arc<Listener>,
+    token: Token,
+    /// Connections may wait: said once by an event, until accepting would have blocked.
+    ready: bool,
+}
+
+/// What changes while it accepts.
+#[derive(Debug)]
+struct Change {
+    added: Vec<Port>,
+    /// Listeners that are no longer accepted from, when all that waits there has been taken.
+    removed: Vec<Arc<Listener>>,
+    /// Dropped when they are closed.
+    closed: Sender<()>,
+}
+
+/// Tells when listeners that were removed are closed.
+#[derive(Debug)]
+pub(super) struct Closing(Receiver<()>);
+
+impl Closing {
+    /// Waits for that, up to `limit`: where there is no room for those who wait there it may take long.
+    pub(super) fn wait(&self, limit: Duration) {
+        // Nobody ever sends.
+        let _ = self.0.recv_timeout(limit);
+    }
 }
 
 impl Acceptor {
     /// Starts to accept from `listeners` into `pool`.
-    pub(super) fn start(listeners: Vec<Listener>, pool: Pool) -> io::Result<Self> {
+    pub(super) fn start(listeners: &[Arc<Listener>], pool: Pool) -> io::Result<Self> {
         let poll = Poll::new()?;
-        for (index, listener) in listeners.iter().enumerate() {
-            let fd = listener.as_fd().as_raw_fd();
-            poll.registry()
-                .register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
-        }
+        let registry = poll.registry().try_clone()?;
+        let ports = listeners.iter().enumerate();
+        let ports = ports
+            .map(|(token, listener)| Port::watch(listener, token, &registry))
+            .collect::<io::Result<_>>()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let alarm = Alarm::new()?;
         poll.registry().register(
@@ -61,20 +100,22 @@ impl Acceptor {
             ALARM,
             Interest::READABLE,
         )?;
-        let (running, stop) = bounded(0);
-        let listeners = listeners
-            .into_iter()
-            .map(|listener| Port {
-                listener,
-                ready: true,
-            })
-            .collect();
+        let (running, questions) = bounded(1);
+        let answers = Arc::<AtomicU64>::default();
+        let told = Told {
+            questions,
+            answers: Arc::clone(&answers),
+        };
+        let changes = Arc::default();
         let mut accepting = Accepting {
             poll,
-            listeners,
+            ports,
+            removed: Vec::new(),
+            closed: Vec::new(),
+            changes: Arc::clone(&changes),
             pool,
             alarm,
-            stop,
+            told,
             next_id: 1,
         };
         let thread = thread::Builder::new()
@@ -90,9 +131,53 @@ impl Acceptor {
             })?;
         Ok(Self {
             running,
+            answers,
+            heard: None,
             waker,
             thread,
+            registry,
+            changes,
+            next_token: listeners.len(),
         })
+    }
+
+    /// Watches a further listener, from which nothing is accepted yet.
+    ///
+    /// # Errors
+    /// When the system has no memory left, or does not watch so many.
+    pub(super) fn watch(&mut self, listener: &Arc<Listener>) -> io::Result<Port> {
+        let token = self.next_token;
+        self.next_token += 1;
+        Port::watch(listener, token, &self.registry)
+    }
+
+    /// Accepts from the ones `added`, and no longer from the `removed` ones, which are closed with their last owner when all
+    /// that waits there has been taken: whoever was let in is served. It waits for nobody.
+    pub(super) fn change(&self, added: Vec<Port>, removed: Vec<Arc<Listener>>) -> Closing {
+        let (closed, closing) = bounded(0);
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.push(Change {
+            added,
+            removed,
+            closed,
+        });
+        drop(changes);
+        // Where the thread cannot be woken it has ended.
+        let _ = self.waker.wake();
+        Closing(closing)
+    }
+
+    /// Whether it has answered since this was asked for the last time. It does so wherever it waits, also where that is for
+    /// room in the pool.
+    pub(super) fn has_answered(&mut self) -> bool {
+        let answers = self.answers.load(Ordering::Relaxed);
+        let has_answered = self.heard != Some(answers);
+        self.heard = Some(answers);
+        // One question is enough, if it has not taken the last one.
+        let _ = self.running.try_send(());
+        // Where the thread cannot be woken it has ended.
+        let _ = self.waker.wake();
+        has_answered && !self.thread.is_finished()
     }
 
     /// Closes the listeners. No worker is started any more when this returns. Says whether the thread had to be
@@ -107,19 +192,76 @@ impl Acceptor {
     }
 }
 
-struct Port {
-    listener: Listener,
-    /// Connections may wait: said once by an event, until accepting would have blocked.
-    ready: bool,
+/// What the thread is told while it waits for something else.
+#[derive(Debug)]
+pub(super) struct Told {
+    questions: Receiver<()>,
+    answers: Arc<AtomicU64>,
+}
+
+impl Told {
+    /// Where questions come from, to be [answered](Self::answer).
+    pub(super) fn questions(&self) -> &Receiver<()> {
+        &self.questions
+    }
+
+    /// Says that the thread lives. There are no more questions when it is to stop.
+    pub(super) fn answer(&self, question: Result<(), RecvError>) -> Result<(), Stopped> {
+        question.map_err(|_| Stopped)?;
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether it is to stop.
+    pub(super) fn is_stopped(&self) -> bool {
+        loop {
+            let question = match self.questions.try_recv() {
+                Err(TryRecvError::Empty) => return false,
+                outcome => outcome.map_err(|_| RecvError),
+            };
+            if self.answer(question).is_err() {
+                return true;
+            }
+        }
+    }
+
+    /// Waits for so long, unless it is to stop meanwhile.
+    fn pause(&self, span: Duration) -> Result<(), Stopped> {
+        let until = Instant::now() + span;
+        loop {
+            match self.questions.recv_deadline(until) {
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                outcome => self.answer(outcome.map_err(|_| RecvError))?,
+            }
+        }
+    }
+}
+
+impl Port {
+    fn watch(listener: &Arc<Listener>, token: usize, registry: &Registry) -> io::Result<Self> {
+        let token = Token(token);
+        let fd = listener.as_fd().as_raw_fd();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        Ok(Self {
+            listener: Arc::clone(listener),
+            token,
+            ready: true,
+        })
+    }
 }
 
 struct Accepting {
     poll: Poll,
-    listeners: Vec<Port>,
+    ports: Vec<Port>,
+    /// Those of them that are to be closed as soon as nobody waits there.
+    removed: Vec<Arc<Listener>>,
+    /// Who is told then.
+    closed: Vec<Sender<()>>,
+    changes: Arc<Mutex<Vec<Change>>>,
     pool: Pool,
     /// Rings when something may have been idle for too long.
     alarm: Alarm,
-    stop: Receiver<()>,
+    told: Told,
     next_id: u64,
 }
 
@@ -137,9 +279,11 @@ impl Accepting {
         let mut events = Events::with_capacity(EVENTS);
         let mut is_exhausted = false;
         while !self.is_stopped() {
+            self.take_changes();
             match self.accept_all() {
                 Round::Stopped => return,
                 Round::Drained => {
+                    self.close_removed();
                     if std::mem::take(&mut is_exhausted) {
                         warn!("accepting connections again");
                     }
@@ -154,9 +298,9 @@ impl Accepting {
                             id.remedy()
                         );
                     }
-                    match self.stop.recv_timeout(PAUSE) {
-                        Err(RecvTimeoutError::Timeout) => continue,
-                        _ => return,
+                    match self.told.pause(PAUSE) {
+                        Ok(()) => continue,
+                        Err(Stopped) => return,
                     }
                 }
             }
@@ -185,8 +329,9 @@ impl Accepting {
                         self.alarm.has_rung();
                         self.pool.relieve();
                     }
-                    Token(index) => {
-                        if let Some(port) = self.listeners.get_mut(index) {
+                    token => {
+                        let mut ports = self.ports.iter_mut();
+                        if let Some(port) = ports.find(|port| port.token == token) {
                             port.ready = true;
                         }
                     }
@@ -195,15 +340,48 @@ impl Accepting {
         }
     }
 
+    fn take_changes(&mut self) {
+        let changes = {
+            let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *changes)
+        };
+        for change in changes {
+            let Change {
+                added,
+                removed,
+                closed,
+            } = change;
+            self.ports.extend(added);
+            for port in &mut self.ports {
+                port.ready |= removed.iter().any(|it| Arc::ptr_eq(it, &port.listener));
+            }
+            self.removed.extend(removed);
+            self.closed.push(closed);
+        }
+    }
+
+    /// Nobody waits there any more.
+    fn close_removed(&mut self) {
+        for listener in self.removed.drain(..) {
+            let fd = listener.as_fd().as_raw_fd();
+            if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
+                debug!("a listener is closed that was not watched: {error}");
+            }
+            self.ports
+                .retain(|port| !Arc::ptr_eq(&port.listener, &listener));
+        }
+        self.closed.clear();
+    }
+
     fn is_stopped(&self) -> bool {
-        self.stop.try_recv() == Err(TryRecvError::Disconnected)
+        self.told.is_stopped()
     }
 
     /// Accepts what waits, one of each listener in turn.
     fn accept_all(&mut self) -> Round {
         while !self.is_stopped() {
             let mut accepted_any = false;
-            for port in self.listeners.iter_mut().filter(|port| port.ready) {
+            for port in self.ports.iter_mut().filter(|port| port.ready) {
                 let connection = match port.listener.accept() {
                     Ok(connection) => connection,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -225,7 +403,7 @@ impl Accepting {
                     at: Instant::now(),
                 };
                 self.next_id += 1;
-                if self.pool.offer(accepted, &self.stop).is_err() {
+                if self.pool.offer(accepted, &self.told).is_err() {
                     return Round::Stopped;
                 }
             }

@@ -25,6 +25,8 @@ struct State {
     /// Those of them for whom nobody could be called. With the workers that were called and have not come yet there is one
     /// for each.
     missing: usize,
+    /// The server is going: nobody waits any more.
+    is_retired: bool,
 }
 
 /// What calls one worker away.
@@ -66,6 +68,9 @@ impl IdleClients {
             self.set_missing(&mut state, |missing| missing - 1);
             return None;
         }
+        if state.is_retired {
+            return None;
+        }
         state.waiting.push_back(Arc::clone(bell));
         Some(Waiting {
             clients: self,
@@ -82,6 +87,16 @@ impl IdleClients {
         self.call(&mut state);
     }
 
+    /// Calls all away, and whoever would wait from now on.
+    pub(super) fn retire(&self) {
+        let mut state = self.state();
+        state.is_retired = true;
+        for bell in state.waiting.drain(..) {
+            bell.ring();
+        }
+        self.set_missing(&mut state, |missing| missing);
+    }
+
     fn call(&self, state: &mut State) {
         match state.waiting.pop_front() {
             Some(bell) => bell.ring(),
@@ -96,14 +111,16 @@ impl IdleClients {
         self.set_missing(&mut state, |missing| missing.min(left));
     }
 
-    /// Whether somebody is there for whom there is no worker, and none was called.
+    /// Whether a client that is idle is not to be waited for: somebody is there for whom there is no worker, and none was
+    /// called; or the server is going.
     pub(super) fn is_crowded(&self) -> bool {
         self.is_crowded.load(Ordering::Relaxed)
     }
 
     fn set_missing(&self, state: &mut State, change: impl FnOnce(usize) -> usize) {
         state.missing = change(state.missing);
-        self.is_crowded.store(state.missing > 0, Ordering::Relaxed);
+        let is_crowded = state.missing > 0 || state.is_retired;
+        self.is_crowded.store(is_crowded, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -235,6 +252,23 @@ mod tests {
         clients.wait(&first).unwrap().stay();
         assert!(!has_rung(&other));
         assert!(!clients.is_crowded());
+    }
+
+    #[test]
+    fn when_the_server_is_going_all_are_called_and_nobody_waits_again() {
+        let clients = IdleClients::default();
+        let bells = [bell(), bell()];
+        let waiting: Vec<_> = bells.iter().map(|it| clients.wait(it).unwrap()).collect();
+        clients.retire();
+        assert!(waiting.iter().all(has_rung));
+        assert!(clients.is_crowded());
+        drop(waiting);
+        assert!(clients.wait(&bells[0]).is_none());
+        // Who comes and is served all the same changes nothing about that.
+        clients.crowd();
+        clients.relax(0);
+        assert!(clients.is_crowded());
+        assert!(clients.wait(&bells[0]).is_none());
     }
 
     /// Workers that wait for sockets, each asked at some moment, and as many calls: each call fetches one that does not

@@ -19,7 +19,7 @@ use self::secure::Secured;
 use super::acceptor::Accepted;
 use super::clients::Bell;
 use super::turns::Turn;
-use super::{Shared, Site};
+use super::{Generation, Shared, Site};
 use crate::access_log::AccessLog;
 use crate::forward;
 use crate::handshake::{self, Asked};
@@ -101,33 +101,52 @@ fn receive(
     shared: &Shared,
 ) -> Option<(Box<Tunnel>, Option<Duration>)> {
     let at = accepted.at;
-    let mut visit = Visit::begin(Link::new(accepted, worker, shared), at);
+    let mut caller = Caller::new(accepted);
+    let mut began = at;
+    loop {
+        let generation = shared.in_force.get();
+        let link = Link::new(caller, worker, shared);
+        match serve_requests(Visit::begin(link, &generation, began)) {
+            Served::Tunnel(tunnel, until_reactor) => return Some((tunnel, until_reactor)),
+            Served::Done => return None,
+            Served::Overtaken(client) => caller = *client,
+        }
+        began = Instant::now();
+    }
+}
+
+/// What became of the requests of a connection.
+enum Served {
+    Tunnel(Box<Tunnel>, Option<Duration>),
+    Done,
+    /// A reload has put another configuration in force, and there is one more request.
+    Overtaken(Box<Caller>),
+}
+
+/// Serves one request after the other.
+fn serve_requests(mut visit: Box<Visit<'_>>) -> Served {
     loop {
         match visit.serve_request() {
-            Ok((backend, leftovers)) => return Some(visit.into_tunnel(backend, leftovers)),
+            Ok((backend, leftovers)) => {
+                let (tunnel, until_reactor) = visit.into_tunnel(backend, leftovers);
+                return Served::Tunnel(tunnel, until_reactor);
+            }
             Err(end) => match visit.conclude(end) {
                 Next::Request => {}
                 Next::Farewell => {
-                    let limit = if shared.clients.is_crowded() {
-                        LINGER_IN_A_CROWD
-                    } else {
-                        LINGER
-                    };
-                    if visit.transaction.is_cut {
-                        visit.link.client.cut();
-                    } else {
-                        let deadline = Instant::now() + limit;
-                        visit.link.client.finish_by(deadline, visit.link.waiter);
-                    }
-                    visit.link.client.close_lingering(limit, visit.link.waiter);
-                    return None;
+                    visit.part();
+                    return Served::Done;
                 }
-                Next::Nothing => return None,
+                Next::Nothing => return Served::Done,
             },
         }
         if !visit.await_request() {
             visit.link.client.take_leave();
-            return None;
+            return Served::Done;
+        }
+        visit.link.served += 1;
+        if !visit.link.shared.in_force.is(visit.generation) {
+            return Served::Overtaken(visit.into_caller());
         }
         visit = visit.next();
     }
@@ -182,6 +201,34 @@ enum Next {
     Nothing,
 }
 
+/// A client's connection, while nobody serves it.
+struct Caller {
+    client: Stream,
+    input: Buffer,
+    id: u64,
+    peer: SocketAddr,
+    local: SocketAddr,
+    forwarded_for: Option<SocketAddr>,
+    secured: Option<Secured>,
+    served: u64,
+}
+
+impl Caller {
+    fn new(accepted: Accepted) -> Self {
+        let Accepted { id, connection, .. } = accepted;
+        Self {
+            client: connection.stream.into(),
+            input: Buffer::default(),
+            id,
+            peer: connection.client,
+            local: connection.local,
+            forwarded_for: None,
+            secured: None,
+            served: 0,
+        }
+    }
+}
+
 /// A client's connection, and what it has while it is served.
 struct Link<'a> {
     shared: &'a Shared,
@@ -197,7 +244,7 @@ struct Link<'a> {
     /// The client, as the header of the PROXY protocol named it.
     forwarded_for: Option<SocketAddr>,
     /// Its TLS, if it speaks that.
-    secured: Option<Secured<'a>>,
+    secured: Option<Secured>,
     /// Requests that were served before the present one.
     served: u64,
 }
@@ -205,6 +252,7 @@ struct Link<'a> {
 /// A request on its way through the server. Each is made anew, so that none knows of those before it.
 struct Visit<'a> {
     link: Link<'a>,
+    generation: &'a Generation,
     site: &'a Arc<Site>,
     /// What holds for this request: that of its host, until its path is known.
     settings: Cow<'a, Settings>,
@@ -221,24 +269,25 @@ struct Visit<'a> {
     /// It is one of those that others wait for a moment for, since they will soon be done.
     handshake: Option<Counted<'a>>,
     transaction: Transaction,
+    /// Its route leads to a tunnel.
+    asks_for_tunnel: bool,
     began: Instant,
 }
 
 impl<'a> Link<'a> {
-    fn new(accepted: Accepted, worker: &'a mut Worker, shared: &'a Shared) -> Self {
-        let Accepted { id, connection, .. } = accepted;
+    fn new(caller: Caller, worker: &'a mut Worker, shared: &'a Shared) -> Self {
         Self {
             shared,
             waiter: &mut worker.waiter,
             bell: &mut worker.bell,
-            client: connection.stream.into(),
-            input: Buffer::default(),
-            id,
-            peer: connection.client,
-            local: connection.local,
-            forwarded_for: None,
-            secured: None,
-            served: 0,
+            client: caller.client,
+            input: caller.input,
+            id: caller.id,
+            peer: caller.peer,
+            local: caller.local,
+            forwarded_for: caller.forwarded_for,
+            secured: caller.secured,
+            served: caller.served,
         }
     }
 }
@@ -247,10 +296,10 @@ impl<'a> Visit<'a> {
     /// The next request of a client, which begins at this time.
     // In a box: the stack below it is as deep as the deepest handshake, and stays so while a tunnel is open.
     #[inline(never)]
-    fn begin(link: Link<'a>, began: Instant) -> Box<Self> {
+    fn begin(link: Link<'a>, generation: &'a Generation, began: Instant) -> Box<Self> {
         let shared = link.shared;
         // Until the request names a host, the first of the address sets the limits.
-        let site = shared.site_for(link.local, None);
+        let site = generation.site_for(link.local, None);
         let received = SystemTime::now() - began.elapsed();
         let mut transaction = Transaction::new(link.id, link.peer, link.local, received);
         transaction.client = link.forwarded_for.unwrap_or(link.peer);
@@ -258,6 +307,7 @@ impl<'a> Visit<'a> {
         transaction.served = link.served;
         Box::new(Self {
             link,
+            generation,
             site,
             settings: Cow::Borrowed(&site.host.router.settings),
             environment: Environment::default(),
@@ -267,6 +317,7 @@ impl<'a> Visit<'a> {
             elected: None,
             handshake: Some(Counted::new(&shared.handshakes)),
             transaction,
+            asks_for_tunnel: false,
             began,
         })
     }
@@ -274,9 +325,40 @@ impl<'a> Visit<'a> {
     /// The one behind this.
     #[inline(never)]
     fn next(self: Box<Self>) -> Box<Self> {
-        let mut link = self.link;
-        link.served += 1;
-        Self::begin(link, Instant::now())
+        Self::begin(self.link, self.generation, Instant::now())
+    }
+
+    /// Its client, for whom another configuration is in force from now on.
+    #[inline(never)]
+    fn into_caller(self: Box<Self>) -> Box<Caller> {
+        let link = self.link;
+        Box::new(Caller {
+            client: link.client,
+            input: link.input,
+            id: link.id,
+            peer: link.peer,
+            local: link.local,
+            forwarded_for: link.forwarded_for,
+            secured: link.secured,
+            served: link.served,
+        })
+    }
+
+    /// Says that nothing more comes, and lets the client have its answer.
+    #[inline(never)]
+    fn part(mut self: Box<Self>) {
+        let limit = if self.link.shared.clients.is_crowded() {
+            LINGER_IN_A_CROWD
+        } else {
+            LINGER
+        };
+        if self.transaction.is_cut {
+            self.link.client.cut();
+        } else {
+            let deadline = Instant::now() + limit;
+            self.link.client.finish_by(deadline, self.link.waiter);
+        }
+        self.link.client.close_lingering(limit, self.link.waiter);
     }
 
     /// Serves one request: up to the verified 101, which the client then has, or to its end.
@@ -291,15 +373,17 @@ impl<'a> Visit<'a> {
             }
         };
         self.site = self
-            .link
-            .shared
+            .generation
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
         self.note_tls();
         let route = self.check_terms().and_then(|()| self.find_route(&mut head));
         self.afterwards = self.afterwards_of_refusal(&head);
         let outcome = match route {
-            Ok(route) if route.to.is_tunnel() => self.ask_backend(&head, &route),
+            Ok(route) if route.to.is_tunnel() => {
+                self.asks_for_tunnel = true;
+                self.ask_backend(&head, &route)
+            }
             Ok(route) => match self.exchange(&head, &route) {
                 Ok(afterwards) => Err(End::Answered(afterwards)),
                 Err(end) => Err(end),

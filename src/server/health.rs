@@ -65,9 +65,10 @@ pub(super) struct Size {
 }
 
 /// The threads that check. Their descriptors: a timer each, and the connection to a member.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Health {
     schedule: Arc<Schedule>,
+    cancel: Arc<Cancel>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -78,10 +79,13 @@ impl Health {
         mut targets: Vec<Target>,
         size: Size,
         resolver: &Resolver,
-        cancel: &Arc<Cancel>,
     ) -> io::Result<Self> {
         targets.retain(|target| target.subject().is_some());
-        let mut health = Self::default();
+        let mut health = Self {
+            schedule: Arc::default(),
+            cancel: Arc::new(Cancel::new()?),
+            threads: Vec::new(),
+        };
         let subjects = targets.iter().filter_map(Target::subject);
         let count = u32::try_from(targets.len()).unwrap_or(u32::MAX).max(1);
         let now = Instant::now();
@@ -91,7 +95,7 @@ impl Health {
         }
         let targets = Arc::new(targets);
         for number in 0..targets.len().min(size.threads.max(1)) {
-            let started = health.start_thread(number, size.stack, &targets, resolver, cancel);
+            let started = health.start_thread(number, size.stack, &targets, resolver);
             if let Err(error) = started {
                 health.stop();
                 return Err(error);
@@ -106,10 +110,9 @@ impl Health {
         stack: usize,
         targets: &Arc<Vec<Target>>,
         resolver: &Resolver,
-        cancel: &Arc<Cancel>,
     ) -> io::Result<()> {
         let mut tools = Tools {
-            waiter: Waiter::new(Arc::clone(cancel))?,
+            waiter: Waiter::new(Arc::clone(&self.cancel))?,
             resolver: resolver.clone(),
         };
         let (schedule, targets) = (Arc::clone(&self.schedule), Arc::clone(targets));
@@ -128,10 +131,15 @@ impl Health {
         Ok(())
     }
 
-    /// Ends the threads, and waits for that. Checks that are going on have to be called off before, by `cancel` and by the
-    /// resolver, or it waits for them too.
-    pub(super) fn stop(&mut self) {
+    /// Ends the threads: those that wait for the resolver when that has answered, the others at once.
+    pub(super) fn retire(&self) {
         self.schedule.close();
+        self.cancel.cancel();
+    }
+
+    /// Ends the threads, and waits for that. The resolver has to be closed before, or it waits for that too.
+    pub(super) fn stop(&mut self) {
+        self.retire();
         for thread in self.threads.drain(..) {
             // A thread that has panicked has ended as well.
             let _ = thread.join();
@@ -259,14 +267,12 @@ mod tests {
         }
     }
 
-    fn start(targets: Vec<Target>, threads: usize) -> (Health, Arc<Cancel>) {
+    fn start(targets: Vec<Target>, threads: usize) -> Health {
         let size = Size {
             threads,
             stack: 256 * 1024,
         };
-        let cancel = Arc::new(Cancel::new().unwrap());
-        let health = Health::start(targets, size, &Resolver::default(), &cancel).unwrap();
-        (health, cancel)
+        Health::start(targets, size, &Resolver::default()).unwrap()
     }
 
     #[test]
@@ -275,10 +281,10 @@ mod tests {
             index: 1,
             ..target("TCP", "http://127.0.0.1:1")
         };
-        assert!(start(vec![unchecked], 16).0.threads.is_empty());
+        assert!(start(vec![unchecked], 16).threads.is_empty());
         for (most, threads) in [(16, 3), (2, 2), (0, 1)] {
             let targets = (0..3).map(|_| target("TCP", "http://127.0.0.1:1"));
-            let (mut health, _) = start(targets.collect(), most);
+            let mut health = start(targets.collect(), most);
             assert_eq!(health.threads.len(), threads);
             health.stop();
         }
@@ -292,7 +298,7 @@ mod tests {
         let stop = crate::balancer::Change::parse("S").unwrap();
         let members = Arc::clone(&stopped.balancer);
         members.members()[0].set_status(stop, Instant::now());
-        let (mut health, _) = start(vec![stopped, target("TCP", &url)], 1);
+        let mut health = start(vec![stopped, target("TCP", &url)], 1);
         for _ in 0..3 {
             listener.accept().unwrap();
         }
@@ -305,9 +311,8 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let hanging = target("GET", &format!("http://{}", listener.local_addr().unwrap()));
         let checked = Arc::clone(&hanging.balancer);
-        let (mut health, cancel) = start(vec![hanging], 1);
+        let mut health = start(vec![hanging], 1);
         let (_kept, _) = listener.accept().unwrap();
-        cancel.cancel();
         health.stop();
         let status = checked.members()[0].status();
         assert!(!status.has(Flag::Unhealthy), "nobody knows");

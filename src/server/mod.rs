@@ -1,48 +1,59 @@
 //! Policy meets devices: starting, serving, stopping. This file alone knows every thread.
 
 mod acceptor;
+mod activation;
 mod clients;
 mod connection;
+mod counters;
+mod drain;
+mod generation;
 mod health;
 mod kept;
+mod notify;
 mod pool;
+mod reload;
+mod removed;
 mod signals;
 mod site;
+mod status;
 mod tls;
 mod turns;
 
-use crate::config::{Config, Weight};
+use crate::config::{Config, Listen, Sources, Weight};
 use crate::error_log;
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
-use crate::net::listen::Listener;
+use crate::net::listen::{Asked, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
+use crate::pid_file::PidFile;
+use crate::registry::Registry;
 use crate::sys;
 use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
-use acceptor::Acceptor;
+use acceptor::{Acceptor, Closing};
+use activation::Activation;
 use clients::IdleClients;
+use counters::Counters;
+use generation::{Generation, InForce};
 use health::Health;
-use kept::Kept;
 use log::{error, info, warn};
-use pool::{Pool, Team};
+use notify::Manager;
+use pool::{Pool, Team, Workers};
+use removed::Removed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_error_log};
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZero;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use tls::Workshop;
-use turns::Turns;
 
 /// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
 const STOP: Duration = Duration::from_secs(5);
@@ -50,21 +61,26 @@ const STOP: Duration = Duration::from_secs(5);
 /// What all workers read, and nobody changes.
 #[derive(Debug)]
 struct Shared {
-    config: Config,
-    main_site: Arc<Site>,
-    virtual_sites: Vec<Arc<Site>>,
+    in_force: InForce,
     resolver: Resolver,
     cancel: Arc<Cancel>,
     scratch: Arc<ScratchPool>,
-    reactors: Reactors,
-    turns: Turns,
-    kept: Kept,
+    tunnels: Arc<Registry>,
+    counters: Arc<Counters>,
+    /// When the server was started.
+    started: (SystemTime, Instant),
+    /// Those who serve connections, from the first one on.
+    crew: OnceLock<Arc<Workers>>,
+    /// From the first configuration on that has asynchronous tunnels.
+    reactors: OnceLock<Reactors>,
     clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
     handshakes: AtomicUsize,
     /// Workers that have a connection.
     busy: AtomicUsize,
+    /// `MaxRequestWorkers`
+    most_workers: AtomicUsize,
     /// How many threads can run at a time.
     processors: usize,
 }
@@ -80,28 +96,21 @@ impl Hinted {
     }
 }
 
-impl Shared {
-    /// The site that serves what reached `local` for the `Host` that it named, if it did.
-    fn site_for(&self, local: SocketAddr, host: Option<&[u8]>) -> &Arc<Site> {
-        let chosen = self.config.host_for(local, host);
-        let is_chosen = |site: &&Arc<Site>| Arc::ptr_eq(&site.host, chosen);
-        self.virtual_sites
-            .iter()
-            .find(is_chosen)
-            .unwrap_or(&self.main_site)
-    }
-}
-
 /// Serves `config` until a signal ends it. Returns the exit status; what keeps it from starting is said on the
 /// standard error output.
-pub fn run(config: Config) -> ExitCode {
+///
+/// `sources`: where it comes from, and its successors are read.
+pub fn run(config: Config, sources: Sources) -> ExitCode {
     // Before the first thread, since all inherit it: who is woken does not interrupt who runs, which spares switches
     // between threads under load. Where a sandbox forbids it, that is lost and nothing else.
     let _ = sys::run_as_batch();
+    // Before anything is opened.
+    let activation = Activation::of_environment();
     let outcome = LogWriter::start()
         .map_err(|error| format!("cannot start the log thread: {error}"))
         .and_then(|logs| {
-            let outcome = Server::start(config, &logs).map(|server| server.serve(&logs));
+            let outcome =
+                Server::start(config, sources, activation, &logs).map(|server| server.serve(&logs));
             logs.flush();
             outcome
         });
@@ -135,109 +144,201 @@ pub fn check(config: &Config) -> Result<Vec<String>, String> {
 }
 
 struct Server {
+    sources: Sources,
     requests: Requests,
+    listeners: Vec<Arc<Listener>>,
     acceptor: Acceptor,
+    /// Listeners that the last reload has removed.
+    closing: Option<Closing>,
     team: Team,
     health: Health,
     shared: Arc<Shared>,
+    pid_file: Option<PidFile>,
+    manager: Manager,
+    /// Why the last reload has failed.
+    not_reloaded: Option<String>,
+    /// The listeners that the service manager opens for every process.
+    activated: Vec<Weak<Listener>>,
+    removed: Removed,
 }
 
 impl Server {
-    fn start(config: Config, logs: &LogWriter) -> Result<Self, String> {
+    fn start(
+        config: Config,
+        sources: Sources,
+        activation: Activation,
+        logs: &LogWriter,
+    ) -> Result<Self, String> {
         raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
-        let error_log = open_error_log(logs, &config.error_log)?;
-        error_log::use_for_process(error_log).map_err(|e| e.to_string())?;
-        std::panic::set_hook(Box::new(|panic| error!("{panic}")));
-        for warning in &config.warnings {
-            match warning.weight {
-                Weight::Note => info!("{warning}"),
-                Weight::Warning => warn!("{warning}"),
-            }
-        }
-        let listeners = bind(&config)?;
-        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        error_log::use_for_process(open_error_log(logs, &config.error_log)?)
+            .map_err(|e| e.to_string())?;
+        let counters = Arc::<Counters>::default();
+        let of_hook = Arc::clone(&counters);
+        std::panic::set_hook(Box::new(move |panic| {
+            of_hook.panics.count();
+            error!("{panic}");
+        }));
+        say_warnings(&config);
+        // Before anything that two of us would dispute, so that who is in the way is named.
+        let pid_file = take_pid_file(&config)?;
+        let mut manager = Manager::of_environment();
+        let passed = activation.listeners(&config, &mut manager);
+        let opened = passed.iter().filter(|(_, is_opened)| *is_opened);
+        let activated = opened.map(|(it, _)| Arc::downgrade(it)).collect();
+        let passed: Vec<_> = passed.into_iter().map(|(listener, _)| listener).collect();
+        let listeners = bind(&config, &passed)?;
         let mut workshop = Workshop::default();
-        let main_site = Site::open(&config.main, logs, &mut workshop)?;
-        let virtual_sites = config
-            .virtual_hosts
-            .iter()
-            .map(|host| Site::open(host, logs, &mut workshop))
-            .collect::<Result<_, _>>()?;
-        for (line, certificate) in &workshop.certificates {
-            if certificate.is_short() {
-                let id = Id::CertificateEnds;
-                warn!("{id} {line}: {certificate}; {}", id.remedy());
-            } else {
-                error_log::notice(&format!("{line}: {certificate}"));
-            }
-        }
+        let generation = Generation::open(config, None, logs, &mut workshop)?;
+        let config = &generation.config;
+        workshop.say_validity();
         let scratch = Arc::<ScratchPool>::default();
-        let reactors = if config
-            .hosts()
-            .any(|host| host.router.is_ever_asynchronous())
-        {
-            Reactors::start(config.reactor_threads, config.reactor_limit, &scratch)
-                .map_err(|e| format!("cannot start the reactor: {e}"))?
-        } else {
-            Reactors::default()
-        };
+        let reactors = OnceLock::new();
+        if let Some(started) = start_reactors(config, &scratch)? {
+            reactors.get_or_init(|| started);
+        }
         let shared = Arc::new(Shared {
-            main_site,
-            virtual_sites,
+            most_workers: config.max_request_workers.into(),
             resolver: Resolver::default(),
             cancel: Cancel::new()
                 .map(Arc::new)
                 .map_err(|e| format!("cannot make an event descriptor: {e}"))?,
             scratch,
             reactors,
-            turns: Turns::new(&config),
-            kept: Kept::new(config.max_request_workers),
+            tunnels: Arc::default(),
+            counters,
+            started: (SystemTime::now(), Instant::now()),
+            crew: OnceLock::new(),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             processors: thread::available_parallelism().map_or(1, NonZero::get),
-            config,
+            in_force: InForce::new(generation),
         });
-        if let Some(path) = &shared.config.pid_file {
-            write_pid_file(path).map_err(|e| format!("PidFile {}: {e}", path.display()))?;
-        }
-        let health =
-            check_health(&shared).map_err(|e| format!("cannot start health checks: {e}"))?;
+        let generation = shared.in_force.get();
+        generation.turns.open();
+        let health = check_health(&generation, &shared.resolver)?;
         let (pool, team) = Pool::new(Arc::clone(&shared));
-        let acceptor = Acceptor::start(listeners, pool)
+        let acceptor = Acceptor::start(&listeners, pool)
             .map_err(|e| format!("cannot start the acceptor: {e}"))?;
-        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        error_log::notice(&format!("ready: listening on {}", addresses.join(", ")));
-        Ok(Self {
+        let mut server = Self {
+            sources,
             requests,
+            listeners,
             acceptor,
+            closing: None,
             team,
             health,
             shared,
-        })
+            pid_file,
+            manager,
+            not_reloaded: None,
+            activated,
+            removed: Removed::default(),
+        };
+        error_log::notice(&format!("ready: listening on {}", server.addresses()));
+        server.say_ready();
+        Ok(server)
+    }
+
+    fn addresses(&self) -> String {
+        let addresses = self.listeners.iter().map(|it| it.address().to_string());
+        addresses.collect::<Vec<_>>().join(", ")
     }
 
     /// Serves until it is told to stop.
     fn serve(mut self, logs: &LogWriter) -> ExitCode {
-        while self.requests.next() == Request::ReopenLogs {
-            logs.reopen();
-            error_log::notice("log files reopened");
+        loop {
+            match self.next_request(None) {
+                Some(Request::Reload) => {
+                    self.manager.reloading();
+                    self.reload(logs);
+                    self.say_ready();
+                }
+                Some(Request::GracefulStop) => {
+                    self.drain(logs);
+                    break;
+                }
+                Some(Request::Stop) => break,
+                None => {}
+            }
         }
         self.stop()
+    }
+
+    /// Waits for the next, until `deadline` if there is one, and does meanwhile what is due: ends tunnels whose time is over, and
+    /// tells the service manager what it wants to know.
+    fn next_request(&mut self, deadline: Option<Instant>) -> Option<Request> {
+        loop {
+            let generation = self.shared.in_force.get();
+            let removed_at = self.removed.end_due(&generation, &self.shared.tunnels);
+            drop(generation);
+            let times = [self.manager.next_at(), removed_at, deadline];
+            let wake_at = times.into_iter().flatten().min();
+            if let Some(request) = self.requests.next(wake_at) {
+                return Some(request);
+            }
+            let status = self.status();
+            self.manager.beat(|| self.acceptor.has_answered(), status);
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return None;
+            }
+        }
+    }
+
+    /// What a service manager shows of us.
+    fn status(&self) -> String {
+        let tunnels = match self.shared.tunnels.count() {
+            1 => "1 tunnel".to_owned(),
+            count => format!("{count} tunnels"),
+        };
+        match &self.not_reloaded {
+            Some(why) => format!("{tunnels}; not reloaded: {why}"),
+            None => tunnels,
+        }
+    }
+
+    fn say_ready(&mut self) {
+        let generation = self.shared.in_force.get();
+        let listeners = &self.listeners;
+        self.activated.retain(|activated| {
+            let is_open = listeners.iter().any(|it| Arc::as_ptr(it) == activated.as_ptr());
+            if !is_open {
+                let id = Id::NotListenedOn;
+                warn!("{id} a socket of the service manager is closed here, and stays open there: no Listen is for it; {}", id.remedy());
+            }
+            is_open
+        });
+        let activated = &self.activated;
+        self.manager.hold(&self.listeners, |listener| {
+            let is_opened = activated
+                .iter()
+                .any(|it| it.as_ptr() == Arc::as_ptr(listener));
+            let mut listens = generation.config.listen.iter();
+            let listen = listens.find(|listen| asked(listen) == listener.asked());
+            let name = listen.filter(|_| !is_opened).map(activation::name_of);
+            name.map(|name| format!("{}{name}", notify::HELD))
+        });
+        let status = self.status();
+        self.manager.ready(status);
     }
 
     /// Closes the listeners, and ends the tunnels.
     fn stop(mut self) -> ExitCode {
         error_log::notice("stopping");
+        let status = self.status();
+        self.manager.stopping(status);
         let was_accepting = self.acceptor.stop();
         self.shared.cancel.cancel();
         self.shared.resolver.close();
-        self.shared.reactors.end(&CloseReason::Stopping);
+        let reactors = self.shared.reactors.get();
+        if let Some(reactors) = reactors {
+            reactors.end(&CloseReason::Stopping);
+        }
         let left = self.team.stop(STOP);
-        let left_async = self.shared.reactors.wait(STOP);
+        let left_async = reactors.map_or(0, |reactors| reactors.wait(STOP));
         self.health.stop();
         if left_async > 0 {
             let id = Id::CutAtStop;
@@ -249,11 +350,12 @@ impl Server {
             let id = Id::CutAtStop;
             warn!("{id} {left} workers did not end within {STOP:?}; their connections are cut");
         }
-        if let Some(path) = &self.shared.config.pid_file
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            let (id, path) = (Id::PidFileStays, path.display());
-            warn!("{id} PidFile {path}: cannot be removed: {error}");
+        if let Some(file) = self.pid_file {
+            let path = file.path().to_owned();
+            if let Err(error) = file.remove() {
+                let (id, path) = (Id::PidFileStays, path.display());
+                warn!("{id} PidFile {path}: cannot be removed: {error}");
+            }
         }
         error_log::notice("stopped");
         if was_accepting {
@@ -262,6 +364,26 @@ impl Server {
             ExitCode::FAILURE
         }
     }
+}
+
+fn say_warnings(config: &Config) {
+    for warning in &config.warnings {
+        match warning.weight {
+            Weight::Note => info!("{warning}"),
+            Weight::Warning => warn!("{warning}"),
+        }
+    }
+}
+
+/// Where there are to be asynchronous tunnels.
+fn start_reactors(config: &Config, scratch: &Arc<ScratchPool>) -> Result<Option<Reactors>, String> {
+    let mut hosts = config.hosts();
+    if !hosts.any(|host| host.router.is_ever_asynchronous()) {
+        return Ok(None);
+    }
+    Reactors::start(config.reactor_threads, config.reactor_limit, scratch)
+        .map(Some)
+        .map_err(|e| format!("cannot start the reactor: {e}"))
 }
 
 /// Each tunnel takes two descriptors, and the usual soft limit of 1024 is for programs that use select(2).
@@ -278,23 +400,34 @@ fn raise_descriptor_limit() {
 }
 
 /// Begins to check the members that are to be checked.
-fn check_health(shared: &Shared) -> io::Result<Health> {
-    let sites = std::iter::once(&shared.main_site).chain(&shared.virtual_sites);
+fn check_health(generation: &Generation, resolver: &Resolver) -> Result<Health, String> {
     let size = health::Size {
-        threads: shared.config.health_threads,
-        stack: shared.config.thread_stack_size,
+        threads: generation.config.health_threads,
+        stack: generation.config.thread_stack_size,
     };
-    Health::start(
-        health::targets(sites),
-        size,
-        &shared.resolver,
-        &shared.cancel,
-    )
+    Health::start(health::targets(generation.sites()), size, resolver)
+        .map_err(|e| format!("cannot start health checks: {e}"))
 }
 
-fn bind(config: &Config) -> Result<Vec<Listener>, String> {
-    let bind_one = |listen: &crate::config::Listen| {
-        Listener::bind(listen.address, listen.port, config.listen_backlog).map_err(|error| {
+fn asked(listen: &Listen) -> Asked {
+    Asked {
+        address: listen.address,
+        port: listen.port,
+    }
+}
+
+/// Binds what `config` listens on: what is `open` already stays so.
+fn bind(config: &Config, open: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, String> {
+    let is_wanted = |it: &Arc<Listener>| config.listen.iter().any(|l| asked(l) == it.asked());
+    let (mut staying, going): (Vec<_>, Vec<_>) = open.iter().cloned().partition(is_wanted);
+    let bind_one = |listen: &Listen| {
+        let asked = asked(listen);
+        // Each once: the kernel may have been asked for a port several times.
+        if let Some(place) = staying.iter().position(|it| it.asked() == asked) {
+            return Ok(staying.remove(place));
+        }
+        let bound = Listener::bind(asked, config.listen_backlog, &going);
+        bound.map(Arc::new).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => "; another program listens there",
                 io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
@@ -312,6 +445,8 @@ fn bind(config: &Config) -> Result<Vec<Listener>, String> {
     config.listen.iter().map(bind_one).collect()
 }
 
-fn write_pid_file(path: &Path) -> io::Result<()> {
-    std::fs::write(path, format!("{}\n", std::process::id()))
+fn take_pid_file(config: &Config) -> Result<Option<PidFile>, String> {
+    let path = config.pid_file.as_deref();
+    path.map(|path| PidFile::take(path).map_err(|e| format!("PidFile {}: {e}", path.display())))
+        .transpose()
 }

@@ -8,15 +8,13 @@ mod load;
 mod seat;
 
 use super::Shared;
-use super::acceptor::{Accepted, is_exhaustion};
+use super::acceptor::{Accepted, Told, is_exhaustion};
 use super::clients::IdleClients;
 use super::connection::{self, Worker};
 use crate::ids::Id;
 use crate::transaction::CloseReason;
 use crate::tunnel::inbox::Inbox;
-use crossbeam_channel::{
-    Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded, select,
-};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded, select};
 use load::Load;
 use log::{error, warn};
 use seat::{Order, Seat};
@@ -37,6 +35,9 @@ const HANDSHAKES: usize = 16;
 const PATIENCE: Duration = Duration::from_millis(2);
 /// In how many such moments all who wait have to be served at the present pace, or more workers are started.
 const LOOKS: usize = 50;
+/// How many such moments a look at the pace takes for each [`HANDSHAKES`] that go on: many move on together, and seem to
+/// stand still in between. For a crowd in TLS workers would be started that help nobody, as processors are short.
+const LONGER: usize = 4;
 /// How long to wait before a worker is started again that could not be.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a worker is free until it is sent home.
@@ -56,6 +57,8 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
     /// All workers are busy, and the operator has been told.
     is_short: bool,
+    /// Moments since the last look at the pace.
+    moments: usize,
     /// Of those that had to wait, how many had been taken at the last look.
     taken: usize,
     /// None had been taken then.
@@ -73,7 +76,7 @@ pub(super) struct Team {
 
 /// What the threads share.
 #[derive(Debug)]
-struct Workers {
+pub(super) struct Workers {
     state: Mutex<State>,
     /// Connections for which no worker was free. Taken from and put into with the state locked, so that no
     /// worker lies down beside a connection that waits; only where it is full the acceptor waits outside.
@@ -94,6 +97,13 @@ struct State {
 }
 
 impl Workers {
+    /// How many workers there are, how many connections wait for one, and how many may.
+    pub(super) fn figures(&self) -> (usize, usize, usize) {
+        let started = self.state().inboxes.len();
+        let room = self.waiting.capacity().unwrap_or_default();
+        (started, self.waiting.len(), room)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // What the lock guards is whole between statements, whatever became of another thread.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -169,12 +179,14 @@ impl Pool {
     /// A pool without workers yet.
     pub(super) fn new(shared: Arc<Shared>) -> (Self, Team) {
         // As many may wait as are served; behind them the kernel's backlog fills.
-        let (queue, waiting) = bounded(shared.config.max_request_workers);
+        let (queue, waiting) = bounded(shared.most_workers.load(Ordering::Relaxed));
         let (alive, ended) = bounded(0);
         let workers = Arc::new(Workers {
             state: Mutex::default(),
             waiting,
         });
+        // There is one pool.
+        let _ = shared.crew.set(Arc::clone(&workers));
         let team = Team {
             workers: Arc::clone(&workers),
             ended,
@@ -186,6 +198,7 @@ impl Pool {
                 alive,
                 shared,
                 is_short: false,
+                moments: 0,
                 taken: 0,
                 is_stuck: false,
                 load: Load::default(),
@@ -195,8 +208,9 @@ impl Pool {
         )
     }
 
-    /// Hands over a connection, and waits for room in the queue if need be, until `stop` is disconnected.
-    pub(super) fn offer(&mut self, accepted: Accepted, stop: &Receiver<()>) -> Result<(), Stopped> {
+    /// Hands over a connection, and waits for room in the queue if need be, until it is `told` to stop.
+    pub(super) fn offer(&mut self, accepted: Accepted, told: &Told) -> Result<(), Stopped> {
+        self.shared.counters.connections.count();
         let mut state = self.workers.state();
         if let Some((seat, _)) = state.free.pop_back() {
             drop(state);
@@ -205,7 +219,7 @@ impl Pool {
             return Ok(());
         }
         let refused = self.queue.try_send(accepted);
-        let all_are_busy = state.inboxes.len() >= self.shared.config.max_request_workers;
+        let all_are_busy = state.inboxes.len() >= self.most();
         let starting = state.starting;
         if all_are_busy {
             self.shared.clients.crowd();
@@ -220,7 +234,7 @@ impl Pool {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Stopped),
             Err(TrySendError::Full(accepted)) => {
-                self.wait_for_room(accepted, stop)?;
+                self.wait_for_room(accepted, told)?;
                 self.serve_who_waits();
                 Ok(())
             }
@@ -232,32 +246,30 @@ impl Pool {
             let id = Id::WorkersBusy;
             warn!(
                 "{id} all {} workers are busy; new connections wait: {}",
-                self.shared.config.max_request_workers,
+                self.most(),
                 id.remedy()
             );
         }
     }
 
     /// Waits until the queue has room. Whoever waits here has to look after the pool meanwhile.
-    fn wait_for_room(
-        &mut self,
-        mut accepted: Accepted,
-        stop: &Receiver<()>,
-    ) -> Result<(), Stopped> {
+    fn wait_for_room(&mut self, mut accepted: Accepted, told: &Told) -> Result<(), Stopped> {
         while self.has_room() {
             match self.queue.send_timeout(accepted, PATIENCE) {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Disconnected(_)) => return Err(Stopped),
                 Err(SendTimeoutError::Timeout(refused)) => accepted = refused,
             }
-            if stop.try_recv() == Err(TryRecvError::Disconnected) {
+            if told.is_stopped() {
                 return Err(Stopped);
             }
             self.relieve();
         }
-        select! {
-            send(self.queue, accepted) -> sent => sent.map_err(|_| Stopped),
-            recv(stop) -> _ => Err(Stopped),
+        loop {
+            select! {
+                send(self.queue, accepted) -> sent => return sent.map_err(|_| Stopped),
+                recv(told.questions()) -> question => told.answer(question)?,
+            }
         }
     }
 
@@ -282,7 +294,7 @@ impl Pool {
     /// Calls workers away from idle clients for those who wait in the queue, where no further worker may be started.
     fn call_for_who_waits(&self) {
         let state = self.workers.state();
-        if state.inboxes.len() < self.shared.config.max_request_workers {
+        if state.inboxes.len() < self.most() {
             return;
         }
         let waiting = self.workers.waiting.len();
@@ -294,12 +306,15 @@ impl Pool {
     /// Puts an end to what has been idle for too long: workers, and connections to backends. Says when to look again.
     pub(super) fn tidy(&self) -> Option<Instant> {
         let of_workers = self.send_idle_home();
-        of_workers.into_iter().chain(self.shared.kept.sweep()).min()
+        of_workers
+            .into_iter()
+            .chain(self.shared.in_force.get().kept.sweep())
+            .min()
     }
 
     /// Closes all connections to backends that nobody uses. Says whether there were any.
     pub(super) fn close_kept(&self) -> bool {
-        self.shared.kept.clear()
+        self.shared.in_force.get().kept.clear()
     }
 
     /// Sends home who has been free for [`IDLE_WORKER`]. Says when the next will have been.
@@ -330,13 +345,20 @@ impl Pool {
             let state = self.workers.state();
             (state.taken, state.inboxes.len())
         };
-        let moved = taken.wrapping_sub(std::mem::replace(&mut self.taken, taken));
         let handshakes = self.shared.handshakes.load(Ordering::Relaxed);
-        let is_computing = self.load.is_high(handshakes, self.shared.processors);
+        self.moments += 1;
+        if self.moments < handshakes / HANDSHAKES * LONGER {
+            return;
+        }
+        let moments = std::mem::take(&mut self.moments);
+        let moved = taken.wrapping_sub(std::mem::replace(&mut self.taken, taken));
+        let is_computing = self
+            .load
+            .is_high(moments, handshakes, self.shared.processors);
         let waiting = self.workers.waiting.len();
         let was_stuck = std::mem::replace(&mut self.is_stuck, moved == 0);
         let lacks_workers = !is_computing || moved == 0 && was_stuck;
-        if moved * LOOKS < waiting && lacks_workers {
+        if moved * LOOKS < waiting * moments && lacks_workers {
             for _ in 0..waiting.div_ceil(2).min(workers.max(1)) {
                 self.add_worker();
             }
@@ -347,8 +369,13 @@ impl Pool {
         !self.workers.waiting.is_empty() && self.has_room()
     }
 
+    /// `MaxRequestWorkers`, which a reload may change. As many may wait as at the start.
+    fn most(&self) -> usize {
+        self.shared.most_workers.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self) -> bool {
-        self.workers.state().inboxes.len() < self.shared.config.max_request_workers
+        self.workers.state().inboxes.len() < self.most()
     }
 
     /// Starts a worker for a connection that waits.
@@ -386,13 +413,21 @@ impl Pool {
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
             .name(format!("worker {id}"))
-            .stack_size(self.shared.config.thread_stack_size)
+            .stack_size(self.shared.in_force.get().config.thread_stack_size)
             .spawn(move || membership.serve(&shared, worker))?;
         Ok(())
     }
 }
 
 impl Team {
+    /// How many connections workers have, or will have: who has been handed over is with them, if it has not ended.
+    pub(super) fn connections(&self) -> usize {
+        let state = self.workers.state();
+        // A worker that is free is found and told in one step.
+        let busy = state.inboxes.len().saturating_sub(state.free.len());
+        busy + self.workers.waiting.len()
+    }
+
     /// Tells all workers to end their tunnels, and waits for them up to `limit`. No connection may be offered
     /// any more. Says how many are left.
     pub(super) fn stop(&self, limit: Duration) -> usize {
@@ -473,6 +508,11 @@ impl Drop for Membership {
             state.starting -= 1;
         }
         state.inboxes.remove(&self.id);
+        let is_last_of_a_crowd = state.inboxes.len() == SPARE;
+        drop(state);
+        if is_last_of_a_crowd {
+            crate::sys::trim_memory();
+        }
     }
 }
 
@@ -488,11 +528,14 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::listen::{Connection, Listener};
+    use crate::net::listen::{Asked, Connection, Listener};
     use std::net::{Ipv4Addr, TcpStream};
 
     fn connection() -> Accepted {
-        let listener = Listener::bind(Some(Ipv4Addr::LOCALHOST.into()), 0, 1).unwrap();
+        let listener = {
+            let address = Some(Ipv4Addr::LOCALHOST.into());
+            Listener::bind(Asked { address, port: 0 }, 1, &[]).unwrap()
+        };
         let stream = TcpStream::connect(listener.address()).unwrap();
         let local = listener.address();
         Accepted {

@@ -2,10 +2,13 @@
 //! all that are to be spoken to in one way.
 
 use crate::config::VirtualHost;
+use crate::error_log;
+use crate::ids::Id;
 use crate::net::tls::{Client, Connector, Credential, Listening, TlsHost, Validity};
 use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use crate::tls::backend::Policy;
+use log::warn;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -101,6 +104,18 @@ impl Workshop {
             }
         }
         Ok(connectors)
+    }
+
+    /// Logs until when the certificates are good.
+    pub(super) fn say_validity(&self) {
+        for (line, certificate) in &self.certificates {
+            if certificate.is_short() {
+                let id = Id::CertificateEnds;
+                warn!("{id} {line}: {certificate}; {}", id.remedy());
+            } else {
+                error_log::notice(&format!("{line}: {certificate}"));
+            }
+        }
     }
 
     fn connector(&mut self, policy: Policy) -> Result<&Connector, String> {

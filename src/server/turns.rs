@@ -9,17 +9,20 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The turns at every backend that counts them, by its URL: mappings that lead to the same backend share them.
+/// The turns at every backend that counts them, by its URL: mappings that lead to the same backend share them. Also: how
+/// many there are to be.
 #[derive(Debug, Default)]
-pub(super) struct Turns(HashMap<BackendUrl, Arc<Gate>>);
+pub(super) struct Turns(HashMap<BackendUrl, (Arc<Gate>, usize)>);
 
 /// Those of one backend.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Gate(Mutex<State>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    free: usize,
+    taken: usize,
+    /// How many may be. A reload may have made them less than are taken.
+    most: usize,
     /// Who waits, in order. Each is a worker, so there are no more than `MaxRequestWorkers`.
     waiting: VecDeque<Arc<Seat>>,
 }
@@ -55,22 +58,31 @@ pub(super) struct Place {
 }
 
 impl Turns {
-    /// The first `max=` of a backend counts.
-    pub(super) fn new(config: &Config) -> Self {
+    /// The first `max=` of a backend counts. What was taken `before` a reload is taken on. Nobody gets in before
+    /// [`open`](Self::open).
+    pub(super) fn new(config: &Config, before: Option<&Self>) -> Self {
         let mut gates = HashMap::new();
         let backends = config.hosts().flat_map(|host| host.router.backends());
         for backend in backends {
             if let Some(max) = backend.parameters.max {
                 gates.entry(backend.url.clone()).or_insert_with(|| {
-                    let state = State {
-                        free: max,
-                        waiting: VecDeque::new(),
-                    };
-                    Arc::new(Gate(Mutex::new(state)))
+                    let known = before.and_then(|before| before.0.get(&backend.url));
+                    let gate = known.map_or_else(Arc::default, |(gate, _)| Arc::clone(gate));
+                    (gate, max)
                 });
             }
         }
         Self(gates)
+    }
+
+    /// From now on there are as many turns as the configuration says.
+    pub(super) fn open(&self) {
+        for (gate, most) in self.0.values() {
+            gate.state().most = *most;
+            while let Some(next) = gate.state().admit() {
+                next.bring(Turn(Arc::clone(gate)));
+            }
+        }
     }
 
     /// Asks for a turn at `backend`.
@@ -78,12 +90,12 @@ impl Turns {
     /// # Errors
     /// When the system has no descriptor left to wait with.
     pub(super) fn ask(&self, backend: &Backend) -> io::Result<Entry> {
-        let Some(gate) = self.0.get(&backend.url) else {
+        let Some((gate, _)) = self.0.get(&backend.url) else {
             return Ok(Entry::Free);
         };
         let mut state = gate.state();
-        if state.free > 0 {
-            state.free -= 1;
+        if state.taken < state.most {
+            state.taken += 1;
             return Ok(Entry::Taken(Turn(Arc::clone(gate))));
         }
         let seat = Arc::new(Seat {
@@ -103,7 +115,26 @@ impl Gate {
     }
 }
 
+impl State {
+    /// Whose turn it is, if there is one.
+    fn admit(&mut self) -> Option<Arc<Seat>> {
+        if self.taken >= self.most {
+            return None;
+        }
+        let next = self.waiting.pop_front()?;
+        self.taken += 1;
+        Some(next)
+    }
+}
+
 impl Seat {
+    /// Not to be called with the gate locked: who has left meanwhile gives the turn back at once.
+    fn bring(&self, turn: Turn) {
+        *self.turn() = Some(turn);
+        // An event counter that is empty takes a one.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+
     fn turn(&self) -> MutexGuard<'_, Option<Turn>> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,18 +163,13 @@ impl Drop for Place {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // The lock is let go before the turn is brought: who has left meanwhile gives it back at once.
         let next = {
             let mut state = self.0.state();
-            let next = state.waiting.pop_front();
-            state.free += usize::from(next.is_none());
-            next
+            state.taken -= 1;
+            state.admit()
         };
-        // The turn goes from hand to hand.
         if let Some(next) = next {
-            *next.turn() = Some(Self(Arc::clone(&self.0)));
-            // An event counter that is empty takes a one.
-            let _ = rustix::io::write(&next.bell, &1_u64.to_ne_bytes());
+            next.bring(Self(Arc::clone(&self.0)));
         }
     }
 }

@@ -32,13 +32,20 @@ const ALARM: Token = Token(usize::MAX - 1);
 pub struct Size {
     /// Events of one wait.
     events: usize,
+    is_shared: bool,
 }
 
 impl Size {
     /// For one tunnel: it has two sockets, and the loop has a waker and an alarm.
-    pub const ONE: Self = Self { events: 4 };
+    pub const ONE: Self = Self {
+        events: 4,
+        is_shared: false,
+    };
     /// For thousands.
-    pub const MANY: Self = Self { events: 512 };
+    pub const MANY: Self = Self {
+        events: 512,
+        is_shared: true,
+    };
 }
 
 /// Runs tunnels in one thread.
@@ -100,7 +107,7 @@ impl EventLoop {
             poll,
             events: Events::with_capacity(size.events),
             yields: false,
-            lobby: Arc::new(Lobby::new(waker)),
+            lobby: Arc::new(Lobby::new(waker, size.is_shared)),
             scratch,
             tunnels: Vec::new(),
             count: 0,
@@ -145,7 +152,6 @@ impl EventLoop {
     ) -> io::Result<Option<Box<Tunnel>>> {
         if let Err((mut tunnel, error)) = self.lobby.leave(tunnel, self.poll.registry()) {
             tunnel.fail(error.to_string());
-            tunnel.close();
             return Err(error);
         }
         self.load.fetch_add(1, Ordering::Relaxed);
@@ -184,11 +190,12 @@ impl EventLoop {
 
     /// Takes in whom others have brought, and hears whether the loop is to end.
     fn take_arrivals(&mut self) {
-        let (arrivals, ending) = {
+        let (arrivals, told, ending) = {
             let mut state = self.lobby.state();
             let ending = state.ending.clone().filter(|_| self.ending.is_none());
             state.wakes_at = self.wakes_at;
-            (std::mem::take(&mut state.arrivals), ending)
+            let told = std::mem::take(&mut state.told);
+            (std::mem::take(&mut state.arrivals), told, ending)
         };
         for (index, tunnel) in arrivals {
             let running = Running {
@@ -208,6 +215,14 @@ impl EventLoop {
                 self.end(index, &reason.clone());
             }
             self.schedule(index);
+        }
+        for index in told {
+            // Another one may have the place by now.
+            let tunnel = self.tunnels.get(index).and_then(Option::as_ref);
+            let reason = tunnel.and_then(|running| running.tunnel.live().told());
+            if let Some(reason) = reason {
+                self.end(index, &reason);
+            }
         }
         if let Some(reason) = ending {
             for index in 0..self.tunnels.len() {
@@ -387,9 +402,7 @@ impl EventLoop {
     }
 
     fn close(&mut self, index: usize) {
-        if let Some(tunnel) = self.take_out(index) {
-            tunnel.close();
-        }
+        drop(self.take_out(index));
     }
 
     fn cut(&mut self, index: usize, error: &io::Error) {
@@ -400,7 +413,6 @@ impl EventLoop {
                 tunnel.name()
             );
             tunnel.fail(format!("it cannot be watched: {error}"));
-            tunnel.close();
         }
     }
 
@@ -439,9 +451,13 @@ impl EventLoop {
 impl Drop for EventLoop {
     /// However the loop has come to its end, nobody is to leave a tunnel any more.
     fn drop(&mut self) {
-        let mut state = self.lobby.state();
-        state.is_gone = true;
-        state.arrivals.clear();
+        let left = {
+            let mut state = self.lobby.state();
+            state.is_gone = true;
+            std::mem::take(&mut state.arrivals)
+        };
+        // Who hears of their ends may be about to look at this loop.
+        drop(left);
     }
 }
 
@@ -524,7 +540,7 @@ mod tests {
         let (tunnel, mut client, mut backend) = tunnel(idle, &ends);
         client.write_all(b"in time").unwrap();
         // The loop begins to look only when the deadline has passed.
-        while tunnel.moved_at.elapsed() <= idle {
+        while tunnel.live().moved_at().elapsed() <= idle {
             thread::yield_now();
         }
         let (mut event_loop, mut alarm) = event_loop();
@@ -624,5 +640,69 @@ mod tests {
         let told = ends.told();
         assert_eq!(told, *ends.total.lock().unwrap());
         assert!(told[1] > 1 << 20, "{told:?}");
+    }
+
+    const TOLD: CloseReason = CloseReason::Administrator { code: None };
+
+    #[test]
+    fn a_tunnel_that_is_told_to_end_does_so_and_the_others_go_on() {
+        let ends = Arc::<Ends>::default();
+        let (mut event_loop, mut alarm) = event_loop();
+        let (door, inbox) = (event_loop.door().unwrap(), event_loop.inbox());
+        let runs = thread::spawn(move || event_loop.run_many(&mut alarm));
+        let (first, mut client, mut backend) = tunnel(MINUTE, &ends);
+        let (second, mut client_2, mut backend_2) = tunnel(MINUTE, &ends);
+        let live = first.share();
+        door.adopt(first).unwrap();
+        door.adopt(second).unwrap();
+        live.end(TOLD).unwrap().carry_out();
+        assert!(live.end(CloseReason::Stopping).is_none(), "told twice");
+        for end in [&mut client, &mut backend] {
+            assert_eq!(end.read(&mut [0]).unwrap(), 0);
+        }
+        client_2.write_all(b"still here").unwrap();
+        let mut received = [0; 10];
+        backend_2.read_exact(&mut received).unwrap();
+        drop((client, backend, client_2, backend_2));
+        inbox.end(CloseReason::Stopping);
+        runs.join().unwrap().unwrap();
+        let reasons = ends.reasons.lock().unwrap();
+        let told = reasons.iter().filter(|reason| **reason == TOLD);
+        assert_eq!((told.count(), reasons.len()), (1, 2), "{reasons:?}");
+        assert!(live.id().is_none(), "it has ended");
+    }
+
+    #[test]
+    fn a_tunnel_that_is_told_to_end_between_two_loops_ends_in_the_second() {
+        let ends = Arc::<Ends>::default();
+        let (mut worker, mut alarm) = event_loop();
+        let quiet = Some(Duration::from_millis(1));
+        let (told, mut client, mut backend) = tunnel(MINUTE, &ends);
+        let live = told.share();
+        let told = worker.run_one(told, &mut alarm, quiet).unwrap().unwrap();
+        live.end(TOLD).unwrap().carry_out();
+        let (mut reactor, mut alarm_2) = event_loop();
+        let (door, inbox) = (reactor.door().unwrap(), reactor.inbox());
+        let runs = thread::spawn(move || reactor.run_many(&mut alarm_2));
+        door.adopt(told).unwrap();
+        for end in [&mut client, &mut backend] {
+            assert_eq!(end.read(&mut [0]).unwrap(), 0);
+        }
+        drop((client, backend));
+        inbox.end(CloseReason::Stopping);
+        runs.join().unwrap().unwrap();
+        assert_eq!(*ends.reasons.lock().unwrap(), [TOLD]);
+        // The word came to its old place as well, where it is nothing to the next tunnel.
+        let (next, mut client, mut backend) = tunnel(MINUTE, &ends);
+        let runs = thread::spawn(move || worker.run_one(next, &mut alarm, None).map(drop));
+        client.write_all(b"untouched").unwrap();
+        let mut received = [0; 9];
+        backend.read_exact(&mut received).unwrap();
+        drop(client);
+        assert_eq!(backend.read(&mut [0]).unwrap(), 0);
+        drop(backend);
+        runs.join().unwrap().unwrap();
+        let closed = CloseReason::Closed(Side::Client);
+        assert_eq!(*ends.reasons.lock().unwrap(), [TOLD, closed]);
     }
 }

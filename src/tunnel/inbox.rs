@@ -15,6 +15,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Lobby {
     waker: Waker,
+    /// Its loop runs more than one tunnel.
+    is_shared: bool,
     state: Mutex<State>,
 }
 
@@ -23,6 +25,8 @@ pub(super) struct Lobby {
 pub(super) struct State {
     /// Tunnels that are registered under these places, and that the loop does not have yet.
     pub(super) arrivals: Vec<(usize, Box<Tunnel>)>,
+    /// Places of tunnels that have been told to end, each once.
+    pub(super) told: Vec<usize>,
     /// Why no further tunnel shall run.
     pub(super) ending: Option<CloseReason>,
     pub(super) places: Places,
@@ -59,9 +63,10 @@ impl Places {
 }
 
 impl Lobby {
-    pub(super) fn new(waker: Waker) -> Self {
+    pub(super) fn new(waker: Waker, is_shared: bool) -> Self {
         Self {
             waker,
+            is_shared,
             state: Mutex::default(),
         }
     }
@@ -77,7 +82,7 @@ impl Lobby {
     /// The tunnel, unharmed, and why it cannot be run here.
     // The lock is held meanwhile, so that who finds an event without its tunnel has only to look here.
     pub(super) fn leave(
-        &self,
+        self: &Arc<Self>,
         tunnel: Box<Tunnel>,
         registry: &Registry,
     ) -> Result<bool, (Box<Tunnel>, io::Error)> {
@@ -93,9 +98,25 @@ impl Lobby {
         let would_sleep_too_long = tunnel
             .deadline()
             .is_some_and(|deadline| state.wakes_at.is_none_or(|wakes_at| deadline < wakes_at));
-        let is_urgent = tunnel.can_move() || would_sleep_too_long || state.ending.is_some();
+        let is_told = tunnel.live().is_at(self, place);
+        if is_told {
+            state.told.push(place);
+        }
+        let is_urgent =
+            tunnel.can_move() || would_sleep_too_long || is_told || state.ending.is_some();
         state.arrivals.push((place, tunnel));
         Ok(is_urgent)
+    }
+
+    /// Whether its loop runs more than one tunnel.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Has the loop look at the tunnel of this place, which has been told to end.
+    pub(super) fn look_at(&self, place: usize) {
+        self.state().told.push(place);
+        self.wake();
     }
 
     fn wake(&self) {

@@ -5,20 +5,21 @@ mod deadlines;
 pub mod event_loop;
 mod flow;
 pub mod inbox;
+pub mod live;
 mod pipe;
 pub mod reactor;
 mod scratch;
 mod trial;
 
+pub use live::{Live, Observer};
 pub use scratch::ScratchPool;
 
 use crate::frame::{FrameTracker, Sender};
 use crate::net::stream::Stream;
-use crate::transaction::{CloseReason, Seen, Side, Transaction};
+use crate::transaction::{CloseReason, Seen, Side};
 use flow::{Flow, FlowError, Operation};
 use log::trace;
 use scratch::Scratch;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,31 +56,11 @@ pub struct Tunnel {
     /// From the backend to the client.
     down: Flow,
     limits: Limits,
-    moved_at: Instant,
-    /// When a byte moved last.
-    last_byte: Instant,
     /// Why it ends, from the moment that it does.
     close: Option<CloseReason>,
     /// It has been told to end or has failed: see [`CLOSING`] and [`DEAD`].
     closing: bool,
-    began: Instant,
-    transaction: Transaction,
-    observer: Arc<dyn Observer>,
-    /// Bytes to and from the backend that the observer knows of.
-    told: [u64; 2],
-}
-
-/// Who is told how a tunnel fares. Called in the thread that runs it, so that nothing in here may wait.
-pub trait Observer: fmt::Debug + Send + Sync {
-    /// So many bytes were delivered to the backend and taken from it since the last call. Called at most once in a
-    /// turn, never for nothing, and for the last time before the [`end`](Self::ended): the sums are then
-    /// [`Transaction::to_backend`] and [`Transaction::from_backend`].
-    fn moved(&self, to_backend: u64, from_backend: u64) {
-        let _ = (to_backend, from_backend);
-    }
-
-    /// The connection has come to its end, `took` after it was accepted. Called once.
-    fn ended(&self, transaction: &Transaction, took: Duration);
+    live: Arc<Live>,
 }
 
 /// What an event said about one leg.
@@ -100,17 +81,6 @@ pub(super) enum Turn {
     Ended,
 }
 
-/// What a tunnel's end is logged by.
-#[derive(Debug)]
-pub struct Record {
-    /// All that is known of the connection so far.
-    pub transaction: Transaction,
-    /// When it was accepted.
-    pub began: Instant,
-    /// Who is told.
-    pub observer: Arc<dyn Observer>,
-}
-
 /// What the handshake leaves behind. The bytes arrived behind it, and go first.
 #[derive(Debug, Default)]
 pub struct Leftovers {
@@ -129,7 +99,7 @@ impl Tunnel {
         backend: Stream,
         leftovers: Leftovers,
         limits: Limits,
-        record: Record,
+        live: Arc<Live>,
     ) -> Self {
         let frames = |sender| {
             if leftovers.is_websocket {
@@ -142,28 +112,26 @@ impl Tunnel {
         // What TLS has already decrypted raises no event, so it has to be asked once.
         let up = Flow::new(leftovers.from_client, !client.is_plain(), from_client);
         let down = Flow::new(leftovers.from_backend, !backend.is_plain(), from_server);
-        let moved_at = Instant::now();
         Self {
             client,
             backend,
             up,
             down,
             limits,
-            moved_at,
-            last_byte: moved_at,
             close: None,
             closing: false,
-            began: record.began,
-            transaction: record.transaction,
-            observer: record.observer,
-            told: [0; 2],
+            live,
         }
     }
 
     /// What logs begin their lines with.
     pub fn name(&self) -> String {
-        let Transaction { id, client, .. } = &self.transaction;
-        format!("[{id}] {client}")
+        self.live.name()
+    }
+
+    /// What others know of it.
+    pub(super) fn live(&self) -> &Live {
+        &self.live
     }
 
     pub(super) fn legs(&self) -> [(Side, &Stream); 2] {
@@ -208,14 +176,12 @@ impl Tunnel {
         self.note(Side::Backend, down);
         self.notice_death();
         if self.progress() != before {
-            self.moved_at = Instant::now();
-            self.last_byte = self.moved_at;
-            self.tell();
+            self.live.moves_bytes();
+            self.publish();
         }
         trace!(
-            "[{}] {} {} bytes up, {} down so far",
-            self.transaction.id,
-            self.transaction.client,
+            "{} {} bytes up, {} down so far",
+            self.name(),
             self.up.delivered(),
             self.down.delivered()
         );
@@ -239,14 +205,10 @@ impl Tunnel {
             .sum()
     }
 
-    /// Tells the observer what has moved since it was told last.
-    fn tell(&mut self) {
-        let moved = [self.up.delivered(), self.down.accepted()];
-        let [to_backend, from_backend] = [moved[0] - self.told[0], moved[1] - self.told[1]];
-        if to_backend + from_backend > 0 {
-            self.told = moved;
-            self.observer.moved(to_backend, from_backend);
-        }
+    /// Lets others know what has moved.
+    fn publish(&self) {
+        self.live
+            .publish([self.up.delivered(), self.down.accepted()]);
     }
 
     /// Takes note of how the flow that comes from `source` fared.
@@ -288,7 +250,7 @@ impl Tunnel {
                 } else {
                     CloseReason::Closed(source)
                 });
-                self.moved_at = Instant::now();
+                self.live.moves();
             }
             Some(CloseReason::Closed(first)) if is_cut && first != source => {
                 self.close = Some(CloseReason::Cut(source));
@@ -311,7 +273,7 @@ impl Tunnel {
         if self.down.source_has_ended() && is_unannounced {
             self.close = Some(CloseReason::Died(cause.map(str::to_owned)));
             self.closing = true;
-            self.moved_at = Instant::now();
+            self.live.moves();
             self.up.discard();
         }
     }
@@ -336,7 +298,7 @@ impl Tunnel {
     /// When the tunnel has to be told that time is up, if nothing moves until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.limit()
-            .and_then(|limit| self.moved_at.checked_add(limit))
+            .and_then(|limit| self.live.moved_at().checked_add(limit))
     }
 
     /// Whether its time is up; not if something has come that may still move. What is only discarded does not
@@ -350,12 +312,12 @@ impl Tunnel {
 
     /// When nothing will have moved for `quiet`, if nothing does until then.
     pub(super) fn quiet_at(&self, quiet: Duration) -> Option<Instant> {
-        self.moved_at.checked_add(quiet)
+        self.live.moved_at().checked_add(quiet)
     }
 
     /// Whether nothing has moved for `quiet`, and nothing is about to.
     pub(super) fn is_quiet(&self, quiet: Duration) -> bool {
-        !self.can_move() && !self.closing && self.moved_at.elapsed() >= quiet
+        !self.can_move() && !self.closing && self.live.moved_at().elapsed() >= quiet
     }
 
     /// Time is up. Says whether the tunnel is over; if not, it takes turns until it has closed in order.
@@ -391,31 +353,39 @@ impl Tunnel {
         self.close.get_or_insert(reason);
         if !self.closing {
             self.closing = true;
-            self.moved_at = Instant::now();
+            self.live.moves();
         }
     }
+}
 
+impl Drop for Tunnel {
     /// Closes both connections, and tells the observer.
-    pub(super) fn close(mut self) {
-        self.tell();
-        self.transaction.bytes_in += self.up.accepted();
-        self.transaction.to_backend += self.up.delivered();
-        self.transaction.from_backend += self.down.accepted();
-        self.transaction.bytes_out += self.down.delivered();
-        self.transaction.body_out += self.down.delivered();
-        self.transaction.close = self.close;
-        self.transaction.seen = Some(Box::new(Seen {
-            from_client: self.up.said(),
-            from_backend: self.down.said(),
-            silence: self.last_byte.elapsed(),
-        }));
-        self.observer.ended(&self.transaction, self.began.elapsed());
+    fn drop(&mut self) {
+        self.publish();
+        let silence = self.live.silence();
+        let Self {
+            up, down, close, ..
+        } = self;
+        self.live.finish(|transaction| {
+            transaction.bytes_in += up.accepted();
+            transaction.to_backend += up.delivered();
+            transaction.from_backend += down.accepted();
+            transaction.bytes_out += down.delivered();
+            transaction.body_out += down.delivered();
+            transaction.close = close.take();
+            transaction.seen = Some(Box::new(Seen {
+                from_client: up.said(),
+                from_backend: down.said(),
+                silence,
+            }));
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transaction::Transaction;
     use rustix::net::sockopt::set_socket_linger;
     use std::io::Write;
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -462,13 +432,20 @@ mod tests {
             self.has_moved.notify_all();
         }
 
-        fn ended(&self, transaction: &Transaction, _: Duration) {
+        fn ended(&self, _: &Live, transaction: &Transaction, _: Duration) {
             self.reasons
                 .lock()
                 .unwrap()
                 .extend(transaction.close.clone());
             let mut total = self.total.lock().unwrap();
             *total = sum(&[*total, [transaction.to_backend, transaction.from_backend]]);
+        }
+    }
+
+    impl Tunnel {
+        /// What others have of it.
+        pub(super) fn share(&self) -> Arc<Live> {
+            Arc::clone(&self.live)
         }
     }
 
@@ -497,17 +474,14 @@ mod tests {
             idle: Some(idle),
             half_close: idle,
         };
-        let record = Record {
-            transaction: Transaction::new(1, address, address, SystemTime::now()),
-            began: Instant::now(),
-            observer: Arc::<Ends>::clone(ends),
-        };
+        let transaction = Transaction::new(1, address, address, SystemTime::now());
+        let live = Live::new(transaction, Instant::now(), Arc::clone(ends));
         let tunnel = Tunnel::new(
             near_client.into(),
             near_backend.into(),
             leftovers,
             limits,
-            record,
+            live,
         );
         (Box::new(tunnel), client, backend)
     }
@@ -522,7 +496,7 @@ mod tests {
             ..Leftovers::default()
         };
         let (tunnel, _client, _backend) = tunnel_behind(leftovers, MINUTE, &ends);
-        tunnel.close();
+        drop(tunnel);
         assert_eq!(ends.told(), [0, 400]);
         assert_eq!(*ends.total.lock().unwrap(), [0, 400]);
     }

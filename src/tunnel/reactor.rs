@@ -41,7 +41,7 @@ impl fmt::Display for Refused {
 pub struct Reactors {
     reactors: Vec<Reactor>,
     /// Most tunnels of all together.
-    limit: usize,
+    limit: AtomicUsize,
     ended: Receiver<()>,
 }
 
@@ -50,18 +50,6 @@ struct Reactor {
     door: Door,
     inbox: Inbox,
     load: Arc<AtomicUsize>,
-}
-
-impl Default for Reactors {
-    /// None, for a server without asynchronous tunnels.
-    fn default() -> Self {
-        let (_, ended) = bounded(0);
-        Self {
-            reactors: Vec::new(),
-            limit: 0,
-            ended,
-        }
-    }
 }
 
 impl Reactors {
@@ -97,9 +85,14 @@ impl Reactors {
         let reactors = (0..threads).map(start_one).collect::<io::Result<_>>()?;
         Ok(Self {
             reactors,
-            limit,
+            limit: limit.into(),
             ended,
         })
+    }
+
+    /// From now on they take up to so many tunnels together; those that they have they keep.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Hands a tunnel over to the reactor that has the fewest.
@@ -112,8 +105,9 @@ impl Reactors {
         };
         // Counted first: of two that come at once for the last place, at most one gets it.
         reactor.load.fetch_add(1, Ordering::Relaxed);
-        let outcome = if self.load() > self.limit {
-            Err((tunnel, Refused::Limit(self.limit)))
+        let limit = self.limit.load(Ordering::Relaxed);
+        let outcome = if self.load() > limit {
+            Err((tunnel, Refused::Limit(limit)))
         } else {
             let outcome = reactor.door.adopt(tunnel);
             outcome.map_err(|(tunnel, error)| (tunnel, Refused::Failed(error)))
@@ -138,7 +132,8 @@ impl Reactors {
         self.load()
     }
 
-    fn load(&self) -> usize {
+    /// How many tunnels they have.
+    pub fn load(&self) -> usize {
         self.reactors.iter().map(Reactor::load).sum()
     }
 }

@@ -282,7 +282,7 @@ fn a_virtual_host_may_have_an_error_log_and_a_level_of_its_own() {
     proxy.wait_for_log("/none2");
     assert!(proxy.log_lines("PW404").is_empty(), "{:#?}", proxy.log());
     proxy.signal(Signal::HUP);
-    proxy.wait_for_log("reopened");
+    proxy.wait_for_log("reloaded");
     ask("first.example", "/again", 404);
     assert_eq!(proxy.wait_for_lines("first.log", 3).len(), 3);
 }

@@ -30,6 +30,7 @@
 //! | `tunnel` | bytes both ways, half-close, resets, stop |
 //! | `dead_backends` | what becomes of the tunnels of a backend that ends without a Close frame |
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
+//! | `reload` | another configuration, put in force while tunnels go on |
 //! | `idle_timeout` | `ProxyWebsocketIdleTimeout` |
 //! | `keep_alive` | several requests on a client's connection |
 //! | `crowd` | more clients than workers: who is idle makes room |
@@ -38,6 +39,8 @@
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log`, `tunnel_log` | what the operator reads |
 //! | `log_targets` | where logs go, and what becomes of lines that cannot be written |
+//! | `signals` | what the operator asks of a running process, and how it is found |
+//! | `service_manager` | what systemd is told, and what it passes |
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
 //! | `fairness` | a stream and the others |
@@ -94,11 +97,14 @@ mod man_pages;
 mod names;
 mod proxy_protocol;
 mod refusals;
+mod reload;
 mod reverse;
 mod rewrite;
 mod routes;
 mod routing;
 mod scale;
+mod service_manager;
+mod signals;
 mod smuggling;
 mod support;
 #[cfg(feature = "tls")]

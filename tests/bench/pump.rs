@@ -12,7 +12,7 @@ use proxy_wstunnel::net::alarm::Alarm;
 use proxy_wstunnel::net::stream::Stream;
 use proxy_wstunnel::transaction::Transaction;
 use proxy_wstunnel::tunnel::event_loop::{EventLoop, Size};
-use proxy_wstunnel::tunnel::{Leftovers, Limits, Observer, Record, ScratchPool, Tunnel};
+use proxy_wstunnel::tunnel::{Leftovers, Limits, Live, Observer, ScratchPool, Tunnel};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -101,16 +101,13 @@ impl Staged {
     fn new(play: impl FnOnce(Ends) + Send + 'static) -> Self {
         let (client, to_client) = connection();
         let (backend, to_backend) = connection();
-        let record = Record {
-            transaction: Transaction::new(
-                1,
-                to_client.peer_addr().unwrap(),
-                to_client.local_addr().unwrap(),
-                SystemTime::now(),
-            ),
-            began: Instant::now(),
-            observer: Arc::new(Nobody),
-        };
+        let transaction = Transaction::new(
+            1,
+            to_client.peer_addr().unwrap(),
+            to_client.local_addr().unwrap(),
+            SystemTime::now(),
+        );
+        let live = Live::new(transaction, Instant::now(), Nobody);
         // As the server configures it by default, with a limit, so that the clock is part of the measurement.
         let limits = Limits {
             idle: Some(Duration::from_secs(60)),
@@ -131,7 +128,7 @@ impl Staged {
                 to_backend,
                 Leftovers::default(),
                 limits,
-                record,
+                live,
             )),
             go,
             players,
@@ -154,5 +151,5 @@ fn connection() -> (TcpStream, TcpStream) {
 struct Nobody;
 
 impl Observer for Nobody {
-    fn ended(&self, _: &Transaction, _: Duration) {}
+    fn ended(&self, _: &Live, _: &Transaction, _: Duration) {}
 }

@@ -60,7 +60,8 @@ fn serve() -> Result<ExitCode, Box<dyn Error>> {
 
     let arguments = ["-f".to_owned(), file.display().to_string()];
     Ok(match cli::command(&arguments) {
-        cli::Command::Run(config) | cli::Command::Check(config) => server::run(*config),
+        cli::Command::Run(config, sources) => server::run(*config, sources),
+        cli::Command::Check(_) => ExitCode::SUCCESS,
         cli::Command::Exit(status) => status.into(),
     })
 }

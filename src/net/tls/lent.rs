@@ -42,8 +42,10 @@ pub(super) struct Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // Where there are enough of them, it is one less.
-        let _ = SHELF.put.try_send(std::mem::take(&mut self.buffer));
+        // One that was made for less room stays with nobody. Where there are enough of them, it is one less.
+        if self.buffer.len() == SIZE {
+            let _ = SHELF.put.try_send(std::mem::take(&mut self.buffer));
+        }
     }
 }
 
@@ -51,16 +53,17 @@ impl Lent {
     /// For a read into `room` bytes: takes no more than what becomes of it has room for, beside a record whose beginning is
     /// there already; so that, as a rule, nothing is left over.
     pub(super) fn new(room: usize) -> Self {
-        let buffer = SHELF.take.try_recv();
         let most = if room > 2 * RECORD {
             room - RECORD
         } else {
             room
         };
+        let most = most.min(SIZE);
+        let buffer = SHELF.take.try_recv();
         Self {
-            buffer: buffer.unwrap_or_else(|_| vec![0; SIZE].into_boxed_slice()),
+            buffer: buffer.unwrap_or_else(|_| vec![0; most].into_boxed_slice()),
             filled: 0..0,
-            most: most.min(SIZE),
+            most,
             is_dry: false,
             asks_no_more: false,
         }

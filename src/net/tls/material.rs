@@ -25,6 +25,8 @@ pub struct Validity {
     pub until: String,
     /// Whole days until then, below 0 if it is over.
     pub days: i32,
+    /// When it ends, in seconds since 1970.
+    ends: i64,
 }
 
 impl std::fmt::Display for Validity {
@@ -33,6 +35,7 @@ impl std::fmt::Display for Validity {
             subject,
             until,
             days,
+            ..
         } = self;
         if *days < 0 {
             write!(f, "certificate {subject} ended {until}")
@@ -47,11 +50,26 @@ impl Validity {
         let now = openssl::asn1::Asn1Time::days_from_now(0);
         let until = certificate.not_after();
         let left = now.and_then(|now| now.diff(until));
+        let since_1970 = openssl::asn1::Asn1Time::from_unix(0);
+        let since_1970 = since_1970.and_then(|start| start.diff(until));
+        let seconds =
+            |it: openssl::asn1::TimeDiff| i64::from(it.days) * 86_400 + i64::from(it.secs);
         Self {
+            ends: since_1970.map_or(0, seconds),
             subject: subject(certificate),
             until: until.to_string(),
             days: left.map_or(0, |left| left.days),
         }
+    }
+
+    /// Whom it names.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// When it ends, in seconds since 1970.
+    pub fn ends(&self) -> i64 {
+        self.ends
     }
 
     /// Whether it ends soon or has ended.

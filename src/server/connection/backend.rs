@@ -42,7 +42,7 @@ impl Visit<'_> {
             let why = "the backend is disabled (status=+D)";
             return Err(self.backend_failed(Step::Acquire, Id::Disabled, &why));
         }
-        let entry = self.link.shared.turns.ask(backend);
+        let entry = self.generation.turns.ask(backend);
         let no_bell = |error| self.blameless_failure(Step::Acquire, Id::NoDescriptors, &error);
         let place = match entry.map_err(no_bell)? {
             Entry::Free => return Ok(None),
@@ -104,7 +104,7 @@ impl Visit<'_> {
                 Ok(socket) => break socket,
                 Err(ConnectError::Connect(Interrupted::Failed(error))) if is_exhaustion(&error) => {
                     // Those that are kept need not come first.
-                    if !self.link.shared.kept.clear() {
+                    if !self.generation.kept.clear() {
                         let id = Id::NoDescriptors;
                         return Err(self.blameless_failure(Step::Connect, id, &error));
                     }

@@ -59,9 +59,9 @@ impl Elected {
         self.balancer.members().get(self.index)
     }
 
-    /// What is left of it where the request becomes a tunnel.
-    pub(super) fn into_lease(self) -> Lease {
-        self.lease
+    /// What is left of it where the request becomes a tunnel, and the name of the balancer.
+    pub(super) fn into_lease(self) -> (Lease, Arc<str>) {
+        (self.lease, Arc::clone(self.balancer.name()))
     }
 }
 

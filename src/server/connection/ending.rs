@@ -12,13 +12,17 @@ use crate::logging::Topic;
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::wait::Want;
+use crate::registry::Registry;
 use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
+use crate::server::counters::{Counters, Handshake};
+use crate::server::removed;
 use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
 use crate::transaction::{CloseReason, Seen, Side, Transaction};
-use crate::tunnel::{Leftovers, Limits, Observer, Record, Tunnel};
+use crate::tunnel::reactor::Refused;
+use crate::tunnel::{Leftovers, Limits, Live, Observer, Tunnel};
 use log::{Level, error, warn};
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -48,20 +52,25 @@ impl Visit<'_> {
             idle: idle_timeout,
             half_close: half_close_timeout,
         };
-        let observer: Arc<dyn Observer> = match (self.turn, self.elected) {
-            (None, None) => Arc::<SiteLogs>::clone(&self.site.logs),
-            (turn, elected) => Arc::new(Guest {
-                logs: Arc::clone(&self.site.logs),
-                _turn: turn,
-                lease: elected.map(Elected::into_lease),
-            }),
+        let shared = self.link.shared;
+        let guest = Guest {
+            logs: Arc::clone(&self.site.logs),
+            tunnels: Arc::clone(&shared.tunnels),
+            counters: Arc::clone(&shared.counters),
+            _turn: self.turn,
+            elected: self.elected.map(Elected::into_lease),
         };
-        let record = Record {
-            transaction: self.transaction,
-            began: self.began,
-            observer,
-        };
-        let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, record);
+        shared.counters.answered(&self.transaction);
+        shared.counters.handshake(Handshake::Switched);
+        let id = self.transaction.id;
+        let is_too_late = !shared.in_force.is(self.generation)
+            && removed::is_too_late(&shared.in_force.get(), &self.transaction);
+        let live: Arc<Live> = Live::new(self.transaction, self.began, guest);
+        shared.tunnels.open(Arc::clone(&live));
+        if is_too_late {
+            shared.tunnels.end(id, CloseReason::Removed);
+        }
+        let tunnel = Tunnel::new(self.link.client, backend, leftovers, limits, live);
         (Box::new(tunnel), asynchronous.then_some(async_delay))
     }
 
@@ -71,6 +80,9 @@ impl Visit<'_> {
         // There is no exchange with the backend any more, and a client may take its time.
         self.turn = None;
         self.elected = None;
+        if self.asks_for_tunnel {
+            self.link.shared.counters.handshake(come_to(&end));
+        }
         match end {
             End::Refused(refusal) => {
                 self.log_refusal(&refusal);
@@ -163,6 +175,7 @@ impl Visit<'_> {
     }
 
     fn log_access(&self) {
+        self.link.shared.counters.answered(&self.transaction);
         let took = self.began.elapsed();
         self.site.logs.log_access(&self.transaction, took);
     }
@@ -233,7 +246,11 @@ pub(super) fn run(
                 Err(error) => return cannot_wait(&error),
             }
         }
-        match shared.reactors.adopt(tunnel) {
+        let outcome = match shared.reactors.get() {
+            Some(reactors) => reactors.adopt(tunnel),
+            None => Err((tunnel, Refused::Limit(0))),
+        };
+        match outcome {
             Ok(()) => return,
             Err((refused, why)) => {
                 let (id, name) = (Id::NotTaken, refused.name());
@@ -244,6 +261,17 @@ pub(super) fn run(
     }
     if let Err(error) = event_loop.run_one(tunnel, &mut waiter.alarm, None) {
         cannot_wait(&error);
+    }
+}
+
+/// What a request for a tunnel came to that has got none.
+fn come_to(end: &End) -> Handshake {
+    match end {
+        End::Refused(_) | End::Unsecured => Handshake::Refused,
+        End::Failed(refusal) if refusal.id == Id::Overridden => Handshake::Declined,
+        End::BackendFailed(..) | End::Failed(_) => Handshake::Failed,
+        End::Answered(_) => Handshake::Declined,
+        End::Gone(_) => Handshake::Gone,
     }
 }
 
@@ -260,8 +288,8 @@ fn cannot_wait(error: &io::Error) {
     );
 }
 
-impl Observer for SiteLogs {
-    fn ended(&self, transaction: &Transaction, took: Duration) {
+impl SiteLogs {
+    fn tunnel_ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
             if let CloseReason::Died(_) = reason
@@ -318,23 +346,32 @@ impl fmt::Display for Closes<'_> {
     }
 }
 
-/// A tunnel that has taken a turn or is at a member of a balancer, and gives both back when it goes.
+/// What the server has for a tunnel, until it ends.
 #[derive(Debug)]
 struct Guest {
     logs: Arc<SiteLogs>,
+    tunnels: Arc<Registry>,
+    counters: Arc<Counters>,
     _turn: Option<Turn>,
-    lease: Option<Lease>,
+    /// The member of a balancer that it is at, and the balancer's name.
+    elected: Option<(Lease, Arc<str>)>,
 }
 
 impl Observer for Guest {
     fn moved(&self, to_backend: u64, from_backend: u64) {
-        if let Some(lease) = &self.lease {
+        if let Some((lease, _)) = &self.elected {
             lease.meter().sent(to_backend);
             lease.meter().received(from_backend);
         }
     }
 
-    fn ended(&self, transaction: &Transaction, took: Duration) {
-        self.logs.ended(transaction, took);
+    fn balancer(&self) -> Option<Arc<str>> {
+        self.elected.as_ref().map(|(_, name)| Arc::clone(name))
+    }
+
+    fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
+        self.counters.ended(transaction.close.as_ref());
+        self.tunnels.close(transaction.id, live);
+        self.logs.tunnel_ended(transaction, took);
     }
 }

@@ -221,7 +221,7 @@ impl Visit<'_> {
     ) -> Result<Lease<'r>, End> {
         let name = self.client_name(backend, head);
         if reuses {
-            let (kept, client) = (&self.link.shared.kept, self.transaction.id);
+            let (kept, client) = (&self.generation.kept, self.transaction.id);
             while let Some((stream, owner)) = kept.take(self.site, backend, name.as_deref(), client)
             {
                 if self.has_moved(backend, &stream) {
@@ -262,7 +262,7 @@ impl Visit<'_> {
     /// Keeps a connection for the next request, if nothing speaks against it; and gives the turn to the next.
     pub(super) fn give_back(&mut self, lease: Lease<'_>) {
         if lease.stays {
-            let (kept, site) = (&self.link.shared.kept, self.site);
+            let (kept, site) = (&self.generation.kept, self.site);
             kept.put(site, lease.backend, lease.name, lease.owner, lease.stream);
         }
         self.turn = None;

@@ -36,8 +36,7 @@ impl Visit<'_> {
     fn read_proxy_header(&mut self, buffer: &mut Buffer, began: Instant) -> Result<(), End> {
         let Transaction { peer, local, .. } = self.transaction;
         let is_expected = self
-            .link
-            .shared
+            .generation
             .config
             .proxy_protocol
             .is_expected(local, peer.ip());

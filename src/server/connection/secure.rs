@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// How a client's connection is secured.
-pub(super) struct Secured<'a> {
+pub(super) struct Secured {
     /// The host whose certificate the client has seen, and whose terms it has met.
-    site: &'a Arc<Site>,
+    site: Arc<Site>,
     pub(super) session: Session,
 }
 
@@ -46,7 +46,6 @@ impl Visit<'_> {
     /// chooses the host whose certificate it sees.
     #[inline(never)]
     pub(super) fn secure(&mut self, buffer: &mut Buffer) -> Result<(), End> {
-        let shared = self.link.shared;
         let first = self.site;
         let Some(terms) = &first.host.tls else {
             return Ok(());
@@ -80,7 +79,7 @@ impl Visit<'_> {
             return Err(self.not_secured(&why));
         }
         let asked = name.as_ref().map(|name| name.as_bytes());
-        let named = shared.site_for(self.transaction.local, asked);
+        let named = self.generation.site_for(self.transaction.local, asked);
         let (site, tls_host) = match (&named.tls_host, &first.tls_host) {
             (Some(tls_host), _) => (named, tls_host),
             (None, Some(tls_host)) => (first, tls_host),
@@ -113,6 +112,7 @@ impl Visit<'_> {
                 session.get("SSL_CIPHER").unwrap_or_default()
             ),
         );
+        let site = Arc::clone(site);
         self.link.secured = Some(Secured { site, session });
         self.link.client = stream;
         Ok(())
@@ -141,7 +141,7 @@ impl Visit<'_> {
     /// Whether the terms of the host that a request names are those that its connection has met: who was let in by one host
     /// may not be welcome at the other (CVE-2025-23048). RFC 9110 section 15.5.20.
     pub(super) fn check_terms(&self) -> Result<(), Refusal> {
-        let met = self.link.secured.as_ref().map(|secured| secured.site);
+        let met = self.link.secured.as_ref().map(|secured| &secured.site);
         let site = self.site;
         if met.is_some_and(|met| Arc::ptr_eq(met, site)) {
             return Ok(());

@@ -24,13 +24,15 @@ impl Default for Load {
 impl Load {
     /// Whether since the last look so many threads have rather computed than waited, as far as there are processors
     /// for them. A quarter of the time is enough: whoever is on the other side, on this machine, needs some as well.
-    /// A look that is long past says nothing; then it is taken for high, and the next will tell.
-    pub(super) fn is_high(&mut self, threads: usize, processors: usize) -> bool {
+    /// A look that is longer past than so many moments says nothing; then it is taken for high, and the next will tell.
+    pub(super) fn is_high(&mut self, moments: usize, threads: usize, processors: usize) -> bool {
         let (now, used) = (Instant::now(), processor_time());
         let passed = now - std::mem::replace(&mut self.looked_at, now);
         let spent = used.saturating_sub(std::mem::replace(&mut self.used, used));
         let at_once = u32::try_from(threads.clamp(1, processors)).unwrap_or(u32::MAX);
-        passed > 4 * PATIENCE || spent > passed.saturating_mul(at_once) / 4
+        let moments = u32::try_from(moments).unwrap_or(u32::MAX);
+        passed > PATIENCE.saturating_mul(moments.saturating_add(3))
+            || spent > passed.saturating_mul(at_once) / 4
     }
 }
 

@@ -4,6 +4,7 @@ use super::{BOUND, TempDir, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,35 @@ impl Proxy {
     /// `limits`: commands of the shell that run before, such as `ulimit -n 40`.
     #[track_caller]
     pub fn start_in(directory: TempDir, config: impl AsRef<str>, limits: &str) -> Self {
+        Self::start_with(directory, config, limits, [Stdio::null(), Stdio::null()])
+    }
+
+    /// As [`Proxy::start_in`], with these sockets at the descriptors from 3 on.
+    #[track_caller]
+    pub fn start_passing<const N: usize>(
+        directory: TempDir,
+        config: impl AsRef<str>,
+        limits: &str,
+        sockets: [OwnedFd; N],
+    ) -> Self {
+        assert!((1..=2).contains(&N), "there are so many ways in");
+        let mut sockets = sockets.into_iter().map(Stdio::from);
+        let ways = [(); 2].map(|()| sockets.next().unwrap_or_else(Stdio::null));
+        let mut moves = "exec 3<&0 0</dev/null".to_owned();
+        if N == 2 {
+            moves += " 4>&1 1>/dev/null";
+        }
+        let limits = format!("{moves}; export LISTEN_PID=$$ LISTEN_FDS={N}; {limits}");
+        Self::start_with(directory, config, &limits, ways)
+    }
+
+    #[track_caller]
+    fn start_with(
+        directory: TempDir,
+        config: impl AsRef<str>,
+        limits: &str,
+        [stdin, stdout]: [Stdio; 2],
+    ) -> Self {
         let config = complete(directory.path(), config.as_ref());
         let file = directory.write("proxy.conf", config);
         let mut command = if limits.is_empty() {
@@ -49,8 +79,8 @@ impl Proxy {
         let mut child = command
             .arg("-f")
             .arg(file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .expect("to start the proxy");
@@ -160,6 +190,40 @@ impl Proxy {
                     .is_none_or(|(_, rest)| rest.starts_with(" S"))
             })
         });
+    }
+
+    /// Puts another configuration in force, and returns when it is: where the proxy listens then.
+    #[track_caller]
+    pub fn reload(&self, config: impl AsRef<str>) -> Vec<SocketAddr> {
+        let line = self.reload_until(config, "reloaded: generation ");
+        let (_, addresses) = line.split_once(" listens on ").unwrap();
+        let addresses = addresses.split(", ");
+        addresses
+            .map(|address| address.trim().parse().expect("an address"))
+            .collect()
+    }
+
+    /// Asks for another configuration that cannot be put in force, and returns the lines about it when that has failed.
+    #[track_caller]
+    pub fn reload_refused(&self, config: impl AsRef<str>) -> Vec<String> {
+        let before = self.log_lines("PW601").len();
+        self.reload_until(config, "not reloaded: ");
+        self.log_lines("PW601").split_off(before)
+    }
+
+    /// Returns the line with `text` that the reload has led to.
+    #[track_caller]
+    fn reload_until(&self, config: impl AsRef<str>, text: &str) -> String {
+        let config = complete(self.directory.path(), config.as_ref());
+        self.directory.write("proxy.conf", config);
+        let before = self.log_lines(text).len();
+        self.signal(Signal::USR1);
+        let mut line = None;
+        wait_until(&format!("{text:?} in the log"), BOUND, || {
+            line = self.log_lines(text).into_iter().nth(before);
+            line.is_some()
+        });
+        line.unwrap()
     }
 
     /// The number of its process.
