@@ -199,10 +199,14 @@ fn status_of(id: Id) -> u16 {
         Id::LineTooLong => 414,
         Id::BadExpectation => 417,
         Id::UpgradeRequired => 426,
+        Id::TooManyOfAddress | Id::TooOften => 429,
         Id::FieldsTooLarge => 431,
         Id::Unresolved | Id::TlsFailed | Id::Closed | Id::Garbage | Id::BadSwitch => 502,
         // httpd: a connect timeout is 503 there too, as one of the ways of not being reachable.
-        Id::Disabled
+        Id::TooManyTunnels
+        | Id::TooManyOfHost
+        | Id::TooManyAtBackend
+        | Id::Disabled
         | Id::NoMember
         | Id::Busy
         | Id::Unreachable
@@ -220,6 +224,9 @@ fn public_reason(id: Id, status: u16) -> Option<&'static str> {
     let reason = match (id, status) {
         // Why the backend refuses is its own affair.
         (Id::Overridden, _) => "the request cannot be served",
+        (Id::TooManyTunnels | Id::TooManyOfHost | Id::TooManyAtBackend, _) => {
+            "there is no room for a further tunnel at the moment"
+        }
         (_, 502) => "the backend did not give a valid answer",
         (_, 503) => "the backend cannot be reached at the moment",
         (_, 504) => "the backend did not answer in time",

@@ -43,6 +43,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// `ProxyWebsocketHalfCloseTimeout`, more than zero.
     pub half_close_timeout: Duration,
+    /// `ProxyWebsocketMaxLifetime`; none: a tunnel may get any age.
+    pub lifetime: Option<Lifetime>,
     /// `ProxyWebsocketAsync`
     pub asynchronous: bool,
     /// `ProxyWebsocketAsyncDelay`; zero: at once.
@@ -51,6 +53,26 @@ pub struct Settings {
     pub body_limit: Option<u64>,
     /// `Proxy100Continue`: whether the backend is asked what `Expect: 100-continue` asks; else we answer that.
     pub passes_expect: bool,
+}
+
+/// How old a tunnel may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The most.
+    pub most: Duration,
+    /// What may be taken off, less than `most`: tunnels that came together do not end together.
+    pub spread: Duration,
+}
+
+impl Lifetime {
+    /// How old one tunnel may get for which `draw` was drawn; down to milliseconds, which is enough, and can be read.
+    #[must_use]
+    pub fn drawn(&self, draw: u32) -> Duration {
+        let part = f64::from(draw) / f64::from(u32::MAX);
+        let off = self.spread.mul_f64(part);
+        let in_milliseconds = Duration::new(off.as_secs(), off.subsec_millis() * 1_000_000);
+        self.most.saturating_sub(in_milliseconds)
+    }
 }
 
 /// Whether messages that pass tell that they came through here. httpd: `ProxyVia`.
@@ -122,6 +144,8 @@ pub enum Change {
     IdleTimeout(Option<Duration>),
     /// [`Settings::half_close_timeout`]
     HalfCloseTimeout(Duration),
+    /// [`Settings::lifetime`]
+    Lifetime(Option<Lifetime>),
     /// [`Settings::asynchronous`]
     Asynchronous(bool),
     /// [`Settings::async_delay`]
@@ -157,6 +181,7 @@ impl Settings {
             Change::ErrorOverride(which) => self.error_override = which.clone(),
             Change::IdleTimeout(limit) => self.idle_timeout = *limit,
             Change::HalfCloseTimeout(limit) => self.half_close_timeout = *limit,
+            Change::Lifetime(lifetime) => self.lifetime = *lifetime,
             Change::Asynchronous(on) => self.asynchronous = *on,
             Change::AsyncDelay(delay) => self.async_delay = *delay,
             Change::BodyLimit(limit) => self.body_limit = *limit,
@@ -197,6 +222,25 @@ mod tests {
             assert_eq!(ErrorOverride::All.replaces(status), by_all, "{status}");
             assert_eq!(some.replaces(status), by_some, "{status}");
         }
+    }
+
+    #[test]
+    fn lifetimes_lie_between_the_most_and_the_most_less_the_spread() {
+        let seconds = Duration::from_secs;
+        let lifetime = Lifetime {
+            most: seconds(100),
+            spread: seconds(10),
+        };
+        assert_eq!(lifetime.drawn(0), seconds(100));
+        assert_eq!(lifetime.drawn(u32::MAX), seconds(90));
+        let middle = lifetime.drawn(u32::MAX / 2);
+        assert!(middle.abs_diff(seconds(95)) <= Duration::from_millis(1));
+        assert_eq!(middle.subsec_nanos() % 1_000_000, 0);
+        let none = Lifetime {
+            spread: Duration::ZERO,
+            ..lifetime
+        };
+        assert_eq!(none.drawn(u32::MAX), seconds(100));
     }
 
     #[test]

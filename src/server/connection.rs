@@ -1,5 +1,6 @@
 //! One connection, request by request, until it ends or becomes a tunnel: a script that only calls the rooms.
 
+mod admission;
 mod backend;
 mod balance;
 mod deliver;
@@ -18,6 +19,7 @@ use self::failure::Step;
 use self::secure::Secured;
 use super::acceptor::Accepted;
 use super::clients::Bell;
+use super::limits::Place;
 use super::turns::Turn;
 use super::{Generation, Shared, Site};
 use crate::access_log::AccessLog;
@@ -262,7 +264,8 @@ struct Visit<'a> {
     host: Option<Vec<u8>>,
     /// What becomes of the connection if we answer now.
     afterwards: Afterwards,
-    /// Given back when the request or its tunnel ends.
+    /// What it is counted by if it asks for a tunnel; given back when the request or its tunnel ends, as what follows.
+    place: Option<Place>,
     turn: Option<Turn>,
     /// The member that a balancer has chosen; given back likewise.
     elected: Option<Elected>,
@@ -313,6 +316,7 @@ impl<'a> Visit<'a> {
             environment: Environment::default(),
             host: None,
             afterwards: Afterwards::Ends,
+            place: None,
             turn: None,
             elected: None,
             handshake: Some(Counted::new(&shared.handshakes)),
@@ -391,7 +395,7 @@ impl<'a> Visit<'a> {
             Err(refusal) => Err(End::Refused(refusal)),
         };
         if self.site.logs.access.iter().any(AccessLog::needs_request) {
-            self.transaction.request = Some(head);
+            self.transaction.request = Some(Box::new(head));
         }
         outcome
     }
@@ -433,6 +437,8 @@ impl<'a> Visit<'a> {
         // What none of its members would be asked for is no turn of a balancer.
         if let Destination::Balancer { balancer, .. } = &route.to {
             handshake::requested_of_any(head, balancer.upgrades())?;
+            // Who has no place is no turn of it either.
+            self.enter()?;
         }
         self.lead(head, route, true, |visit, way| {
             let (backend, asked, deadline) = visit.ask(head, way)?;
@@ -444,6 +450,8 @@ impl<'a> Visit<'a> {
     #[inline(never)]
     fn ask(&mut self, head: &RequestHead, way: &Way<'_>) -> Result<(Stream, Asked, Instant), End> {
         let asked = handshake::requested(head, way.backend.parameters.upgrade())?;
+        self.enter()?;
+        self.enter_backend(way.backend)?;
         self.turn = self.take_turn(way.backend)?;
         let mut backend = self.connect(way.backend, head)?;
         let request = forward::upgrade_head(head, &way.target, &asked, &self.policy(way));

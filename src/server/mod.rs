@@ -9,6 +9,7 @@ mod drain;
 mod generation;
 mod health;
 mod kept;
+mod limits;
 mod notify;
 mod pool;
 mod reload;
@@ -38,6 +39,7 @@ use clients::IdleClients;
 use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
+use limits::Limits;
 use log::{error, info, warn};
 use notify::Manager;
 use pool::{Pool, Team, Workers};
@@ -73,6 +75,8 @@ struct Shared {
     crew: OnceLock<Arc<Workers>>,
     /// From the first configuration on that has asynchronous tunnels.
     reactors: OnceLock<Reactors>,
+    /// What is counted of tunnels; the bounds come with each handshake.
+    limits: Arc<Limits>,
     clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
@@ -210,6 +214,7 @@ impl Server {
             counters,
             started: (SystemTime::now(), Instant::now()),
             crew: OnceLock::new(),
+            limits: Arc::default(),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),

@@ -36,6 +36,7 @@
 //! | `crowd` | more clients than workers: who is idle makes room |
 //! | `backend_connections` | connections to backends that are kept for the next request |
 //! | `limits` | sizes, deadlines, workers, descriptors |
+//! | `tunnel_limits` | how many tunnels, how fast, how old |
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log`, `tunnel_log` | what the operator reads |
 //! | `log_targets` | where logs go, and what becomes of lines that cannot be written |
@@ -116,5 +117,6 @@ mod tls_listeners;
 #[cfg(feature = "tls")]
 mod tls_terms;
 mod tunnel;
+mod tunnel_limits;
 mod tunnel_log;
 mod unix_backends;

@@ -285,15 +285,20 @@ fn a_watchdog_is_not_fed_for_an_acceptor_that_hangs() {
     let (mut proxy, manager) = start("", "export WATCHDOG_USEC=200000");
     manager.wait_for("READY=1");
     manager.wait_for("WATCHDOG=1");
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", proxy.id())).unwrap();
-    let acceptor = tasks.flatten().find(|task| {
-        let name = std::fs::read_to_string(task.path().join("comm"));
-        name.is_ok_and(|name| name.trim() == "acceptor")
+    let mut thread = None;
+    // It takes its name when it first runs.
+    wait_until("the acceptor", BOUND, || {
+        let mut tasks = std::fs::read_dir(format!("/proc/{}/task", proxy.id())).unwrap();
+        thread = tasks.find_map(|task| {
+            let task = task.unwrap();
+            let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            (name.trim() == "acceptor").then(|| task.file_name())
+        });
+        thread.is_some()
     });
-    let thread = acceptor.unwrap().file_name();
     let mut python = Command::new("python3")
         .args(["-c", HOLD])
-        .arg(thread)
+        .arg(thread.unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -17,6 +17,7 @@ use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::counters::{Counters, Handshake};
+use crate::server::limits::Place;
 use crate::server::removed;
 use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
@@ -44,6 +45,7 @@ impl Visit<'_> {
         let Settings {
             idle_timeout,
             half_close_timeout,
+            lifetime,
             asynchronous,
             async_delay,
             ..
@@ -51,12 +53,14 @@ impl Visit<'_> {
         let limits = Limits {
             idle: idle_timeout,
             half_close: half_close_timeout,
+            lifetime: lifetime.map(|it| it.drawn(self.link.shared.limits.draw(self.link.id))),
         };
         let shared = self.link.shared;
         let guest = Guest {
             logs: Arc::clone(&self.site.logs),
             tunnels: Arc::clone(&shared.tunnels),
             counters: Arc::clone(&shared.counters),
+            place: self.place,
             _turn: self.turn,
             elected: self.elected.map(Elected::into_lease),
         };
@@ -78,6 +82,7 @@ impl Visit<'_> {
     #[inline(never)]
     pub(super) fn conclude(&mut self, end: End) -> Next {
         // There is no exchange with the backend any more, and a client may take its time.
+        self.place = None;
         self.turn = None;
         self.elected = None;
         if self.asks_for_tunnel {
@@ -352,6 +357,7 @@ struct Guest {
     logs: Arc<SiteLogs>,
     tunnels: Arc<Registry>,
     counters: Arc<Counters>,
+    place: Option<Place>,
     _turn: Option<Turn>,
     /// The member of a balancer that it is at, and the balancer's name.
     elected: Option<(Lease, Arc<str>)>,
@@ -371,6 +377,9 @@ impl Observer for Guest {
 
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
         self.counters.ended(transaction.close.as_ref());
+        if let Some(place) = &self.place {
+            place.end();
+        }
         self.tunnels.close(transaction.id, live);
         self.logs.tunnel_ended(transaction, took);
     }
