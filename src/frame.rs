@@ -200,22 +200,30 @@ impl FrameTracker {
             return copied;
         }
         let opcode = first & OPCODE;
-        let is_first_close = opcode == CLOSE && !self.closes;
-        self.closes |= opcode == CLOSE;
         let payload = payload(first, second, known, self.sender);
         self.state = match payload {
+            _ if opcode == CLOSE => self.begin_close(payload),
+            Some(0) => State::Header(0),
+            Some(payload) => State::Payload(payload),
+            None => State::Lost,
+        };
+        self.counts.frames += 1;
+        self.counts.messages += u64::from(opcode < CONTROL && first & FIN != 0);
+        length - filled
+    }
+
+    /// The header of a Close frame has come. Says what follows.
+    #[cold]
+    fn begin_close(&mut self, payload: Option<u64>) -> State {
+        let is_first = !std::mem::replace(&mut self.closes, true);
+        match payload {
             Some(0) => State::Header(0),
             Some(payload) => match u8::try_from(payload) {
-                Ok(payload) if is_first_close => State::Close(payload),
+                Ok(payload) if is_first => State::Close(payload),
                 _ => State::Payload(payload),
             },
             None => State::Lost,
-        };
-        if payload.is_some() {
-            self.counts.frames += 1;
-            self.counts.messages += u64::from(opcode < CONTROL && first & FIN != 0);
         }
-        length - filled
     }
 
     /// Keeps what has come of a Close frame's payload, `bytes` of the `left` that are still to come.
