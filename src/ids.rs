@@ -41,6 +41,8 @@ pub enum Id {
     PlainHttp,
     /// The request is for a host whose terms of TLS its connection was not made on.
     Misdirected,
+    /// A method other than GET and HEAD for what this program answers itself.
+    WrongMethod,
     // Where it goes.
     /// Nothing is mapped at the path.
     NotMapped,
@@ -305,6 +307,12 @@ const ENTRIES: &[Entry] = &[
         counterpart: Some("AH02032"),
         remedy: "hosts that share connections need the same SSLProtocol, SSLCipherSuite and SSLVerifyClient; else the client \
                  has to open another connection",
+    },
+    Entry {
+        id: Id::WrongMethod,
+        code: "PW118",
+        counterpart: None,
+        remedy: "a status is only looked at, with GET or HEAD",
     },
     Entry {
         id: Id::NotMapped,

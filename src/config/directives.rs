@@ -559,6 +559,14 @@ pub const TABLE: &[Entry] = &[
         help: "takes back SetEnv and PassEnv of the main server or of an outer section",
         action: Action::UpTo(MANY, set_env::unset_env),
     },
+    Entry {
+        name: "SetHandler",
+        syntax: "server-status|none",
+        default: None,
+        contexts: &[Context::Location],
+        help: "this program answers there itself: with what it does at the moment; local clients only, unless Require says more",
+        action: Action::One(apply::set_handler),
+    },
     // ---- who may connect ---------------------------------------------------------------------------------------
     Entry {
         name: "Require",

@@ -429,6 +429,8 @@ impl fmt::Display for Change {
             Self::BodyLimit(Some(most)) => write!(f, "request body of at most {most} bytes"),
             Self::BodyLimit(None) => write!(f, "request body of any length"),
             Self::PassesExpect(on) => write!(f, "passes Expect {}", on_off(*on)),
+            Self::Handler(Some(handler)) => write!(f, "handler {handler}"),
+            Self::Handler(None) => write!(f, "no handler"),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::edit::HeaderEdit;
 use super::reverse::Reverse;
 use super::set_env::{SetEnvIf, Variable};
 use crate::http::document::Document;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,51 @@ pub struct Settings {
     pub body_limit: Option<u64>,
     /// `Proxy100Continue`: whether the backend is asked what `Expect: 100-continue` asks; else we answer that.
     pub passes_expect: bool,
+    /// `SetHandler`; none: requests are for backends.
+    pub handler: Option<Handler>,
+}
+
+/// What of this program itself answers. httpd: `SetHandler`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handler {
+    /// What it does at the moment. httpd: mod_status.
+    ServerStatus,
+}
+
+impl Handler {
+    /// Parses what stands behind `SetHandler`: a name, or that there is to be none.
+    ///
+    /// # Errors
+    /// A sentence that says what was found, and what to do instead.
+    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+        let is = |name: &str| text.eq_ignore_ascii_case(name);
+        if is("server-status") {
+            return Ok(Some(Self::ServerStatus));
+        }
+        if is("none") {
+            return Ok(None);
+        }
+        let remedy = if is("balancer-manager") {
+            "server-status shows the members of balancers, and \"proxy-wstunnel --drain MEMBER\" takes one out of use"
+        } else if is("server-info") {
+            "\"proxy-wstunnel -S\" shows what is configured"
+        } else if text.to_ascii_lowercase().starts_with("proxy:") {
+            "write a ProxyPass with the URL behind \"proxy:\""
+        } else {
+            "this program serves no files and runs no other programs; remove the line"
+        };
+        Err(format!(
+            "no handler is called \"{text}\"; expected server-status or none: {remedy}"
+        ))
+    }
+}
+
+impl fmt::Display for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerStatus => "server-status",
+        })
+    }
 }
 
 /// How old a tunnel may get.
@@ -154,6 +200,8 @@ pub enum Change {
     BodyLimit(Option<u64>),
     /// [`Settings::passes_expect`]
     PassesExpect(bool),
+    /// [`Settings::handler`]
+    Handler(Option<Handler>),
 }
 
 impl Settings {
@@ -186,6 +234,7 @@ impl Settings {
             Change::AsyncDelay(delay) => self.async_delay = *delay,
             Change::BodyLimit(limit) => self.body_limit = *limit,
             Change::PassesExpect(on) => self.passes_expect = *on,
+            Change::Handler(handler) => self.handler = *handler,
         }
     }
 
@@ -205,6 +254,24 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handler_has_a_name_and_what_httpd_has_else_is_refused_with_a_way_out() {
+        let server_status = Ok(Some(Handler::ServerStatus));
+        assert_eq!(Handler::parse("server-status"), server_status);
+        assert_eq!(Handler::parse("Server-Status"), server_status);
+        assert_eq!(Handler::parse("None"), Ok(None));
+        for (text, way_out) in [
+            ("balancer-manager", "--drain"),
+            ("server-info", "-S"),
+            ("proxy:ws://localhost:9000", "ProxyPass"),
+            ("cgi-script", "remove the line"),
+            ("", "expected server-status or none"),
+        ] {
+            let problem = Handler::parse(text).unwrap_err();
+            assert!(problem.contains(way_out), "{problem}");
+        }
+    }
 
     #[test]
     fn an_override_is_for_errors_or_for_some_of_them() {

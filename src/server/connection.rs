@@ -7,6 +7,7 @@ mod deliver;
 mod ending;
 mod exchange;
 mod failure;
+mod handler;
 mod outgoing;
 mod relay;
 mod request;
@@ -38,7 +39,7 @@ use crate::route::destination::Destination;
 use crate::route::edit::Circumstances;
 use crate::route::environment::Environment;
 use crate::route::settings::Settings;
-use crate::route::{Arrival, Route};
+use crate::route::{Arrival, Found, Route};
 use crate::transaction::Transaction;
 use crate::tunnel::event_loop::{EventLoop, Size};
 use crate::tunnel::inbox::Inbox;
@@ -384,11 +385,15 @@ impl<'a> Visit<'a> {
         let route = self.check_terms().and_then(|()| self.find_route(&mut head));
         self.afterwards = self.afterwards_of_refusal(&head);
         let outcome = match route {
-            Ok(route) if route.to.is_tunnel() => {
+            Ok(Found::Handler(handler)) => match self.answer_ourselves(&head, handler) {
+                Ok(afterwards) => Err(End::Answered(afterwards)),
+                Err(end) => Err(end),
+            },
+            Ok(Found::Route(route)) if route.to.is_tunnel() => {
                 self.asks_for_tunnel = true;
                 self.ask_backend(&head, &route)
             }
-            Ok(route) => match self.exchange(&head, &route) {
+            Ok(Found::Route(route)) => match self.exchange(&head, &route) {
                 Ok(afterwards) => Err(End::Answered(afterwards)),
                 Err(end) => Err(end),
             },
@@ -506,7 +511,7 @@ impl<'a> Visit<'a> {
     }
 
     /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
-    fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
+    fn find_route(&mut self, head: &mut RequestHead) -> Result<Found, Refusal> {
         let router = &self.site.host.router;
         let decision = router.route(head, &self.arrival(), &mut |_| ());
         self.transaction.client = decision.client;
@@ -514,13 +519,16 @@ impl<'a> Visit<'a> {
         self.environment = decision.environment;
         self.host = decision.host;
         self.note_environment();
-        let route = decision.outcome?;
+        let route = match decision.outcome? {
+            Found::Route(route) => route,
+            handler @ Found::Handler(_) => return Ok(handler),
+        };
         self.transaction.mapping = Some(Arc::clone(&route.name));
         if let Destination::Backend(backend) = &route.to {
             self.transaction.backend = Some(Arc::clone(backend));
         }
         forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
-        Ok(route)
+        Ok(Found::Route(route))
     }
 
     /// Says once for each mapping what often makes a backend refuse.

@@ -71,6 +71,8 @@ struct Shared {
     counters: Arc<Counters>,
     /// When the server was started.
     started: (SystemTime, Instant),
+    /// Held by who writes a status down.
+    showing: Mutex<()>,
     /// Those who serve connections, from the first one on.
     crew: OnceLock<Arc<Workers>>,
     /// From the first configuration on that has asynchronous tunnels.
@@ -213,6 +215,7 @@ impl Server {
             tunnels: Arc::default(),
             counters,
             started: (SystemTime::now(), Instant::now()),
+            showing: Mutex::default(),
             crew: OnceLock::new(),
             limits: Arc::default(),
             clients: IdleClients::default(),

@@ -45,6 +45,7 @@
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
 //! | `fairness` | a stream and the others |
+//! | `status` | what the server shows of itself: `SetHandler server-status` |
 //! | `scale` | many tunnels, and nothing left behind |
 //! | `foreign` | other people's clients and servers, and a browser |
 //! | `house` | who may import whom |
@@ -107,6 +108,7 @@ mod scale;
 mod service_manager;
 mod signals;
 mod smuggling;
+mod status;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;

@@ -105,6 +105,18 @@ impl Visit<'_> {
     }
 }
 
+/// Whether one of the bounds was reached.
+pub(super) fn is_for_lack_of_room(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.id,
+        Id::TooManyTunnels
+            | Id::TooManyOfHost
+            | Id::TooManyAtBackend
+            | Id::TooManyOfAddress
+            | Id::TooOften
+    )
+}
+
 fn refusal(reached: Reached) -> Refusal {
     let id = match reached {
         Reached::Total(_) => Id::TooManyTunnels,

@@ -1,6 +1,7 @@
 //! How a connection goes on when its handshake is over: as a tunnel, with an answer of ours, or without a word. Each way
 //! ends with its line in the access log.
 
+use super::admission::is_for_lack_of_room;
 use super::balance::Elected;
 use super::failure::Step;
 use super::{End, Next, Visit, Worker};
@@ -274,13 +275,16 @@ fn come_to(end: &End) -> Handshake {
     match end {
         End::Refused(_) | End::Unsecured => Handshake::Refused,
         End::Failed(refusal) if refusal.id == Id::Overridden => Handshake::Declined,
+        End::BackendFailed(_, refusal) | End::Failed(refusal) if is_for_lack_of_room(refusal) => {
+            Handshake::Refused
+        }
         End::BackendFailed(..) | End::Failed(_) => Handshake::Failed,
         End::Answered(_) => Handshake::Declined,
         End::Gone(_) => Handshake::Gone,
     }
 }
 
-fn unix_seconds() -> u64 {
+pub(super) fn unix_seconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default().as_secs()
 }
