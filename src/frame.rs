@@ -1,5 +1,5 @@
 //! Where WebSocket frames begin and end in a stream of bytes (RFC 6455, section 5.2). Only their headers are looked
-//! at, in constant space and over any split of the stream.
+//! at, in constant space and over any split of the stream; and the payload of a Close, which has 125 bytes at the most.
 //!
 //! A stream that does not keep to the framing is no longer followed: it passes unchanged, but nobody knows any more
 //! where something could be put between its frames.
@@ -9,7 +9,7 @@
 /// The longest header: two bytes, a length of eight, a masking key of four.
 pub const LONGEST_HEADER: usize = 14;
 /// The longest payload of a control frame.
-const CONTROL_PAYLOAD: u64 = 125;
+const CONTROL_PAYLOAD: usize = 125;
 
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0F;
@@ -34,6 +34,8 @@ enum State {
     Header(u8),
     /// In a payload, of which this many bytes are still to come; never 0.
     Payload(u64),
+    /// In that of the first Close frame, as `Payload`.
+    Close(u8),
     /// The stream is not, or no longer, followed.
     Lost,
 }
@@ -46,6 +48,34 @@ pub struct FrameTracker {
     sender: Sender,
     /// The header of a Close frame has come.
     closes: bool,
+    counts: Counts,
+    /// What has come of the first Close frame's payload; nothing before there was any.
+    heard: Option<Box<Heard>>,
+}
+
+/// The payload of a Close frame as far as it has come, unmasked.
+#[derive(Debug, Clone)]
+struct Heard {
+    length: usize,
+    bytes: [u8; CONTROL_PAYLOAD],
+}
+
+/// What has come of the frames of one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames whose header has come, Ping, Pong and Close among them.
+    pub frames: u64,
+    /// Messages, text or binary, the header of whose last frame has come.
+    pub messages: u64,
+}
+
+/// What a Close frame says (RFC 6455, section 5.5.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// None where it gives none: RFC 6455 calls that 1005.
+    pub code: Option<u16>,
+    /// What stands behind the code: text, if the sender keeps to the standard; at most 123 bytes.
+    pub reason: Vec<u8>,
 }
 
 impl FrameTracker {
@@ -56,6 +86,8 @@ impl FrameTracker {
             header: [0; LONGEST_HEADER],
             sender,
             closes: false,
+            counts: Counts::default(),
+            heard: None,
         }
     }
 
@@ -81,15 +113,34 @@ impl FrameTracker {
     pub fn lacks_close(&self) -> bool {
         match self.state {
             State::Header(_) => !self.closes,
-            State::Payload(_) => true,
+            State::Payload(_) | State::Close(_) => true,
             State::Lost => false,
         }
+    }
+
+    /// What has come so far; nothing where the stream is not followed.
+    pub fn counts(&self) -> Option<Counts> {
+        (self.state != State::Lost).then_some(self.counts)
+    }
+
+    /// What the first Close frame says, as far as it has come. Nothing if none has.
+    pub fn close(&self) -> Option<Close> {
+        if !self.closes {
+            return None;
+        }
+        let heard = self.heard.as_deref();
+        let heard = heard.and_then(|heard| heard.bytes.get(..heard.length));
+        let (code, reason) = match heard.unwrap_or_default() {
+            [high, low, reason @ ..] => (Some(u16::from_be_bytes([*high, *low])), reason.to_vec()),
+            _ => (None, Vec::new()),
+        };
+        Some(Close { code, reason })
     }
 
     /// How many bytes can pass before the next has to be seen.
     pub fn unseen(&self) -> u64 {
         match self.state {
-            State::Header(_) => 0,
+            State::Header(_) | State::Close(_) => 0,
             State::Payload(left) => left,
             State::Lost => u64::MAX,
         }
@@ -101,8 +152,8 @@ impl FrameTracker {
             State::Payload(left) if count < left => self.state = State::Payload(left - count),
             State::Payload(left) if count == left => self.state = State::Header(0),
             State::Lost => {}
-            State::Header(_) if count == 0 => {}
-            State::Header(_) | State::Payload(_) => self.state = State::Lost,
+            State::Header(_) | State::Close(_) if count == 0 => {}
+            State::Header(_) | State::Payload(_) | State::Close(_) => self.state = State::Lost,
         }
     }
 
@@ -116,6 +167,12 @@ impl FrameTracker {
                     self.pass_unseen(passed);
                     let passed = usize::try_from(passed).unwrap_or(bytes.len());
                     bytes = bytes.get(passed..).unwrap_or_default();
+                }
+                State::Close(left) => {
+                    let (of_close, behind) =
+                        bytes.split_at_checked(left.into()).unwrap_or((bytes, &[]));
+                    self.hear_close(of_close, left);
+                    bytes = behind;
                 }
                 State::Header(filled) => {
                     let taken = self.take_header(usize::from(filled), bytes);
@@ -142,13 +199,61 @@ impl FrameTracker {
             self.state = in_header(known.len());
             return copied;
         }
-        self.closes |= first & OPCODE == CLOSE;
-        self.state = match payload(first, second, known, self.sender) {
+        let opcode = first & OPCODE;
+        let payload = payload(first, second, known, self.sender);
+        self.state = match payload {
+            _ if opcode == CLOSE => self.begin_close(payload),
             Some(0) => State::Header(0),
             Some(payload) => State::Payload(payload),
             None => State::Lost,
         };
+        self.counts.frames += 1;
+        self.counts.messages += u64::from(opcode < CONTROL && first & FIN != 0);
         length - filled
+    }
+
+    /// The header of a Close frame has come. Says what follows.
+    #[cold]
+    fn begin_close(&mut self, payload: Option<u64>) -> State {
+        let is_first = !std::mem::replace(&mut self.closes, true);
+        match payload {
+            Some(0) => State::Header(0),
+            Some(payload) => match u8::try_from(payload) {
+                Ok(payload) if is_first => State::Close(payload),
+                _ => State::Payload(payload),
+            },
+            None => State::Lost,
+        }
+    }
+
+    /// Keeps what has come of a Close frame's payload, `bytes` of the `left` that are still to come.
+    #[cold]
+    fn hear_close(&mut self, bytes: &[u8], left: u8) {
+        let [_, second, ..] = self.header;
+        let length = header_length(second);
+        let key = if second & MASK == 0 {
+            [0; 4]
+        } else {
+            let key = self.header.get(length.saturating_sub(4)..length);
+            key.and_then(|key| key.try_into().ok()).unwrap_or_default()
+        };
+        let heard = self.heard.get_or_insert_with(|| {
+            Box::new(Heard {
+                length: 0,
+                bytes: [0; CONTROL_PAYLOAD],
+            })
+        });
+        let keys = key.iter().cycle().skip(heard.length % 4);
+        let room = heard.bytes.get_mut(heard.length..).unwrap_or_default();
+        for ((to, from), key) in room.iter_mut().zip(bytes).zip(keys) {
+            *to = from ^ key;
+            heard.length += 1;
+        }
+        let taken = u8::try_from(bytes.len()).unwrap_or(left);
+        self.state = match left.saturating_sub(taken) {
+            0 => State::Header(0),
+            left => State::Close(left),
+        };
     }
 }
 
@@ -190,7 +295,7 @@ fn payload(first: u8, second: u8, header: &[u8], sender: Sender) -> Option<u64> 
     let keeps_to_it = (least..=i64::MAX as u64).contains(&length)
         && is_known
         && is_masked == (sender == Sender::Client)
-        && (!is_control || is_whole && length <= CONTROL_PAYLOAD);
+        && (!is_control || is_whole && length <= CONTROL_PAYLOAD as u64);
     keeps_to_it.then_some(length)
 }
 
@@ -342,6 +447,82 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A Close of `sender` that says this.
+    fn close(sender: Sender, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = frame(0x88, payload.len(), sender);
+        let start = bytes.len() - payload.len();
+        let keys = [1, 2, 3, 4].into_iter().cycle();
+        for ((to, from), key) in bytes.iter_mut().skip(start).zip(payload).zip(keys) {
+            *to = from ^ if sender == Sender::Client { key } else { 0 };
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_a_close_says_is_known_however_it_is_split() {
+        let longest = [&[0x03, 0xE8][..], &[b'x'; 123]].concat();
+        for sender in [Sender::Client, Sender::Server] {
+            for (payload, code, reason) in [
+                (&b""[..], None, &b""[..]),
+                (b"\x03", None, b""),
+                (b"\x03\xE9", Some(1001), b""),
+                (
+                    b"\x0F\xA0going \xF0\x9F\x91\x8B",
+                    Some(4000),
+                    b"going \xF0\x9F\x91\x8B",
+                ),
+                (&longest, Some(1000), &[b'x'; 123]),
+            ] {
+                let mut stream = frame(0x81, 300, sender);
+                stream.extend(close(sender, payload));
+                let before = stream.len();
+                // Only the first counts.
+                stream.extend(close(sender, b"\x0B\xB8too late"));
+                stream.extend(frame(0x82, 5, sender));
+                let said = Close {
+                    code,
+                    reason: reason.to_vec(),
+                };
+                for step in 1..before + 1 {
+                    let mut tracker = FrameTracker::new(sender);
+                    stream.chunks(step).for_each(|chunk| tracker.pass(chunk));
+                    assert_eq!(tracker.close(), Some(said.clone()), "in steps of {step}");
+                    assert!(tracker.is_at_boundary());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_close_that_is_cut_off_is_known_what_has_come() {
+        let mut tracker = FrameTracker::new(Sender::Client);
+        assert_eq!(tracker.close(), None);
+        let bytes = close(Sender::Client, b"\x03\xE8bye");
+        tracker.pass(bytes.get(..9).unwrap());
+        let said = tracker.close().unwrap();
+        assert_eq!((said.code, &*said.reason), (Some(1000), &b"b"[..]));
+        assert!(tracker.lacks_close(), "it is not whole");
+        assert_eq!(tracker.unseen(), 0, "the rest has to be seen");
+    }
+
+    #[test]
+    fn frames_and_messages_are_counted() {
+        let sender = Sender::Server;
+        let mut tracker = FrameTracker::new(sender);
+        // A text in three pieces with a ping inside, a binary message, a pong, a Close.
+        for first in [0x01, 0x00, 0x89, 0x80, 0x82, 0x8A, 0x88] {
+            tracker.pass(&frame(first, 2, sender));
+        }
+        let counts = Counts {
+            frames: 7,
+            messages: 2,
+        };
+        assert_eq!(tracker.counts(), Some(counts));
+        assert_eq!(FrameTracker::unfollowed().counts(), None);
+        tracker.pass(&[0x8F, 0]);
+        assert_eq!(tracker.counts(), None, "nobody knows any more");
     }
 
     #[test]

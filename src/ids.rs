@@ -154,10 +154,12 @@ pub enum Id {
     CutAtStop,
     /// A log file cannot be reopened; the old one is written on.
     LogNotReopened,
-    /// Log lines were lost: they came faster than they could be written.
+    /// Log lines were lost: they came faster than they could be written, or could not be written.
     LinesLost,
     /// The PidFile cannot be removed.
     PidFileStays,
+    /// A log cannot be written.
+    LogNotWritten,
 }
 
 /// What is known of a message beside its words.
@@ -613,6 +615,12 @@ const ENTRIES: &[Entry] = &[
         code: "PW513",
         counterpart: None,
         remedy: "renew it, and reload the server",
+    },
+    Entry {
+        id: Id::LogNotWritten,
+        code: "PW514",
+        counterpart: None,
+        remedy: "see whether the disk is full, and whether the collector of syslog runs; lines are lost until then",
     },
     Entry {
         id: Id::NotReloaded,

@@ -14,6 +14,7 @@
 //! | [`frame`] | where WebSocket frames begin and end |
 //! | [`tls`] | versions of TLS, and what a client opens a connection with |
 //! | [`transaction`] | all that is known of one request, and why its tunnel ended |
+//! | [`logging`] | topics and levels of the error log, and where logs go |
 //! | [`ids`] | the numbers of our messages, and what to do about each |
 //! | [`config`] | text to a resolved, immutable configuration; the directive table |
 //! | [`explain`] | what would become of a request, with every step told |
@@ -24,7 +25,7 @@
 //! |---|---|
 //! | [`net`] | listening, resolving, connecting, TLS, waiting by a deadline |
 //! | [`tunnel`] | moves bytes between two legs: one engine |
-//! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen |
+//! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen, to the standard outputs and to syslog |
 //! | [`registry`] | the tunnels that are open: who they are, how they fare, how one is ended |
 //! | [`config_files`] | reads configuration files for `config` |
 //! | [`pid_file`] | who runs, and how it is asked for something |
@@ -44,6 +45,7 @@ pub mod handshake;
 pub mod http;
 pub mod ids;
 pub mod log_writer;
+pub mod logging;
 pub mod net;
 pub mod pid_file;
 pub mod registry;

@@ -1,12 +1,18 @@
-//! Whole lines into files that reopen, by one thread behind a bounded channel.
+//! Whole lines into files that reopen, to the standard outputs and to the system's collector, by one thread behind a bounded
+//! channel.
 //!
-//! Who logs never waits for a disk. Lines that find the channel full are counted, and the count is logged.
+//! Who logs never waits for a disk. Lines that find the channel full, or cannot be written, are counted, and the count is
+//! logged.
+
+mod outlet;
+mod syslog;
 
 use crate::ids::Id;
+use crate::logging::{Severity, Target};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use outlet::{Collector, Outlet};
+use std::cell::RefCell;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -20,15 +26,6 @@ const BYTES: usize = 8 * 1024 * 1024;
 const GATHERED: usize = 64 * 1024;
 /// How long the end of the program waits for the disk.
 const FLUSH: Duration = Duration::from_secs(5);
-
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// The standard error output.
-    Stderr,
-    /// A file, appended to.
-    File(PathBuf),
-}
 
 enum Message {
     Line(Arc<Destination>, Vec<u8>),
@@ -51,14 +48,26 @@ impl std::fmt::Debug for Message {
 
 struct Destination {
     target: Target,
-    file: Mutex<Option<File>>,
+    collector: Option<Collector>,
+    outlet: Mutex<Outlet>,
     lost: AtomicU64,
+    /// The last line could not be written.
+    fails: AtomicBool,
+}
+
+type OwnLine = (Arc<Destination>, Vec<u8>);
+
+thread_local! {
+    /// What the thread that writes has to say itself, which would find no room behind the lines that it tells of: nothing
+    /// in all other threads.
+    static OWN_LINES: RefCell<Option<Vec<OwnLine>>> = const { RefCell::new(None) };
 }
 
 /// Lines that were lost since the process has begun, of all logs.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines were lost since the process has begun: they came faster than they could be written.
+/// How many lines were lost since the process has begun: they came faster than they could be written, or could not be
+/// written at all.
 pub fn lost_lines() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
@@ -97,14 +106,27 @@ impl LineSink {
             messages,
             queued,
         } = &*self.0;
+        let Some(line) = keep_own(destination, line) else {
+            return;
+        };
         let size = line.len();
         let message = Message::Line(Arc::clone(destination), line);
         let has_room = queued.fetch_add(size, Ordering::Relaxed) + size <= BYTES;
         if !has_room || messages.try_send(message).is_err() {
             queued.fetch_sub(size, Ordering::Relaxed);
-            destination.lost.fetch_add(1, Ordering::Relaxed);
-            LOST.fetch_add(1, Ordering::Relaxed);
+            destination.lose(1);
         }
+    }
+
+    /// Whether it is somebody who collects lines, and knows by himself when each came.
+    pub fn is_collected(&self) -> bool {
+        self.0.destination.collector.is_some()
+    }
+
+    /// What a line of this severity has to begin with: nothing where nobody collects them.
+    pub fn prefix(&self, severity: Severity) -> String {
+        let collector = self.0.destination.collector;
+        collector.map_or_else(String::new, |collector| collector.prefix(severity))
     }
 }
 
@@ -203,14 +225,12 @@ impl LogWriter {
             });
             return Ok(LineSink(found));
         }
-        let file = match target {
-            Target::Stderr => None,
-            Target::File(path) => Some(append_to(path)?),
-        };
         let destination = Arc::new(Destination {
+            outlet: Mutex::new(Outlet::open(target)?),
+            collector: Collector::of(target),
             target: target.clone(),
-            file: Mutex::new(file),
             lost: AtomicU64::new(0),
+            fails: AtomicBool::new(false),
         });
         let held = hold(&destination);
         known.push((destination, Arc::downgrade(&held)));
@@ -239,11 +259,33 @@ impl LogWriter {
     }
 }
 
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+/// Keeps the line, if this is the thread that writes. Otherwise gives it back.
+fn keep_own(destination: &Arc<Destination>, line: Vec<u8>) -> Option<Vec<u8>> {
+    // A thread that ends has no variables any more.
+    let is_writer = OWN_LINES.try_with(|own| own.borrow().is_some());
+    if !is_writer.unwrap_or_default() {
+        return Some(line);
+    }
+    OWN_LINES.with_borrow_mut(|own| {
+        own.get_or_insert_default()
+            .push((Arc::clone(destination), line));
+    });
+    None
+}
+
+/// Writes what the thread that writes has had to say. Not at once, but when nobody waits for a lock that it holds.
+fn write_own() {
+    while let Some(own) = OWN_LINES.with_borrow_mut(|own| own.replace(Vec::new()))
+        && !own.is_empty()
+    {
+        for (destination, line) in own {
+            destination.write(&line, 1);
+        }
+    }
 }
 
 fn write_all(inbox: &Receiver<Message>, known: &Known, queued: &AtomicUsize) {
+    OWN_LINES.set(Some(Vec::new()));
     let mut gathered: Vec<u8> = Vec::new();
     let mut pending = None;
     loop {
@@ -258,10 +300,17 @@ fn write_all(inbox: &Receiver<Message>, known: &Known, queued: &AtomicUsize) {
             Message::Line(destination, line) => {
                 gathered.clear();
                 gathered.extend_from_slice(&line);
-                while gathered.len() < GATHERED {
+                let mut lines = 1;
+                // A message to a socket is one line.
+                let most = match destination.target {
+                    Target::Syslog { .. } => 0,
+                    _ => GATHERED,
+                };
+                while gathered.len() < most {
                     match inbox.try_recv() {
                         Ok(Message::Line(next, line)) if Arc::ptr_eq(&next, &destination) => {
                             gathered.extend_from_slice(&line);
+                            lines += 1;
                         }
                         Ok(other) => {
                             pending = Some(other);
@@ -270,7 +319,7 @@ fn write_all(inbox: &Receiver<Message>, known: &Known, queued: &AtomicUsize) {
                         Err(_) => break,
                     }
                 }
-                destination.write(&gathered);
+                destination.write(&gathered, lines);
                 queued.fetch_sub(gathered.len(), Ordering::Relaxed);
                 destination.report_lost();
             }
@@ -278,18 +327,7 @@ fn write_all(inbox: &Receiver<Message>, known: &Known, queued: &AtomicUsize) {
             Message::Forget => known.forget(),
             Message::Flush(done) => {
                 known.all().iter().for_each(|file| file.report_lost());
-                // The reports are lines behind this message.
-                while let Ok(message) = inbox.try_recv() {
-                    match message {
-                        Message::Line(destination, line) => {
-                            destination.write(&line);
-                            queued.fetch_sub(line.len(), Ordering::Relaxed);
-                        }
-                        Message::Reopen => known.are_to_reopen.store(true, Ordering::Relaxed),
-                        Message::Forget => {}
-                        Message::Flush(other) => drop(other.send(())),
-                    }
-                }
+                write_own();
                 known.forget();
                 let _ = done.send(());
             }
@@ -297,42 +335,59 @@ fn write_all(inbox: &Receiver<Message>, known: &Known, queued: &AtomicUsize) {
         if known.are_to_reopen.swap(false, Ordering::Relaxed) {
             known.all().iter().for_each(|file| file.reopen());
         }
+        write_own();
     }
 }
 
 impl Destination {
-    fn write(&self, lines: &[u8]) {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        // There is nobody to tell that a log cannot be written.
-        let _ = match file.as_ref() {
-            Some(file) => { file }.write_all(lines),
-            None => io::stderr().write_all(lines),
-        };
+    fn outlet(&self) -> MutexGuard<'_, Outlet> {
+        self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lose(&self, lines: u64) {
+        self.lost.fetch_add(lines, Ordering::Relaxed);
+        LOST.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// `lines`: how many that are.
+    fn write(&self, bytes: &[u8], lines: u64) {
+        let outcome = self.outlet().write(bytes);
+        let has_failed = outcome.is_err();
+        let had_failed = self.fails.swap(has_failed, Ordering::Relaxed);
+        if let Err(error) = outcome {
+            self.lose(lines);
+            if !had_failed {
+                // It may be the error log itself that cannot be written: then this is lost as well, and said no more.
+                let (id, target) = (Id::LogNotWritten, &self.target);
+                log::error!("{id} {target}: cannot be written: {error}; {}", id.remedy());
+            }
+        }
     }
 
     fn reopen(&self) {
-        if let Target::File(path) = &self.target {
-            match append_to(path) {
-                Ok(file) => *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
+        if matches!(self.target, Target::File(_)) {
+            match Outlet::open(&self.target) {
+                Ok(outlet) => *self.outlet() = outlet,
                 Err(error) => log::error!(
                     "{} {}: cannot be reopened: {error}; the old file is written on",
                     Id::LogNotReopened,
-                    path.display()
+                    self.target
                 ),
             }
         }
     }
 
     fn report_lost(&self) {
+        // What would be said about a log that cannot be written may only be lost in the same place.
+        if self.fails.load(Ordering::Relaxed) {
+            return;
+        }
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let name = match &self.target {
-                Target::Stderr => "stderr".into(),
-                Target::File(path) => path.display().to_string(),
-            };
             log::warn!(
-                "{} {name}: {lost} lines were lost: they came faster than they could be written",
-                Id::LinesLost
+                "{} {}: {lost} lines were lost: they came faster than they could be written, or could not be written",
+                Id::LinesLost,
+                self.target
             );
         }
     }
@@ -341,6 +396,7 @@ impl Destination {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::{Path, PathBuf};
     use std::time::Instant;
 
     fn descriptors_of(path: &Path) -> usize {

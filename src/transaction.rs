@@ -1,5 +1,6 @@
 //! All that is known of one request: what its access line prints.
 
+use crate::frame::{Close, Counts};
 use crate::http::head::RequestHead;
 use crate::http::headers::Headers;
 use crate::route::backend::Backend;
@@ -60,8 +61,32 @@ pub struct Transaction {
     pub from_backend: u64,
     /// Bytes that the tunnel delivered to the backend.
     pub to_backend: u64,
+    /// The tunnel has opened, and goes on: what follows counts for the time so far, and its end has a line of its own.
+    pub is_open: bool,
     /// Why the tunnel ended; `None` if there was none.
     pub close: Option<CloseReason>,
+    /// What was seen of a tunnel until its end.
+    pub seen: Option<Box<Seen>>,
+}
+
+/// What was seen of a tunnel until its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What came from the client.
+    pub from_client: Said,
+    /// What came from the backend.
+    pub from_backend: Said,
+    /// How long before its end the last byte moved, or if none did, how long it was open.
+    pub silence: Duration,
+}
+
+/// What one side of a WebSocket has said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Nothing where it was no WebSocket, or did not keep to its framing.
+    pub counts: Option<Counts>,
+    /// Its Close frame, if it has sent one.
+    pub close: Option<Close>,
 }
 
 impl Transaction {
@@ -90,7 +115,9 @@ impl Transaction {
             body_out: 0,
             from_backend: 0,
             to_backend: 0,
+            is_open: false,
             close: None,
+            seen: None,
         }
     }
 }

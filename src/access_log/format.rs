@@ -3,26 +3,54 @@
 //! What can have a meaning for a tunnel has httpd's; what cannot is refused by name, so that no column of a log is silently
 //! empty. Times are UTC.
 
+mod escape;
+mod json;
+mod note;
+mod time;
+
+pub use escape::Escape;
+
 use crate::http::authority::Authority;
-use crate::http::date::{self, Date};
 use crate::http::headers::is_token;
 use crate::route::url::{Slashes, canonical_path};
 use crate::tls::Session;
 use crate::transaction::{CloseReason, Side, Transaction};
+use json::Context;
+use note::Note;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
+use time::{Moment, TimeForm, Unit};
 
 /// A parsed log format. httpd: `LogFormat`, `CustomLog`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFormat {
     parts: Vec<Part>,
+    escape: Escape,
 }
+
+/// The nickname `json`. What is not known is `null` there.
+pub const JSON: &str = concat!(
+    r#"{"time":"%{%FT%T}t.%{msec_frac}tZ","event":%{event}n,"id":%L,"pid":%P,"client":%a,"client_port":%{remote}p,"#,
+    r#""peer":%{c}a,"local":%A,"local_port":%p,"server":%v,"request":%r,"status":%s,"bytes_in":%I,"bytes_out":%O,"#,
+    r#""body_out":%B,"took_us":%D,"kept":%k,"user_agent":%{User-Agent}i,"origin":%{Origin}i,"#,
+    r#""protocol":%{Sec-WebSocket-Protocol}o,"mapping":%{mapping}n,"backend":%{backend}n,"ended_by":%{ended-by}n,"#,
+    r#""close_reason":%{close-reason}n,"bytes_to_backend":%{bytes-to-backend}n,"#,
+    r#""bytes_from_backend":%{bytes-from-backend}n,"frames_from_client":%{frames-from-client}n,"#,
+    r#""frames_from_backend":%{frames-from-backend}n,"messages_from_client":%{messages-from-client}n,"#,
+    r#""messages_from_backend":%{messages-from-backend}n,"close_code_from_client":%{close-code-from-client}n,"#,
+    r#""close_text_from_client":%{close-text-from-client}n,"close_code_from_backend":%{close-code-from-backend}n,"#,
+    r#""close_text_from_backend":%{close-text-from-backend}n,"silence_ms":%{silence}n}"#
+);
 
 impl LogFormat {
     /// httpd's Common Log Format: `%h %l %u %t "%r" %>s %b`.
     pub fn common() -> Self {
         let text = |text: &str| Part::Text(text.to_owned());
-        let field = |field| Part::Field { on: None, field };
+        let field = |field| Part::Field {
+            on: None,
+            place: Place::Text,
+            field,
+        };
         Self {
             parts: vec![
                 field(Field::ClientAddress),
@@ -39,6 +67,7 @@ impl LogFormat {
                 text(" "),
                 field(Field::Body { or_dash: true }),
             ],
+            escape: Escape::Text,
         }
     }
 
@@ -47,6 +76,39 @@ impl LogFormat {
     /// # Errors
     /// A sentence that names the part that is not understood.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_parts(text, Escape::Text)
+    }
+
+    /// Parses a format whose lines are objects of JSON, such as `{"client":%h,"request":"%m %U"}`: a field in a string of the
+    /// format becomes a part of it; elsewhere it is a value: a number, a string, or `null` if it is not known.
+    ///
+    /// # Errors
+    /// A sentence that names the part that is not understood, or is no JSON.
+    pub fn parse_json(text: &str) -> Result<Self, String> {
+        let mut format = Self::parse_parts(text, Escape::Json)?;
+        let mut context = Context::default();
+        let mut sample = String::new();
+        for part in &mut format.parts {
+            match part {
+                Part::Text(text) => {
+                    context.pass(text);
+                    sample.push_str(text);
+                }
+                Part::Field { place, .. } if context.in_string() => {
+                    *place = Place::JsonString;
+                    sample.push('x');
+                }
+                Part::Field { place, .. } => {
+                    *place = Place::JsonValue;
+                    sample.push_str("null");
+                }
+            }
+        }
+        json::check(&sample)?;
+        Ok(format)
+    }
+
+    fn parse_parts(text: &str, escape: Escape) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text.chars();
@@ -64,6 +126,8 @@ impl LogFormat {
                     parts.push(part);
                     rest = behind.chars();
                 }
+                // JSON has its own.
+                '\\' if escape == Escape::Json => literal.push(c),
                 '\\' => {
                     let escaped = match rest.as_str().chars().next() {
                         Some('n') => Some('\n'),
@@ -83,7 +147,7 @@ impl LogFormat {
         if !literal.is_empty() {
             parts.push(Part::Text(literal));
         }
-        Ok(Self { parts })
+        Ok(Self { parts, escape })
     }
 
     /// Whether [`Transaction::request`] is looked at, and so has to be kept until the end.
@@ -126,12 +190,28 @@ impl LogFormat {
     /// leave its quotes.
     pub fn render(&self, transaction: &Transaction, took: Duration, out: &mut Vec<u8>) {
         for part in &self.parts {
-            match part {
-                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Field { on: Some(on), .. } if !on.includes(transaction.status) => {
-                    out.push(b'-');
+            let (on, place, field) = match part {
+                Part::Text(text) => {
+                    out.extend_from_slice(text.as_bytes());
+                    continue;
                 }
-                Part::Field { field, .. } => field.render(transaction, took, out),
+                Part::Field { on, place, field } => (on, *place, field),
+            };
+            let start = out.len();
+            let is_quoted = place == Place::JsonValue && !field.is_number();
+            if is_quoted {
+                out.push(b'"');
+            }
+            let is_shown = on.as_ref().is_none_or(|on| on.includes(transaction.status));
+            let is_known = is_shown && field.render(transaction, took, self.escape, out).is_some();
+            match place {
+                _ if is_known && is_quoted => out.push(b'"'),
+                _ if is_known => {}
+                Place::JsonValue => {
+                    out.truncate(start);
+                    out.extend_from_slice(b"null");
+                }
+                Place::Text | Place::JsonString => out.push(b'-'),
             }
         }
         out.push(b'\n');
@@ -141,7 +221,19 @@ impl LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Field { on: Option<Statuses>, field: Field },
+    Field {
+        on: Option<Statuses>,
+        place: Place,
+        field: Field,
+    },
+}
+
+/// What a field becomes a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Text,
+    JsonString,
+    JsonValue,
 }
 
 /// The statuses with which a field is shown: `%400,501{...}i`, `%!101{...}i`.
@@ -196,48 +288,6 @@ enum Field {
     ConnectionId,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
-    Received,
-    Ended,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum TimeForm {
-    Common,
-    Since1970(Unit),
-    MillisecondOfSecond,
-    MicrosecondOfSecond,
-    /// A pattern for strftime(3), of conversions that [`convert`] knows.
-    Pattern(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Seconds,
-    Milliseconds,
-    Microseconds,
-}
-
-impl Unit {
-    fn count(self, duration: Duration) -> u128 {
-        match self {
-            Self::Seconds => duration.as_secs().into(),
-            Self::Milliseconds => duration.as_millis(),
-            Self::Microseconds => duration.as_micros(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Note {
-    Backend,
-    Mapping,
-    CloseReason,
-    BytesFromBackend,
-    BytesToBackend,
-}
-
 /// Parses what is behind a `%`, and gives what is behind the field.
 fn parse_field(text: &str) -> Result<(Part, &str), String> {
     let mut listed = Vec::new();
@@ -279,7 +329,8 @@ fn parse_field(text: &str) -> Result<(Part, &str), String> {
                 let field = meaning(letter, argument, behind)
                     .map_err(|problem| format!("{written}: {problem}"))?;
                 let on = (!listed.is_empty()).then_some(Statuses { listed, negated });
-                return Ok((Part::Field { on, field }, behind));
+                let place = Place::Text;
+                return Ok((Part::Field { on, place, field }, behind));
             }
         }
         rest = behind;
@@ -309,7 +360,10 @@ fn meaning(letter: char, argument: Option<&str>, behind: &str) -> Result<Field, 
         ('p', Some("remote")) => Field::ClientPort,
         ('l' | 'u', None) => Field::Nothing,
         ('t', None) => Field::Time(Moment::Received, TimeForm::Common),
-        ('t', Some(form)) => parse_time(form)?,
+        ('t', Some(form)) => {
+            let (moment, form) = time::parse(form)?;
+            Field::Time(moment, form)
+        }
         ('r', None) => Field::RequestLine,
         ('m', None) => Field::Method,
         ('U', None) => Field::Path,
@@ -346,7 +400,7 @@ fn meaning(letter: char, argument: Option<&str>, behind: &str) -> Result<Field, 
         ('c', Some("cipher")) => Field::Tls("SSL_CIPHER"),
         ('c', Some("subjectdn")) => Field::Tls("SSL_CLIENT_S_DN"),
         ('c', Some("issuerdn")) => Field::Tls("SSL_CLIENT_I_DN"),
-        ('n', _) => Field::Note(parse_note(&name()?)?),
+        ('n', _) => Field::Note(Note::parse(&name()?)?),
         ('v', None) => Field::ServerName,
         ('V', None) => Field::HostName,
         ('P', None | Some("pid")) => Field::ProcessId,
@@ -370,59 +424,35 @@ fn meaning(letter: char, argument: Option<&str>, behind: &str) -> Result<Field, 
     Ok(field)
 }
 
-fn parse_note(name: &str) -> Result<Note, String> {
-    match name {
-        "backend" => Ok(Note::Backend),
-        "mapping" => Ok(Note::Mapping),
-        "close-reason" => Ok(Note::CloseReason),
-        "bytes-from-backend" => Ok(Note::BytesFromBackend),
-        "bytes-to-backend" => Ok(Note::BytesToBackend),
-        _ => Err(
-            "unknown note; expected backend, mapping, close-reason, bytes-from-backend or \
-             bytes-to-backend"
-                .to_owned(),
-        ),
-    }
-}
-
-/// Parses the braces of `%{...}t`.
-fn parse_time(text: &str) -> Result<Field, String> {
-    let (moment, form) = match text.split_once(':') {
-        Some(("begin", form)) => (Moment::Received, form),
-        Some(("end", form)) => (Moment::Ended, form),
-        _ => (Moment::Received, text),
-    };
-    let form = match form {
-        "" => TimeForm::Common,
-        "sec" => TimeForm::Since1970(Unit::Seconds),
-        "msec" => TimeForm::Since1970(Unit::Milliseconds),
-        "usec" => TimeForm::Since1970(Unit::Microseconds),
-        "msec_frac" => TimeForm::MillisecondOfSecond,
-        "usec_frac" => TimeForm::MicrosecondOfSecond,
-        pattern => {
-            check_pattern(pattern)?;
-            TimeForm::Pattern(pattern.to_owned())
-        }
-    };
-    Ok(Field::Time(moment, form))
-}
-
-fn check_pattern(pattern: &str) -> Result<(), String> {
-    let mut out = Vec::new();
-    match render_pattern(pattern, 0, &mut out) {
-        Ok(()) if pattern.contains('%') => Ok(()),
-        Ok(()) => Err(
-            "expected sec, msec, usec, msec_frac, usec_frac or a pattern for strftime, perhaps \
-             behind begin: or end:"
-                .to_owned(),
-        ),
-        Err(Some(letter)) => Err(format!("unknown conversion \"%{letter}\"")),
-        Err(None) => Err("the last \"%\" has no letter".to_owned()),
-    }
-}
-
 impl Field {
-    fn render(&self, transaction: &Transaction, took: Duration, out: &mut Vec<u8>) {
+    /// Whether what it shows is a number.
+    fn is_number(&self) -> bool {
+        match self {
+            Self::ClientPort
+            | Self::LocalPort
+            | Self::Time(_, TimeForm::Since1970(_))
+            | Self::Status
+            | Self::Body { .. }
+            | Self::BytesIn
+            | Self::BytesOut
+            | Self::BytesBoth
+            | Self::Took(_)
+            | Self::KeptAlive
+            | Self::ProcessId
+            | Self::ConnectionId => true,
+            Self::Note(note) => note.is_number(),
+            _ => false,
+        }
+    }
+
+    /// Appends what is known; nothing where nothing is.
+    fn render(
+        &self,
+        transaction: &Transaction,
+        took: Duration,
+        escape: Escape,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
         let t = transaction;
         // Writing to a vector does not fail.
         let mut print = |value: &dyn std::fmt::Display| {
@@ -434,35 +464,35 @@ impl Field {
             Self::ClientPort => print(&t.client.port()),
             Self::LocalAddress => print(&t.local.ip().to_canonical()),
             Self::LocalPort => print(&t.local.port()),
-            Self::Nothing => out.push(b'-'),
+            Self::Nothing => return None,
             Self::Time(moment, form) => {
                 let received = t.received.duration_since(UNIX_EPOCH).unwrap_or_default();
                 let since_1970 = match moment {
                     Moment::Received => received,
                     Moment::Ended => received.saturating_add(took),
                 };
-                form.render(since_1970, out);
+                form.render(since_1970, escape, out);
             }
-            Self::RequestLine if t.request_line.is_empty() => out.push(b'-'),
-            Self::RequestLine => escape(&t.request_line, out),
-            Self::Method => escape_or_dash(word(t, 0), out),
-            Self::Path => match path_and_query(t) {
-                Some((path, _)) => match canonical_path(path, Slashes::Refused) {
-                    Ok(path) => escape(&path, out),
-                    Err(_) => escape(path.as_bytes(), out),
-                },
-                None => out.push(b'-'),
-            },
+            Self::RequestLine if t.request_line.is_empty() => return None,
+            Self::RequestLine => escape.append(&t.request_line, out),
+            Self::Method => escape.append(word(t, 0)?, out),
+            Self::Path => {
+                let (path, _) = path_and_query(t)?;
+                match canonical_path(path, Slashes::Refused) {
+                    Ok(path) => escape.append(&path, out),
+                    Err(_) => escape.append(path.as_bytes(), out),
+                }
+            }
             Self::Query => {
                 if let Some((_, Some(query))) = path_and_query(t) {
                     out.push(b'?');
-                    escape(query.as_bytes(), out);
+                    escape.append(query.as_bytes(), out);
                 }
             }
-            Self::Protocol => escape_or_dash(word(t, 2), out),
-            Self::Status if t.status == 0 => out.push(b'-'),
+            Self::Protocol => escape.append(word(t, 2)?, out),
+            Self::Status if t.status == 0 => return None,
             Self::Status => print(&t.status),
-            Self::Body { or_dash: true } if t.body_out == 0 => out.push(b'-'),
+            Self::Body { or_dash: true } if t.body_out == 0 => return None,
             Self::Body { .. } => print(&t.body_out),
             Self::BytesIn => print(&t.bytes_in),
             Self::BytesOut => print(&t.bytes_out),
@@ -477,126 +507,29 @@ impl Field {
             Self::KeptAlive => print(&t.served),
             Self::RequestHeader(name) => {
                 let values = t.request.iter().flat_map(|head| head.headers.all(name));
-                escape_joined(values, out);
+                join(values, escape, out)?;
             }
-            Self::AnswerHeader(name) => escape_joined(t.answer.all(name), out),
-            Self::Cookie(name) => escape_or_dash(cookie(t, name), out),
-            Self::Variable(name) => escape_or_dash(t.environment.get(name), out),
-            Self::Tls(name) => escape_or_dash(t.tls.get(name).map(str::as_bytes), out),
-            Self::Note(note) => note.render(t, out),
-            Self::ServerName => escape(t.server_name.as_bytes(), out),
+            Self::AnswerHeader(name) => join(t.answer.all(name), escape, out)?,
+            Self::Cookie(name) => escape.append(cookie(t, name)?, out),
+            Self::Variable(name) => escape.append(t.environment.get(name)?, out),
+            Self::Tls(name) => escape.append(t.tls.get(name)?.as_bytes(), out),
+            Self::Note(note) => note.render(t, escape, out)?,
+            Self::ServerName => escape.append(t.server_name.as_bytes(), out),
             Self::HostName => {
                 let host = t
                     .request
                     .as_ref()
                     .and_then(|head| head.headers.first("Host"));
                 match host.map(Authority::parse) {
-                    Some(Ok(authority)) => escape(authority.host.as_bytes(), out),
-                    _ => escape(t.server_name.as_bytes(), out),
+                    Some(Ok(authority)) => escape.append(authority.host.as_bytes(), out),
+                    _ => escape.append(t.server_name.as_bytes(), out),
                 }
             }
             Self::ProcessId => print(&std::process::id()),
             Self::ConnectionId => print(&t.id),
         }
+        Some(())
     }
-}
-
-impl Note {
-    fn render(self, t: &Transaction, out: &mut Vec<u8>) {
-        let text = match self {
-            Self::Backend => t.backend.as_ref().map(|backend| backend.url.to_string()),
-            Self::Mapping => t.mapping.as_ref().map(ToString::to_string),
-            Self::CloseReason => t.close.as_ref().map(ToString::to_string),
-            Self::BytesFromBackend => Some(t.from_backend.to_string()),
-            Self::BytesToBackend => Some(t.to_backend.to_string()),
-        };
-        escape_or_dash(text.as_deref().map(str::as_bytes), out);
-    }
-}
-
-impl TimeForm {
-    fn render(&self, since_1970: Duration, out: &mut Vec<u8>) {
-        let seconds = since_1970.as_secs();
-        let _ = match self {
-            Self::Common => write!(out, "{}", date::common_log(seconds)),
-            Self::Since1970(unit) => write!(out, "{}", unit.count(since_1970)),
-            Self::MillisecondOfSecond => write!(out, "{:03}", since_1970.subsec_millis()),
-            Self::MicrosecondOfSecond => write!(out, "{:06}", since_1970.subsec_micros()),
-            Self::Pattern(pattern) => {
-                // What `parse` took has no unknown conversion.
-                let _ = render_pattern(pattern, seconds, out);
-                Ok(())
-            }
-        };
-    }
-}
-
-/// Writes the time as a pattern for strftime(3) says, in the C locale.
-///
-/// # Errors
-/// The letter of a conversion that is not known, or `None` for a `%` at the end.
-fn render_pattern(pattern: &str, unix_seconds: u64, out: &mut Vec<u8>) -> Result<(), Option<char>> {
-    let date = Date::from_unix(unix_seconds);
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        if c == '%' {
-            let letter = chars.next().ok_or(None)?;
-            convert(letter, &date, unix_seconds, out)?;
-        } else {
-            let _ = write!(out, "{c}");
-        }
-    }
-    Ok(())
-}
-
-/// One conversion of strftime(3). Those that count weeks, GNU's for padding, and the one that ends the line are not among
-/// them.
-fn convert(
-    letter: char,
-    date: &Date,
-    unix_seconds: u64,
-    out: &mut Vec<u8>,
-) -> Result<(), Option<char>> {
-    let composed = match letter {
-        'c' => Some("%a %b %e %H:%M:%S %Y"),
-        'D' | 'x' => Some("%m/%d/%y"),
-        'F' => Some("%Y-%m-%d"),
-        'r' => Some("%I:%M:%S %p"),
-        'R' => Some("%H:%M"),
-        'T' | 'X' => Some("%H:%M:%S"),
-        _ => None,
-    };
-    if let Some(pattern) = composed {
-        return render_pattern(pattern, unix_seconds, out);
-    }
-    let hour_of_12 = (date.hour + 11) % 12 + 1;
-    let _ = match letter {
-        'a' => write!(out, "{}", date::short(date.weekday_name())),
-        'A' => write!(out, "{}", date.weekday_name()),
-        'b' | 'h' => write!(out, "{}", date::short(date.month_name())),
-        'B' => write!(out, "{}", date.month_name()),
-        'C' => write!(out, "{:02}", date.year / 100),
-        'd' => write!(out, "{:02}", date.day),
-        'e' => write!(out, "{:2}", date.day),
-        'H' => write!(out, "{:02}", date.hour),
-        'I' => write!(out, "{hour_of_12:02}"),
-        'j' => write!(out, "{:03}", date.day_of_year),
-        'm' => write!(out, "{:02}", date.month),
-        'M' => write!(out, "{:02}", date.minute),
-        'p' => write!(out, "{}", if date.hour < 12 { "AM" } else { "PM" }),
-        's' => write!(out, "{unix_seconds}"),
-        'S' => write!(out, "{:02}", date.second),
-        't' => write!(out, "\t"),
-        'u' => write!(out, "{}", (date.weekday + 6) % 7 + 1),
-        'w' => write!(out, "{}", date.weekday),
-        'y' => write!(out, "{:02}", date.year % 100),
-        'Y' => write!(out, "{}", date.year),
-        'z' => write!(out, "+0000"),
-        'Z' => write!(out, "UTC"),
-        '%' => write!(out, "%"),
-        _ => return Err(Some(letter)),
-    };
-    Ok(())
 }
 
 /// One of the three words of the request line, if there are three. Taken from the line, so that it is known of refused
@@ -635,54 +568,30 @@ fn cookie<'a>(t: &'a Transaction, name: &str) -> Option<&'a [u8]> {
     })
 }
 
-fn escape_or_dash(text: Option<&[u8]>, out: &mut Vec<u8>) {
-    match text {
-        Some(text) => escape(text, out),
-        None => out.push(b'-'),
-    }
-}
-
-/// The values of repeated fields as one list; a dash for none.
-fn escape_joined<'a>(values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
-    let mut any = false;
+/// Appends the values of repeated fields as one list; nothing where there are none.
+fn join<'a>(
+    values: impl Iterator<Item = &'a [u8]>,
+    escape: Escape,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let mut values = values;
+    escape.append(values.next()?, out);
     for value in values {
-        if any {
-            out.extend_from_slice(b", ");
-        }
-        escape(value, out);
-        any = true;
+        out.extend_from_slice(b", ");
+        escape.append(value, out);
     }
-    if !any {
-        out.push(b'-');
-    }
-}
-
-/// Appends text from outside so that it stays in its line and in its quotes, and brings no control sequence to a terminal
-/// (httpd `ap_escape_logitem`).
-fn escape(text: &[u8], out: &mut Vec<u8>) {
-    for byte in text {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-            b' '..=b'~' => out.push(*byte),
-            b'\x08' => out.extend_from_slice(b"\\b"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\x0b' => out.extend_from_slice(b"\\v"),
-            _ => {
-                let _ = write!(out, "\\x{byte:02x}");
-            }
-        }
-    }
+    Some(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::{Close, Counts};
     use crate::http::head::{Limits, RequestHead};
     use crate::http::noise::Noise;
     use crate::route::backend::{Backend, Parameters};
     use crate::route::url::BackendUrl;
+    use crate::transaction::{Said, Seen};
     use std::sync::Arc;
 
     const TOOK: Duration = Duration::from_micros(61_234_567);
@@ -715,6 +624,24 @@ mod tests {
         t.from_backend = 1850;
         t.to_backend = 900;
         t.close = Some(CloseReason::Closed(Side::Client));
+        let counts = |frames, messages| Some(Counts { frames, messages });
+        t.seen = Some(Box::new(Seen {
+            from_client: Said {
+                counts: counts(12, 10),
+                close: Some(Close {
+                    code: Some(1001),
+                    reason: b"\"bye\xff\n".to_vec(),
+                }),
+            },
+            from_backend: Said {
+                counts: counts(7, 5),
+                close: Some(Close {
+                    code: None,
+                    reason: Vec::new(),
+                }),
+            },
+            silence: Duration::from_millis(1500),
+        }));
         t
     }
 
@@ -763,6 +690,17 @@ mod tests {
             ("%{backend}n %{close-reason}n", "ws://b/ client closed"),
             ("%{mapping}n", r#"ProxyPass \"/ws\""#),
             ("%{bytes-to-backend}n %{bytes-from-backend}n", "900 1850"),
+            ("%{event}n %{ended-by}n %{silence}n", "end client 1500"),
+            ("%{frames-from-client}n %{messages-from-client}n", "12 10"),
+            ("%{frames-from-backend}n %{messages-from-backend}n", "7 5"),
+            (
+                "%{close-code-from-client}n %{close-text-from-client}n",
+                r#"1001 \"bye\xff\n"#,
+            ),
+            (
+                "%{close-code-from-backend}n [%{close-text-from-backend}n]",
+                "1005 []",
+            ),
             ("%v %V %L", "www.example Front 17"),
             ("100%% \\t\\\\ \\x", "100% \t\\ \\x"),
             ("", ""),
@@ -859,6 +797,91 @@ mod tests {
         assert_eq!(line("%U", &t), r#"/\n\"\x1b"#);
     }
 
+    fn json(format: &str, t: &Transaction) -> String {
+        let mut out = Vec::new();
+        let format = LogFormat::parse_json(format).unwrap();
+        format.render(t, TOOK, &mut out);
+        let mut line = String::from_utf8(out).unwrap();
+        assert_eq!(line.pop(), Some('\n'));
+        assert_eq!(json::check(&line), Ok(()), "{line}");
+        line
+    }
+
+    #[test]
+    fn a_field_of_json_is_a_number_a_string_or_null_or_a_part_of_a_string() {
+        let mut t = transaction();
+        for (format, expected) in [
+            (r#"{"a":%s,"b":%h}"#, r#"{"a":101,"b":"192.0.2.7"}"#),
+            (
+                r#"{"%m":[%r],"u":"%m %U%q"}"#,
+                r#"{"GET":["GET /a%20b/../ws?x=%20 HTTP/1.1"],"u":"GET /ws?x=%20"}"#,
+            ),
+            (
+                r#"{"a":%{User-Agent}i,"b":%{None}i,"c":"%{None}i","d":%400{Host}i,"e":%u}"#,
+                r#"{"a":"\"evil\\\\x80\"","b":null,"c":"-","d":null,"e":null}"#,
+            ),
+            (
+                r#"{"a":%{close-text-from-client}n,"b":%{close-code-from-backend}n,"c":%{event}n}"#,
+                r#"{"a":"\"bye\\xff\u000a","b":1005,"c":"end"}"#,
+            ),
+            (
+                r#"{"t":%{%F"\%t}t,"s":%{sec}t,"f":%{msec_frac}t}"#,
+                r#"{"t":"2000-10-10\"\\\u0009","s":971186136,"f":"007"}"#,
+            ),
+            (r#"{"%%":"\\"}"#, r#"{"%":"\\"}"#),
+        ] {
+            assert_eq!(json(format, &t), expected, "{format}");
+        }
+        t = Transaction::new(1, t.peer, t.local, UNIX_EPOCH);
+        assert_eq!(
+            json(r#"{"a":%s,"b":%{silence}n,"c":%B,"d":%{backend}n}"#, &t),
+            r#"{"a":null,"b":null,"c":0,"d":null}"#
+        );
+        t.is_open = true;
+        assert_eq!(json(r#"{"e":%{event}n}"#, &t), r#"{"e":"open"}"#);
+    }
+
+    #[test]
+    fn a_format_that_would_be_no_json_is_refused() {
+        for (format, problem) in [
+            ("%h", "expected an object"),
+            (r#"{"a":%h,}"#, "expected a string"),
+            (r#"{"a":%h%s}"#, "expected \",\""),
+            (r#"{"a":0%s}"#, "expected \",\""),
+            ("{\"a\":\n1}", "expected a value"),
+            ("{\"a\":\"\n\"}", "the end of a string"),
+            (r#"{"a":"%h}"#, "the end of a string"),
+            (r#"{"a":%Z}"#, "unknown field"),
+        ] {
+            let error = LogFormat::parse_json(format).unwrap_err();
+            assert!(error.contains(problem), "{format}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_json_is_json_whatever_comes_from_outside() {
+        let format = LogFormat::parse_json(JSON).unwrap();
+        let mut noise = Noise::new(0x5eed_0008);
+        let mut t = transaction();
+        for _ in 0..3000 {
+            t.request_line =
+                noise.mangle(b"GET http://h/%41?x HTTP/1.1", b" %/?:\n\"\\\x00\xff\xc3");
+            if let Some(seen) = &mut t.seen {
+                let reason = noise.mangle(b"going \xf0\x9f\x91\x8b away", b"\"\\\x1b\x80\xf0");
+                seen.from_backend.close = Some(Close { code: None, reason });
+            }
+            let mut out = Vec::new();
+            format.render(&t, TOOK, &mut out);
+            let line = String::from_utf8(out).unwrap();
+            assert!(line.is_ascii(), "{line}");
+            assert_eq!(
+                json::check(line.strip_suffix('\n').unwrap()),
+                Ok(()),
+                "{line}"
+            );
+        }
+    }
+
     #[test]
     fn an_aborted_client_is_marked() {
         let mut t = transaction();
@@ -912,7 +935,10 @@ mod tests {
             ("%i", "a name is missing, as in \"%{Name}i\""),
             ("%{}i", "not a token"),
             ("%{A B}o", "not a token"),
-            ("%{foo}n", "unknown note; expected backend, mapping"),
+            (
+                "%{foo}n",
+                "unknown note; expected one of backend, mapping, event",
+            ),
             ("%{x}p", "expected canonical, local or remote"),
             ("%{m}T", "expected s, ms or us"),
             ("%{x}s", "\"%{x}s\": this field takes no such braces"),

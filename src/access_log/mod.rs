@@ -1,8 +1,9 @@
-//! The access log: one line per transaction, at its end. httpd: `CustomLog`.
+//! The access log: one line per transaction, at its end; another one when its tunnel opens, if asked for. httpd: `CustomLog`.
 
 pub mod format;
 
 use crate::log_writer::LineSink;
+use crate::logging::{Events, Severity};
 use crate::route::environment::Condition;
 use crate::transaction::Transaction;
 use format::LogFormat;
@@ -13,17 +14,27 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct AccessLog {
     sink: LineSink,
+    /// What each line begins with, for who collects them.
+    prefix: String,
     format: Arc<LogFormat>,
     condition: Option<Condition>,
+    events: Events,
 }
 
 impl AccessLog {
-    /// A log of `format` into `sink`, of the requests for which `condition` holds.
-    pub fn new(sink: LineSink, format: Arc<LogFormat>, condition: Option<Condition>) -> Self {
+    /// A log of `format` into `sink`, of these events of the requests for which `condition` holds.
+    pub fn new(
+        sink: LineSink,
+        format: Arc<LogFormat>,
+        condition: Option<Condition>,
+        events: Events,
+    ) -> Self {
         Self {
+            prefix: sink.prefix(Severity::ACCESS),
             sink,
             format,
             condition,
+            events,
         }
     }
 
@@ -48,13 +59,15 @@ impl AccessLog {
         self.format.needs_answer()
     }
 
-    /// Writes the line of a transaction that has taken `took`, if it is one that is logged here.
+    /// Writes the line of a transaction that has taken `took` up to now, if it is one that is logged here.
     pub fn write(&self, transaction: &Transaction, took: Duration) {
         let holds = |condition: &Condition| condition.holds(&transaction.environment);
-        if !self.condition.as_ref().is_none_or(holds) {
+        let is_due = self.events.include(transaction.is_open);
+        if !is_due || !self.condition.as_ref().is_none_or(holds) {
             return;
         }
         let mut line = Vec::with_capacity(160);
+        line.extend_from_slice(self.prefix.as_bytes());
         self.format.render(transaction, took, &mut line);
         self.sink.write_line(line);
     }

@@ -1,14 +1,12 @@
 //! What obeys the directives that need more than a line: each takes the words behind the name.
 
-use super::draft::{FormatDraft, LogDraft, Scope};
+use super::draft::Scope;
 use super::sections::ProxySection;
 use super::value::{self, Unit::Seconds};
-use super::{Listen, ListenProtocol, LogTarget, Origin, balancers, parameters, syntax, tls};
-use crate::access_log::format::LogFormat;
+use super::{Listen, ListenProtocol, balancers, parameters, syntax, tls};
 use crate::route::backend::Parameters;
 use crate::route::destination::ProxyUrl;
 use crate::route::edit::{HeaderEdit, Target};
-use crate::route::environment::Condition;
 use crate::route::settings::{Change, Handler, Via};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -203,133 +201,6 @@ pub(super) fn proxy_via(scope: &mut Scope<'_>, text: &str) -> Result<(), String>
         _ => return Err(format!("expected On, Off, Full or Block, found \"{text}\"")),
     };
     scope.change(Change::Via(via));
-    Ok(())
-}
-
-/// `wss://` implies it, so only `Off` has to be remembered: it may contradict an entry.
-pub(super) fn error_log(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
-    if text.starts_with('|') {
-        return Err("piped logs are not supported; write to a file or to /dev/stderr".to_owned());
-    }
-    if text == "syslog" || text.starts_with("syslog:") {
-        return Err(
-            "syslog is not supported; write to /dev/stderr, which a service manager collects"
-                .to_owned(),
-        );
-    }
-    // Opening the name would fail where the standard error is a socket, as under systemd.
-    scope.host.error_log = if text == "/dev/stderr" {
-        LogTarget::Stderr
-    } else {
-        LogTarget::File(scope.path(text)?)
-    };
-    Ok(())
-}
-
-/// The sixteen levels of httpd, on the five that there are.
-pub(super) fn log_level(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    if let Some(word) = words.iter().find(|word| word.contains(':')) {
-        return Err(format!(
-            "\"{word}\": levels of single modules are not supported; set one level for all"
-        ));
-    }
-    let [level] = words else {
-        return Err(format!("expected one level, found \"{}\"", words.join(" ")));
-    };
-    let level = match level.to_ascii_lowercase().as_str() {
-        "emerg" | "alert" | "crit" | "error" => log::LevelFilter::Error,
-        "warn" => log::LevelFilter::Warn,
-        "notice" | "info" => log::LevelFilter::Info,
-        "debug" => log::LevelFilter::Debug,
-        "trace1" | "trace2" | "trace3" | "trace4" | "trace5" | "trace6" | "trace7" | "trace8" => {
-            log::LevelFilter::Trace
-        }
-        _ => {
-            return Err(format!(
-                "unknown level \"{level}\"; expected emerg, alert, crit, error, warn, notice, info, debug or trace1 to \
-                 trace8"
-            ));
-        }
-    };
-    scope.host.log_level = Some(level);
-    Ok(())
-}
-
-pub(super) fn log_format(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    match words {
-        [format, nickname] => {
-            if nickname.is_empty() || nickname.contains('%') {
-                return Err(format!(
-                    "\"{nickname}\" is no nickname; expected a word without \"%\""
-                ));
-            }
-            let format = Arc::new(LogFormat::parse(format)?);
-            scope.host.formats.push(((*nickname).to_owned(), format));
-        }
-        _ => {
-            let format = LogFormat::parse(words.first().copied().unwrap_or_default())?;
-            scope.host.transfer_format = Some(Arc::new(format));
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn custom_log(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
-    let (path, format, condition) = match words {
-        [path, format] => (*path, *format, None),
-        [path, format, condition] => (*path, *format, Some(log_condition(condition)?)),
-        _ => {
-            return Err(
-                "expected a path and a format or nickname; TransferLog takes a path alone"
-                    .to_owned(),
-            );
-        }
-    };
-    // A nickname cannot hold a "%", and a format without one would write the same line for ever.
-    let format = if format.contains('%') {
-        FormatDraft::Ready(Arc::new(LogFormat::parse(format)?))
-    } else {
-        FormatDraft::Nickname(format.to_owned())
-    };
-    access_log(scope, path, format, condition)
-}
-
-/// What stands behind a format.
-fn log_condition(word: &str) -> Result<Condition, String> {
-    if let Some(condition) = Condition::parse(word) {
-        return condition;
-    }
-    let start = word.split_at_checked("expr=".len());
-    Err(
-        match start.is_some_and(|(start, _)| start.eq_ignore_ascii_case("expr=")) {
-            true => format!(
-                "\"{word}\": expressions are not supported; set a variable with SetEnvIf, and write env=NAME"
-            ),
-            false => format!(
-                "expected env=NAME or env=!NAME behind the format, found \"{word}\"; a format of several words stands in \
-                 quotes"
-            ),
-        },
-    )
-}
-
-pub(super) fn access_log(
-    scope: &mut Scope<'_>,
-    path: &str,
-    format: FormatDraft,
-    condition: Option<Condition>,
-) -> Result<(), String> {
-    if path.starts_with('|') {
-        return Err("piped logs are not supported; write to a file or to /dev/stdout".to_owned());
-    }
-    let log = LogDraft {
-        directive: scope.directive,
-        path: scope.path(path)?,
-        format,
-        condition,
-        origin: Origin::clone(scope.at),
-    };
-    scope.host.logs.push(log);
     Ok(())
 }
 

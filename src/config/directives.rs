@@ -2,11 +2,11 @@
 //! the function that obeys it. The parser, `-L`, the defaults and the man page test all read it; nothing else knows what
 //! directives there are.
 
-use super::draft::{FormatDraft, Scope};
+use super::draft::Scope;
 use super::sections::Kind;
 use super::{
     DEFAULT_SERVER_ROOT, OnReload, apply, backend_tls, balancers, documents, exchange, health,
-    limits, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax,
+    limits, logs, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax,
     tls::lines as tls, value,
 };
 use crate::http::head::MAX_HEAD;
@@ -1364,36 +1364,39 @@ pub const TABLE: &[Entry] = &[
     // ---- logs --------------------------------------------------------------------------------------------------
     Entry {
         name: "ErrorLog",
-        syntax: "path",
+        syntax: "path|syslog[:facility[:socket]]",
         default: Some("/dev/stderr"),
         contexts: BOTH,
-        help: "the file for errors and warnings; /dev/stderr: the standard error; in a virtual host for lines about its requests",
-        action: Action::One(apply::error_log),
+        help: "where errors and warnings go: a file, the standard error as /dev/stderr, or syslog; in a virtual host for lines \
+               about its requests",
+        action: Action::One(logs::error_log),
     },
     Entry {
         name: "LogLevel",
-        syntax: "emerg|alert|crit|error|warn|notice|info|debug|trace1..trace8",
+        syntax: "[module:]level ...",
         default: Some("warn"),
         contexts: BOTH,
-        help: "the least level that is written to the error log",
-        action: Action::UpTo(MANY, apply::log_level),
+        help: "the least level that is written to the error log, of all or of one module: emerg, alert, crit, error, warn, \
+               notice, info, debug, trace1 to trace8",
+        action: Action::UpTo(MANY, logs::log_level),
     },
     Entry {
         name: "LogFormat",
-        syntax: "format [nickname]",
+        syntax: "format [nickname] [escape=default|json]",
         default: Some(r#""%h %l %u %t \"%r\" %>s %b""#),
         contexts: BOTH,
-        help: "names a format for CustomLog; without a nickname it is the format of TransferLog",
-        action: Action::UpTo(2, apply::log_format),
+        help: "names a format for CustomLog; without a nickname it is the format of TransferLog; with escape=json its lines are \
+               objects of JSON",
+        action: Action::UpTo(3, logs::log_format),
     },
     Entry {
         name: "CustomLog",
-        syntax: "path format|nickname [env=[!]name]",
+        syntax: "path|syslog:facility format|nickname [env=[!]name] [event=end|open|both]",
         default: None,
         contexts: BOTH,
-        help: "an access log: one line for each request, or for those with a variable, at the end of the tunnel; one in a \
-               virtual host replaces the main server's",
-        action: Action::UpTo(3, apply::custom_log),
+        help: "an access log: one line for each request, or for those with a variable, at the end of the tunnel, when it opens, \
+               or both; one in a virtual host replaces the main server's",
+        action: Action::UpTo(4, logs::custom_log),
     },
     Entry {
         name: "TransferLog",
@@ -1401,9 +1404,7 @@ pub const TABLE: &[Entry] = &[
         default: None,
         contexts: BOTH,
         help: "an access log in the format of the last LogFormat without a nickname",
-        action: Action::One(|scope, path| {
-            apply::access_log(scope, path, FormatDraft::Transfer, None)
-        }),
+        action: Action::One(logs::transfer_log),
     },
     // ---- hosts and listeners -----------------------------------------------------------------------------------
     Entry {

@@ -11,11 +11,12 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::Files;
 use super::{
-    ErrorLog, HostAddress, KeepAlive, Listen, LogTarget, OnReload, Rate, ReadTimeout, Trace,
-    limits, names, proxy_protocol, remote_ip, set_env, tls,
+    HostAddress, KeepAlive, Listen, OnReload, Rate, ReadTimeout, Trace, limits, names,
+    proxy_protocol, remote_ip, set_env, tls,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
+use crate::logging::{ErrorLogTerms, Events, Target};
 use crate::route::access;
 use crate::route::destination::BalancerUrl;
 use crate::route::environment::Condition;
@@ -49,8 +50,7 @@ pub(super) struct ProgramDraft {
 /// Settings of a host. `Default` as above.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostDraft {
-    pub(super) error_log: LogTarget,
-    pub(super) log_level: Option<log::LevelFilter>,
+    pub(super) error_log: ErrorLogTerms,
     pub(super) server_name: Option<String>,
     /// What requests may call this host, beside its own `ServerName`; not inherited.
     pub(super) aliases: Vec<String>,
@@ -110,9 +110,10 @@ pub(super) type Hosted = (HostDraft, Vec<HostAddress>, Origin);
 #[derive(Debug, Clone)]
 pub(super) struct LogDraft {
     pub(super) directive: &'static str,
-    pub(super) path: PathBuf,
+    pub(super) target: Target,
     pub(super) format: FormatDraft,
     pub(super) condition: Option<Condition>,
+    pub(super) events: Events,
     pub(super) origin: Origin,
 }
 
@@ -194,13 +195,6 @@ impl HostDraft {
             reversed: Vec::new(),
             error_override: ErrorOverride::Off,
             ..self.clone()
-        }
-    }
-
-    pub(super) fn error_log(&self) -> ErrorLog {
-        ErrorLog {
-            target: self.error_log.clone(),
-            level: self.log_level.unwrap_or(log::LevelFilter::Warn),
         }
     }
 

@@ -16,6 +16,7 @@ mod exchange;
 mod findings;
 mod health;
 mod limits;
+mod logs;
 mod names;
 mod parameters;
 mod proxy_pass;
@@ -43,6 +44,7 @@ use crate::access_log::format::LogFormat;
 use crate::balancer::Balancer;
 use crate::http::authority::Authority;
 use crate::http::head::Limits;
+use crate::logging::{ErrorLogTerms, Events, Target};
 use crate::route::Router;
 use crate::route::backend::Backend;
 use crate::route::environment::Condition;
@@ -86,10 +88,8 @@ pub fn load(sources: &Sources, files: &dyn Files) -> Result<Config, Vec<ConfigEr
 pub struct Config {
     /// `Listen`; at least one.
     pub listen: Vec<Listen>,
-    /// `ErrorLog`
-    pub error_log: LogTarget,
-    /// `LogLevel`
-    pub log_level: log::LevelFilter,
+    /// `ErrorLog`, `LogLevel`
+    pub error_log: ErrorLogTerms,
     /// `PidFile`; unset: none is written.
     pub pid_file: Option<PathBuf>,
     /// `GracefulShutdownTimeout`; none: a graceful stop waits for the last connection, however long.
@@ -232,39 +232,11 @@ impl fmt::Display for Listen {
     }
 }
 
-/// An error log. httpd: `ErrorLog`, `LogLevel`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErrorLog {
-    /// Where its lines go.
-    pub target: LogTarget,
-    /// The least level that is written.
-    pub level: log::LevelFilter,
-}
-
-/// Where log lines go.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum LogTarget {
-    /// The standard error of the process.
-    #[default]
-    Stderr,
-    /// A file, by its resolved path.
-    File(PathBuf),
-}
-
-impl fmt::Display for LogTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stderr => f.write_str("standard error"),
-            Self::File(path) => path.display().fmt(f),
-        }
-    }
-}
-
 /// The settings of the main server or of one virtual host, with what it inherits from the main server.
 #[derive(Debug, Clone)]
 pub struct VirtualHost {
     /// The error log for lines about its requests, where it is another one than the main server's.
-    pub error_log: Option<ErrorLog>,
+    pub error_log: Option<ErrorLogTerms>,
     /// `ServerName` without scheme and port; unset: the main server's, there the name of the machine.
     pub server_name: Arc<str>,
     /// The names that choose this host, in lower case: its own `ServerName`, then each `ServerAlias`, which may hold the
@@ -456,12 +428,14 @@ impl fmt::Display for HostAddress {
 /// One access log of a host. httpd: `CustomLog`, `TransferLog`.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    /// The resolved path.
-    pub path: PathBuf,
+    /// Where its lines go; the path of a file is resolved.
+    pub target: Target,
     /// What is written for each transaction.
     pub format: Arc<LogFormat>,
     /// For which requests; none: for all.
     pub condition: Option<Condition>,
+    /// When.
+    pub events: Events,
     /// Where it was configured.
     pub origin: Origin,
 }
@@ -572,8 +546,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_table() {
         let config = config("Listen 0\nProxyPass / ws://b/");
-        assert_eq!(config.error_log, LogTarget::Stderr);
-        assert_eq!(config.log_level, log::LevelFilter::Warn);
+        assert_eq!(config.error_log, ErrorLogTerms::default());
         assert_eq!(config.max_request_workers, 400);
         assert_eq!(config.thread_stack_size, 131_072);
         assert_eq!(config.listen_backlog, 511);
@@ -699,7 +672,7 @@ mod tests {
         );
         // What stands behind a section counts for it as well.
         assert_eq!(first.proxy_timeout, Some(Duration::from_secs(9)));
-        let logs = |host: &VirtualHost| host.access_logs[0].path.display().to_string();
+        let logs = |host: &VirtualHost| host.access_logs[0].target.to_string();
         assert_eq!(logs(first), "/etc/proxy-wstunnel/a");
         assert_eq!(logs(second), "/etc/proxy-wstunnel/b");
         assert_eq!(second.access_logs.len(), 1);

@@ -6,6 +6,7 @@ use super::value::LONGEST;
 use super::{Config, KeepAlive, ListenProtocol, ListenerTls, ReadTimeout, Trace, VirtualHost};
 use crate::handshake::Upgrade;
 use crate::http::document::Document;
+use crate::logging::Events;
 use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use crate::route::mapping::{Action, Mapping, TargetPath};
@@ -32,8 +33,7 @@ impl Config {
         writeln!(
             out,
             "error log {}, level {}",
-            self.error_log,
-            self.log_level.as_str().to_ascii_lowercase()
+            self.error_log.target, self.error_log.levels
         )?;
         if let Some(path) = &self.pid_file {
             writeln!(out, "pid file {}", path.display())?;
@@ -218,13 +218,17 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
 
 fn write_logs(out: &mut String, host: &VirtualHost) -> fmt::Result {
     if let Some(log) = &host.error_log {
-        let level = log.level.as_str().to_ascii_lowercase();
-        writeln!(out, "  error log {}, level {level}", log.target)?;
+        writeln!(out, "  error log {}, level {}", log.target, log.levels)?;
     }
     for log in &host.access_logs {
-        write!(out, "  access log {}", log.path.display())?;
+        write!(out, "  access log {}", log.target)?;
         if let Some(condition) = &log.condition {
             write!(out, " {condition}")?;
+        }
+        match log.events {
+            Events::End => {}
+            Events::Open => write!(out, " event=open")?,
+            Events::Both => write!(out, " event=both")?,
         }
         writeln!(out, "  [{}]", log.origin)?;
     }

@@ -12,10 +12,10 @@ use super::proxy_protocol::ProxyProtocol;
 use super::sections::{Finished, Kind, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
-    AccessLog, Config, ConfigError, ErrorLog, HostAddress, Sources, VirtualHost, apply, balancers,
-    checks, limits, names, tls, value,
+    AccessLog, Config, ConfigError, HostAddress, Sources, VirtualHost, apply, balancers, checks,
+    limits, names, tls, value,
 };
-use crate::access_log::format::LogFormat;
+use crate::access_log::format::{self, LogFormat};
 use crate::balancer::Balancer;
 use crate::route::access;
 use crate::route::{HostName, Router};
@@ -73,10 +73,6 @@ pub(super) fn resolve(
     .into_iter();
     let main_name = name_of(&main, files);
     let main_draft = main.clone();
-    let ErrorLog {
-        target: error_log,
-        level: log_level,
-    } = main_draft.error_log();
     let balancers = balancers::of_main(&main, &hosts);
     let mut main = walk.host(main, &main_name, Vec::new(), whole, None, balancers);
     main.tls = tls.next().flatten();
@@ -92,8 +88,7 @@ pub(super) fn resolve(
                 balancers: &main.balancers,
             };
             let own = balancers::of_host(&host);
-            let own_log = host.error_log();
-            let own_log = (own_log != main_draft.error_log()).then_some(own_log);
+            let own_log = (host.error_log != main_draft.error_log).then(|| host.error_log.clone());
             let mut host = walk.host(host, &main_name, addresses, origin, Some(inherited), own);
             host.error_log = own_log;
             host.tls = tls.next().flatten();
@@ -109,8 +104,7 @@ pub(super) fn resolve(
     let program = walk.program;
     Ok(Config {
         listen: program.listen,
-        error_log,
-        log_level,
+        error_log: main_draft.error_log,
         pid_file: program.pid_file,
         graceful_shutdown: program.graceful_shutdown,
         max_request_workers: program.max_request_workers,
@@ -208,8 +202,10 @@ impl Walk<'_> {
         if let Some(format) = &host.transfer_format {
             host.formats.push(("CLF".to_owned(), Arc::clone(format)));
         }
-        for (nickname, format) in NICKNAMES {
-            match LogFormat::parse(format) {
+        let of_text = NICKNAMES.map(|(nickname, format)| (nickname, LogFormat::parse(format)));
+        let of_json = ("json", LogFormat::parse_json(format::JSON));
+        for (nickname, format) in of_text.into_iter().chain([of_json]) {
+            match format {
                 Ok(format) => host.formats.push((nickname.to_owned(), Arc::new(format))),
                 Err(problem) => self.findings.error(&at, "LogFormat", problem),
             }
@@ -416,9 +412,10 @@ impl Walk<'_> {
         for log in &draft.logs {
             match draft.format(&log.format) {
                 Ok(format) => access_logs.push(AccessLog {
-                    path: log.path.clone(),
+                    target: log.target.clone(),
                     format,
                     condition: log.condition.clone(),
+                    events: log.events,
                     origin: log.origin.clone(),
                 }),
                 Err(problem) => self.findings.error(&log.origin, log.directive, problem),

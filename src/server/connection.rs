@@ -31,6 +31,7 @@ use crate::http::body::Framing;
 use crate::http::head::{Limits, RequestHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::buffer::Buffer;
 use crate::net::stream::{LINGER, Stream};
 use crate::net::wait::Waiter;
@@ -464,7 +465,7 @@ impl<'a> Visit<'a> {
             .send_all(&request, deadline, self.link.waiter)
             .map_err(|why| self.step_failed(Step::Handshake, &why))?;
         self.count_sent(request.len());
-        self.debug(format_args!("asked for {}", way.target));
+        self.debug(Topic::Tunnel, format_args!("asked for {}", way.target));
         Ok((backend, asked, deadline))
     }
 
@@ -536,6 +537,7 @@ impl<'a> Visit<'a> {
         if self.link.shared.hinted.first_time(mapping) {
             let id = Id::OriginRefused;
             self.log(
+                Topic::Proxy,
                 Level::Warn,
                 format_args!(
                     "{id} {mapping}: the backend answered 403, and Origin differs from the Host that it got; {}",
@@ -599,16 +601,16 @@ impl<'a> Visit<'a> {
     }
 
     /// What was received, as it was: it may hold secrets, which the manual says.
-    fn trace_head(&self, from: &str, bytes: &[u8]) {
+    fn trace_head(&self, topic: Topic, from: &str, bytes: &[u8]) {
         let head = bytes.escape_ascii();
-        self.log(Level::Trace, format_args!("{from}: {head}"));
+        self.log(topic, Level::Trace, format_args!("{from}: {head}"));
     }
 
-    fn debug(&self, text: fmt::Arguments<'_>) {
-        self.log(Level::Debug, text);
+    fn debug(&self, topic: Topic, text: fmt::Arguments<'_>) {
+        self.log(topic, Level::Debug, text);
     }
 
-    fn log(&self, level: Level, text: fmt::Arguments<'_>) {
-        self.site.logs.say(level, &self.transaction, text);
+    fn log(&self, topic: Topic, level: Level, text: fmt::Arguments<'_>) {
+        self.site.logs.say(topic, level, &self.transaction, text);
     }
 }

@@ -21,7 +21,7 @@ mod tls;
 mod turns;
 
 use crate::config::{Config, Listen, Sources, Weight};
-use crate::error_log::{self, ErrorLog};
+use crate::error_log;
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
 use crate::net::listen::{Asked, Listener};
@@ -46,7 +46,7 @@ use pool::{Pool, Team, Workers};
 use removed::Removed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
-use site::{Site, SiteLogs, open_log};
+use site::{Site, SiteLogs, open_error_log};
 use std::collections::HashSet;
 use std::io;
 use std::num::NonZero;
@@ -178,7 +178,8 @@ impl Server {
         raise_descriptor_limit();
         // Signals first: one that comes while we start is not lost.
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
-        error_log::use_for_process(open_error_log(&config, logs)?).map_err(|e| e.to_string())?;
+        error_log::use_for_process(open_error_log(logs, &config.error_log)?)
+            .map_err(|e| e.to_string())?;
         let counters = Arc::<Counters>::default();
         let of_hook = Arc::clone(&counters);
         std::panic::set_hook(Box::new(move |panic| {
@@ -371,11 +372,6 @@ impl Server {
             ExitCode::FAILURE
         }
     }
-}
-
-fn open_error_log(config: &Config, logs: &LogWriter) -> Result<ErrorLog, String> {
-    let sink = open_log(logs, &config.error_log)?;
-    Ok(ErrorLog::new(sink, config.log_level))
 }
 
 fn say_warnings(config: &Config) {

@@ -71,7 +71,7 @@ impl Server {
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, Some(&before), logs, &mut workshop)?;
         let config = &generation.config;
-        let error_log = open_error_log(config, logs)?;
+        let error_log = open_error_log(logs, &config.error_log)?;
         let reactors = match self.shared.reactors.get() {
             Some(_) => None,
             None => start_reactors(config, &self.shared.scratch)?,

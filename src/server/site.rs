@@ -2,12 +2,13 @@
 
 use super::tls::{Connectors, Workshop};
 use crate::access_log::AccessLog;
-use crate::config::{LogTarget, VirtualHost};
-use crate::error_log::ErrorLog;
-use crate::log_writer::{LineSink, LogWriter, Target};
+use crate::config::VirtualHost;
+use crate::error_log::{self, ErrorLog};
+use crate::log_writer::{LineSink, LogWriter};
+use crate::logging::{ErrorLogTerms, Target, Topic};
 use crate::net::tls::TlsHost;
 use crate::transaction::Transaction;
-use log::{Level, log};
+use log::Level;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,31 +51,35 @@ impl Site {
 impl SiteLogs {
     fn open(host: &VirtualHost, logs: &LogWriter) -> Result<Self, String> {
         let open_access_log = |log: &crate::config::AccessLog| {
-            let sink = open_log(logs, &LogTarget::File(log.path.clone()))?;
+            let sink = open_log(logs, &log.target)?;
             let (format, condition) = (Arc::clone(&log.format), log.condition.clone());
-            Ok::<_, String>(AccessLog::new(sink, format, condition))
+            Ok::<_, String>(AccessLog::new(sink, format, condition, log.events))
         };
         let access = host.access_logs.iter().map(open_access_log);
-        let open_error_log = |log: &crate::config::ErrorLog| {
-            let sink = open_log(logs, &log.target)?;
-            Ok::<_, String>(ErrorLog::new(sink, log.level))
-        };
+        let own_error_log = host.error_log.as_ref();
+        let own_error_log = own_error_log.map(|terms| open_error_log(logs, terms));
         Ok(Self {
             access: access.collect::<Result<_, String>>()?,
-            error: host.error_log.as_ref().map(open_error_log).transpose()?,
+            error: own_error_log.transpose()?,
         })
     }
 
     /// A line about a connection.
-    pub(super) fn say(&self, level: Level, transaction: &Transaction, text: fmt::Arguments<'_>) {
+    pub(super) fn say(
+        &self,
+        topic: Topic,
+        level: Level,
+        transaction: &Transaction,
+        text: fmt::Arguments<'_>,
+    ) {
         let (id, client) = (transaction.id, transaction.client);
         match &self.error {
-            Some(own) => own.say(level, format_args!("[{id}] {client} {text}")),
-            None => log!(level, "[{id}] {client} {text}"),
+            Some(own) => own.say(topic, level, format_args!("[{id}] {client} {text}")),
+            None => error_log::say(topic, level, format_args!("[{id}] {client} {text}")),
         }
     }
 
-    /// The lines of the access logs about a transaction that has ended, and took so long.
+    /// The lines of the access logs about a transaction that has taken so long up to now.
     pub(super) fn log_access(&self, transaction: &Transaction, took: Duration) {
         for log in &self.access {
             log.write(transaction, took);
@@ -82,11 +87,13 @@ impl SiteLogs {
     }
 }
 
-pub(super) fn open_log(logs: &LogWriter, target: &LogTarget) -> Result<LineSink, String> {
-    let (target, name) = match target {
-        LogTarget::Stderr => (Target::Stderr, "stderr".to_owned()),
-        LogTarget::File(path) => (Target::File(path.clone()), path.display().to_string()),
-    };
-    logs.open(&target)
-        .map_err(|error| format!("log {name}: cannot be opened: {error}"))
+/// An error log, ready to be used.
+pub(super) fn open_error_log(logs: &LogWriter, terms: &ErrorLogTerms) -> Result<ErrorLog, String> {
+    let sink = open_log(logs, &terms.target)?;
+    Ok(ErrorLog::new(&sink, terms.levels.clone()))
+}
+
+fn open_log(logs: &LogWriter, target: &Target) -> Result<LineSink, String> {
+    logs.open(target)
+        .map_err(|error| format!("log {target}: cannot be opened: {error}"))
 }

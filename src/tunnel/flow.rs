@@ -8,6 +8,7 @@ use super::scratch::Scratch;
 use super::trial::{Trial, Way};
 use crate::frame::FrameTracker;
 use crate::net::stream::Stream;
+use crate::transaction::Said;
 use rustix::time::{ClockId, clock_gettime};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -188,6 +189,14 @@ impl Flow {
         self.discards = true;
         if self.sink != SinkState::Finished {
             self.sink = SinkState::Broken;
+        }
+    }
+
+    /// What was seen of its frames.
+    pub(super) fn said(&self) -> Said {
+        Said {
+            counts: self.frames.counts(),
+            close: self.frames.close(),
         }
     }
 

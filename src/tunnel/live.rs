@@ -50,6 +50,8 @@ pub struct Live<O: ?Sized = dyn Observer> {
     moved: [AtomicU64; 2],
     /// When bytes moved last, in nanoseconds since [`EPOCH`].
     moved_at: AtomicU64,
+    /// The same, and not moved on by anything else.
+    last_byte: AtomicU64,
     /// For who keeps a list of tunnels.
     seat: AtomicU32,
     state: Mutex<State>,
@@ -93,10 +95,12 @@ pub struct Figures {
 impl<O: Observer + 'static> Live<O> {
     /// Of a tunnel that begins to move bytes now, and whose connection was accepted when it `began`.
     pub fn new(transaction: Transaction, began: Instant, observer: O) -> Arc<Self> {
+        let now = since_epoch();
         Arc::new(Self {
             began,
             moved: Default::default(),
-            moved_at: AtomicU64::new(since_epoch()),
+            moved_at: AtomicU64::new(now),
+            last_byte: AtomicU64::new(now),
             seat: AtomicU32::new(0),
             state: Mutex::new(State {
                 transaction: Some(transaction),
@@ -148,7 +152,7 @@ impl Live {
         let [to_backend, from_backend] = self.moved();
         let figures = Figures {
             age: now.saturating_duration_since(self.began),
-            idle: now.saturating_duration_since(self.moved_at()),
+            idle: now.saturating_duration_since(moment(&self.last_byte)),
             to_backend,
             from_backend,
             is_in_reactor: state.place.as_ref().is_some_and(|p| p.lobby.is_shared()),
@@ -207,12 +211,24 @@ impl Live {
 
     /// When bytes moved last, or it was given time anew for another reason.
     pub(super) fn moved_at(&self) -> Instant {
-        *EPOCH + Duration::from_nanos(self.moved_at.load(Relaxed))
+        moment(&self.moved_at)
     }
 
-    /// Notes that it moves bytes now, or is given time anew.
+    /// Notes that it moves bytes now.
+    pub(super) fn moves_bytes(&self) {
+        let now = since_epoch();
+        self.moved_at.store(now, Relaxed);
+        self.last_byte.store(now, Relaxed);
+    }
+
+    /// Notes that it is given time anew.
     pub(super) fn moves(&self) {
         self.moved_at.store(since_epoch(), Relaxed);
+    }
+
+    /// How long no byte has moved.
+    pub(super) fn silence(&self) -> Duration {
+        moment(&self.last_byte).elapsed()
     }
 
     /// Tells the observer that it has ended, once. `complete` adds to the transaction what the tunnel knows.
@@ -253,6 +269,10 @@ impl Ending {
 
 /// What moments are counted from, so that one fits into an atomic number.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn moment(since_epoch: &AtomicU64) -> Instant {
+    *EPOCH + Duration::from_nanos(since_epoch.load(Relaxed))
+}
 
 /// Nanoseconds until now: those of 584 years.
 fn since_epoch() -> u64 {

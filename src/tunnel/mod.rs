@@ -16,7 +16,7 @@ pub use scratch::ScratchPool;
 
 use crate::frame::{FrameTracker, Sender};
 use crate::net::stream::Stream;
-use crate::transaction::{CloseReason, Side};
+use crate::transaction::{CloseReason, Seen, Side};
 use flow::{Flow, FlowError, Operation};
 use log::trace;
 use scratch::Scratch;
@@ -179,7 +179,7 @@ impl Tunnel {
         self.note(Side::Backend, down);
         self.notice_death();
         if self.progress() != before {
-            self.live.moves();
+            self.live.moves_bytes();
             self.publish();
         }
         trace!(
@@ -384,6 +384,7 @@ impl Drop for Tunnel {
     /// Closes both connections, and tells the observer.
     fn drop(&mut self) {
         self.publish();
+        let silence = self.live.silence();
         let Self {
             up, down, close, ..
         } = self;
@@ -394,6 +395,11 @@ impl Drop for Tunnel {
             transaction.bytes_out += down.delivered();
             transaction.body_out += down.delivered();
             transaction.close = close.take();
+            transaction.seen = Some(Box::new(Seen {
+                from_client: up.said(),
+                from_backend: down.said(),
+                silence,
+            }));
         });
     }
 }

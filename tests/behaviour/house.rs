@@ -15,7 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("balancer", &["http", "route", "handshake"]),
     ("forward", &["http", "handshake", "route", "ids"]),
     ("frame", &[]),
-    ("transaction", &["http", "route", "tls"]),
+    ("transaction", &["http", "route", "tls", "frame"]),
+    ("logging", &[]),
     (
         "access_log::format",
         &["http", "route", "transaction", "tls"],
@@ -29,6 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "balancer",
             "tls",
             "access_log::format",
+            "logging",
         ],
     ),
     (
@@ -43,12 +45,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "ids",
         ],
     ),
-    ("log_writer", &["ids"]),
+    ("log_writer", &["ids", "logging"]),
     (
         "access_log",
-        &["access_log::format", "log_writer", "route", "transaction"],
+        &[
+            "access_log::format",
+            "log_writer",
+            "logging",
+            "route",
+            "transaction",
+        ],
     ),
-    ("error_log", &["log_writer"]),
+    ("error_log", &["log_writer", "logging"]),
     ("config_files", &["config"]),
     ("pid_file", &[]),
     ("sys", &[]),
@@ -72,6 +80,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "config_files",
             "log_writer",
+            "logging",
             "error_log",
             "net",
             "pid_file",
@@ -129,6 +138,7 @@ const PURE: &[&str] = &[
     "frame",
     "tls",
     "transaction",
+    "logging",
     "access_log::format",
     "config",
     "explain",
@@ -172,8 +182,8 @@ fn collect(directory: &Path, rooms: &mut BTreeMap<String, Vec<(String, String)>>
             .unwrap()
             .trim_end_matches(".rs")
             .replace('/', "::");
-        let room = if name == "access_log::format" {
-            name.as_str()
+        let room = if name.starts_with("access_log::format") {
+            "access_log::format"
         } else {
             name.split("::").next().unwrap()
         };

@@ -38,7 +38,8 @@
 //! | `limits` | sizes, deadlines, workers, descriptors |
 //! | `tunnel_limits` | how many tunnels, how fast, how old |
 //! | `hostile_clients` | those who mean harm, or are broken |
-//! | `access_log`, `error_log` | what the operator reads |
+//! | `access_log`, `error_log`, `tunnel_log` | what the operator reads |
+//! | `log_targets` | where logs go, and what becomes of lines that cannot be written |
 //! | `signals` | what the operator asks of a running process, and how it is found |
 //! | `service_manager` | what systemd is told, and what it passes |
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
@@ -93,6 +94,7 @@ mod house;
 mod idle_timeout;
 mod keep_alive;
 mod limits;
+mod log_targets;
 mod man_pages;
 mod names;
 mod proxy_protocol;
@@ -118,4 +120,5 @@ mod tls_listeners;
 mod tls_terms;
 mod tunnel;
 mod tunnel_limits;
+mod tunnel_log;
 mod unix_backends;

@@ -4,6 +4,7 @@ use super::failure::Step;
 use super::{End, Visit};
 use crate::http::answer::Refusal;
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::route::backend::Backend;
 use crate::server::limits::{Bounds, News, Reached};
 use log::Level;
@@ -51,7 +52,7 @@ impl Visit<'_> {
         };
         entered.map_err(|reached| {
             if self.elected.is_some() {
-                self.debug(format_args!("{}: {reached}", backend.url));
+                self.debug(Topic::Tunnel, format_args!("{}: {reached}", backend.url));
             } else {
                 self.say_reached(reached);
             }
@@ -97,6 +98,7 @@ impl Visit<'_> {
             ),
         };
         self.log(
+            Topic::Tunnel,
             level,
             format_args!("{id} \"{line}\" refused:{url} {why} ({status}); {remedy}{others}"),
         );

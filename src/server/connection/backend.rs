@@ -6,6 +6,7 @@ use crate::handshake::{self, Asked, Verdict};
 use crate::http::authority::Authority;
 use crate::http::head::{Limits, RequestHead, ResponseHead};
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::buffer::Buffer;
 use crate::net::connect::{ConnectError, Options, Place, connect_host, connect_unix};
 use crate::net::resolve::{ResolveError, TTL};
@@ -191,7 +192,7 @@ impl Visit<'_> {
             let parsed = ResponseHead::parse(buffer.bytes(), limits);
             match parsed.map_err(|why| self.backend_failed(Step::Handshake, Id::Garbage, &why))? {
                 Some((used, answer)) => {
-                    self.trace_head("backend", buffer.bytes());
+                    self.trace_head(Topic::Tunnel, "backend", buffer.bytes());
                     // What is behind it is counted by who moves it.
                     self.count_received(used);
                     let from_backend = buffer.split_off(used);

@@ -8,6 +8,7 @@ use crate::balancer::{Balancer, Choice, Lease, Member, Meter, Session, Tried, Wh
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::wait::Interrupted;
 use crate::route::Route;
 use crate::route::backend::Backend;
@@ -134,11 +135,10 @@ impl Visit<'_> {
                 name: &route.name,
                 target: Cow::Owned(backend.url.below(&route.target)),
             };
-            self.debug(format_args!(
-                "{}: member {}",
-                balancer.name(),
-                member.name()
-            ));
+            self.debug(
+                Topic::Balancer,
+                format_args!("{}: member {}", balancer.name(), member.name()),
+            );
             let (step, refusal) = match attempt(self, &way) {
                 Err(End::BackendFailed(step, refusal)) => (step, refusal),
                 outcome => return outcome,
@@ -252,6 +252,7 @@ impl Visit<'_> {
         if let Some(mapping) = &self.transaction.mapping {
             let name = balancer.name();
             self.log(
+                Topic::Balancer,
                 Level::Warn,
                 format_args!("{id} {mapping}: {name}: {why} (503); {}", id.remedy()),
             );
@@ -265,6 +266,7 @@ impl Visit<'_> {
         if let Some(mapping) = &self.transaction.mapping {
             let name = balancer.name();
             self.log(
+                Topic::Balancer,
                 Level::Warn,
                 format_args!(
                     "{id} {mapping}: {name}: no other member is tried ({status}); {}",
@@ -282,6 +284,7 @@ impl Visit<'_> {
             return;
         }
         self.log(
+            Topic::Balancer,
             Level::Warn,
             format_args!(
                 "{id} {name}: member {url} is set aside for {retry:?}: {why}; {}",
@@ -315,6 +318,7 @@ impl Visit<'_> {
         {
             let (name, url) = (elected.balancer.name(), member.name());
             self.log(
+                Topic::Balancer,
                 Level::Info,
                 format_args!("{name}: member {url} takes connections again"),
             );

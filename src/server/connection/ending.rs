@@ -9,6 +9,7 @@ use crate::balancer::Lease;
 use crate::http::answer::Refusal;
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::wait::Want;
@@ -21,10 +22,11 @@ use crate::server::limits::Place;
 use crate::server::removed;
 use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
-use crate::transaction::{CloseReason, Transaction};
+use crate::transaction::{CloseReason, Seen, Side, Transaction};
 use crate::tunnel::reactor::Refused;
 use crate::tunnel::{Leftovers, Limits, Live, Observer, Tunnel};
 use log::{Level, error, warn};
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -33,11 +35,14 @@ impl Visit<'_> {
     /// What becomes of the visit when both sides have agreed: a tunnel, and when a reactor is to take it.
     #[inline(never)]
     pub(super) fn into_tunnel(
-        self: Box<Self>,
+        mut self: Box<Self>,
         backend: Stream,
         leftovers: Leftovers,
     ) -> (Box<Tunnel>, Option<Duration>) {
-        self.debug(format_args!("switched"));
+        self.debug(Topic::Tunnel, format_args!("switched"));
+        self.transaction.is_open = true;
+        self.log_access();
+        self.transaction.is_open = false;
         let Settings {
             idle_timeout,
             half_close_timeout,
@@ -110,14 +115,17 @@ impl Visit<'_> {
             .as_ref()
             .zip(transaction.backend.as_ref());
         // What is refused of a tunnel was refused before a backend came into it.
-        let place = match route {
+        let (topic, place) = match route {
             Some((mapping, backend)) if !backend.url.scheme.is_tunnel() => {
                 let (url, step) = (&backend.url, Step::Request);
-                format!(" on the way to {url} by {mapping}, step {step}")
+                let place = format!(" on the way to {url} by {mapping}, step {step}");
+                (Topic::Exchange, place)
             }
-            _ => String::new(),
+            Some(_) => (Topic::Tunnel, String::new()),
+            None => (Topic::Core, String::new()),
         };
         self.log(
+            topic,
             Level::Info,
             format_args!(
                 "{id} \"{line}\" refused: {why} ({status}){place}; {}",
@@ -163,7 +171,7 @@ impl Visit<'_> {
 
     /// Nobody is left to answer.
     fn give_up(&mut self, why: &str) {
-        self.debug(format_args!("gone: {why}"));
+        self.debug(Topic::Core, format_args!("gone: {why}"));
         self.transaction.is_cut = true;
         if self.transaction.request_line.is_empty() {
             self.link.client.take_leave();
@@ -300,6 +308,7 @@ impl SiteLogs {
                 // backend never says Close, the log would be full of what is usual there.
                 let (id, url) = (Id::Died, &backend.url);
                 self.say(
+                    Topic::Tunnel,
                     Level::Info,
                     transaction,
                     format_args!(
@@ -309,13 +318,40 @@ impl SiteLogs {
                 );
             } else {
                 self.say(
+                    Topic::Tunnel,
                     Level::Debug,
                     transaction,
-                    format_args!("closed: {reason}; {up} bytes up, {down} down"),
+                    format_args!(
+                        "closed: {reason}; {up} bytes up, {down} down{}",
+                        Closes(transaction.seen.as_deref())
+                    ),
                 );
             }
         }
         self.log_access(transaction, took);
+    }
+}
+
+/// What the Close frames of a tunnel have said: `; client said Close 1001 "going away"`.
+struct Closes<'a>(Option<&'a Seen>);
+
+impl fmt::Display for Closes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(seen) = self.0 else { return Ok(()) };
+        for (side, said) in [
+            (Side::Client, &seen.from_client),
+            (Side::Backend, &seen.from_backend),
+        ] {
+            let Some(close) = &said.close else { continue };
+            write!(f, "; {side} said Close")?;
+            if let Some(code) = close.code {
+                write!(f, " {code}")?;
+            }
+            if !close.reason.is_empty() {
+                write!(f, " \"{}\"", close.reason.escape_ascii())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::http::body::{BodyReader, Framing};
 use crate::http::head::{Limits, RequestHead, ResponseHead, Version};
 use crate::http::persistence::{self, Afterwards};
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::wait::{Interrupted, Want};
@@ -109,7 +110,7 @@ impl Visit<'_> {
             afterwards: self.afterwards,
             takes_trailers: version == Version::Http11 && forward::takes_trailers(head),
         };
-        self.debug(format_args!("answered {}", answer.status));
+        self.debug(Topic::Exchange, format_args!("answered {}", answer.status));
         if self.site.logs.access.iter().any(AccessLog::needs_answer) {
             self.transaction.answer = answer.headers.clone();
         }
@@ -196,7 +197,10 @@ impl Visit<'_> {
                 }
                 Err(Lost::End(end)) => return Err(end),
                 Err(Lost::Stale) if is_repeatable => {
-                    self.debug(format_args!("a kept connection had ended; asking again"));
+                    self.debug(
+                        Topic::Exchange,
+                        format_args!("a kept connection had ended; asking again"),
+                    );
                     lease = self.lease(way.backend, head, false)?;
                 }
                 Err(Lost::Stale) => {
@@ -221,9 +225,10 @@ impl Visit<'_> {
             while let Some((stream, owner)) = kept.take(self.site, backend, name.as_deref(), client)
             {
                 if self.has_moved(backend, &stream) {
-                    self.debug(format_args!(
-                        "a kept connection leads where the name no longer does"
-                    ));
+                    self.debug(
+                        Topic::Exchange,
+                        format_args!("a kept connection leads where the name no longer does"),
+                    );
                     continue;
                 }
                 return Ok(Lease {
@@ -326,7 +331,7 @@ impl Visit<'_> {
                 self.hear(lease, upload, &mut hearing, size)?;
                 continue;
             };
-            self.trace_head("backend", hearing.answer.bytes());
+            self.trace_head(Topic::Exchange, "backend", hearing.answer.bytes());
             match answer.status {
                 101 => {
                     let why = "it answered 101 to a request that asked for no upgrade";

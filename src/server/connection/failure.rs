@@ -3,6 +3,7 @@
 use super::{End, Visit};
 use crate::http::answer::Refusal;
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::wait::Interrupted;
 use log::Level;
 use std::fmt;
@@ -106,6 +107,7 @@ impl Visit<'_> {
         if let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend) {
             let backend = &backend.url;
             self.log(
+                Topic::Proxy,
                 Level::Warn,
                 format_args!("{id} {mapping}: {backend}: {step}: {why}; {}", id.remedy()),
             );

@@ -10,6 +10,7 @@ use crate::http::body::Framing;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::persistence::Afterwards;
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::stream::Stream;
 use crate::route::backend::Backend;
 use log::Level;
@@ -38,6 +39,7 @@ impl Visit<'_> {
         self.transaction.answer = answer.headers.clone();
         let id = Id::NoSwitch;
         self.log(
+            Topic::Tunnel,
             Level::Info,
             format_args!(
                 "{id} the backend answered {} instead of 101; {}",
@@ -81,6 +83,7 @@ impl Visit<'_> {
         }
         let id = Id::Overridden;
         self.log(
+            Topic::Exchange,
             Level::Info,
             format_args!(
                 "{id} the backend answered {status}, and the client gets ours in its place; {}",

@@ -5,6 +5,7 @@ use crate::http::answer::Refusal;
 use crate::http::head::{self, RequestHead};
 use crate::http::proxy_header::{self, Header};
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::buffer::Buffer;
 use crate::net::wait::Interrupted;
 use crate::transaction::Transaction;
@@ -20,7 +21,7 @@ impl Visit<'_> {
             .read_proxy_header(&mut buffer, began)
             .and_then(|()| self.secure_first(&mut buffer, began))
             .and_then(|began| self.read_request_into(&mut buffer, began));
-        self.trace_head("client", buffer.bytes());
+        self.trace_head(Topic::Core, "client", buffer.bytes());
         let request_line = head::request_line(buffer.bytes());
         self.transaction.request_line = request_line.to_vec();
         let (used, head) =
@@ -48,7 +49,7 @@ impl Visit<'_> {
             }
             self.receive(buffer, began, "PROXY header")?;
         };
-        self.debug(format_args!("PROXY header: {header}"));
+        self.debug(Topic::Core, format_args!("PROXY header: {header}"));
         if let Header::Proxied { source, .. } = header {
             self.transaction.client = source;
             self.link.forwarded_for = Some(source);

@@ -3,6 +3,7 @@
 use super::{End, Visit};
 use crate::http::answer::Refusal;
 use crate::ids::Id;
+use crate::logging::Topic;
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::tls::TlsError;
@@ -103,11 +104,14 @@ impl Visit<'_> {
             "SSL_TLS_SNI" => name.clone(),
             _ => tls.variable(variable),
         });
-        self.debug(format_args!(
-            "TLS: {} {}",
-            session.get("SSL_PROTOCOL").unwrap_or_default(),
-            session.get("SSL_CIPHER").unwrap_or_default()
-        ));
+        self.debug(
+            Topic::Tls,
+            format_args!(
+                "TLS: {} {}",
+                session.get("SSL_PROTOCOL").unwrap_or_default(),
+                session.get("SSL_CIPHER").unwrap_or_default()
+            ),
+        );
         let site = Arc::clone(site);
         self.link.secured = Some(Secured { site, session });
         self.link.client = stream;
@@ -127,6 +131,7 @@ impl Visit<'_> {
     fn not_secured(&self, why: &dyn std::fmt::Display) -> End {
         let id = Id::ClientTls;
         self.log(
+            Topic::Tls,
             Level::Info,
             format_args!("{id} no TLS with the client: {why}; {}", id.remedy()),
         );
