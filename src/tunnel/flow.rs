@@ -210,6 +210,11 @@ impl Flow {
         !self.frames.is_lost() && !self.frames.lacks_close()
     }
 
+    /// Messages of which the last frame has begun; none where it is not made of frames.
+    pub(super) fn messages(&self) -> Option<u64> {
+        self.frames.counts().map(|counts| counts.messages)
+    }
+
     pub(super) fn source_has_ended(&self) -> bool {
         self.source == SourceState::Ended
     }
