@@ -591,6 +591,7 @@ mod tests {
     use super::*;
     use crate::frame::{Close, Counts};
     use crate::http::head::{Limits, RequestHead};
+    use crate::http::headers::Headers;
     use crate::http::noise::Noise;
     use crate::route::backend::{Backend, Parameters};
     use crate::route::url::BackendUrl;
