@@ -47,6 +47,8 @@ pub struct Sums {
     pub to_backend: u64,
     /// Bytes that were taken from backends.
     pub from_backend: u64,
+    /// Messages of WebSockets to backends and from them.
+    pub messages: [u64; 2],
 }
 
 impl Sums {
@@ -56,6 +58,7 @@ impl Sums {
             tunnels: 1,
             to_backend,
             from_backend,
+            messages: live.messages().map(Option::unwrap_or_default),
         }
     }
 
@@ -64,6 +67,9 @@ impl Sums {
         self.tunnels += more.tunnels;
         self.to_backend += more.to_backend;
         self.from_backend += more.from_backend;
+        for (sum, more) in self.messages.iter_mut().zip(more.messages) {
+            *sum += more;
+        }
     }
 }
 

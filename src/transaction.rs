@@ -35,8 +35,8 @@ pub struct Transaction {
     /// The status that we sent; 0 if nothing was answered.
     pub status: u16,
     /// The header fields of the backend's answer, as they came, where the log format needs them
-    /// (`LogFormat::needs_answer`); none for an answer of our own.
-    pub answer: Headers,
+    /// (`LogFormat::needs_answer`); none for an answer of our own. In a box, as the request.
+    pub answer: Option<Box<Headers>>,
     /// The variables of the request that an access log looks at; no others.
     pub environment: Environment,
     /// What an access log looks at of the client's TLS; nothing else.
@@ -102,7 +102,7 @@ impl Transaction {
             request_line: Vec::new(),
             request: None,
             status: 0,
-            answer: Headers::default(),
+            answer: None,
             environment: Environment::default(),
             tls: Session::default(),
             mapping: None,

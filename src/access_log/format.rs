@@ -509,7 +509,10 @@ impl Field {
                 let values = t.request.iter().flat_map(|head| head.headers.all(name));
                 join(values, escape, out)?;
             }
-            Self::AnswerHeader(name) => join(t.answer.all(name), escape, out)?,
+            Self::AnswerHeader(name) => {
+                let values = t.answer.iter().flat_map(|headers| headers.all(name));
+                join(values, escape, out)?;
+            }
             Self::Cookie(name) => escape.append(cookie(t, name)?, out),
             Self::Variable(name) => escape.append(t.environment.get(name)?, out),
             Self::Tls(name) => escape.append(t.tls.get(name)?.as_bytes(), out),
@@ -588,6 +591,7 @@ mod tests {
     use super::*;
     use crate::frame::{Close, Counts};
     use crate::http::head::{Limits, RequestHead};
+    use crate::http::headers::Headers;
     use crate::http::noise::Noise;
     use crate::route::backend::{Backend, Parameters};
     use crate::route::url::BackendUrl;
@@ -612,7 +616,9 @@ mod tests {
         t.server_name = Arc::from("www.example");
         t.environment.set("Robot", b"\"y\xe4\n");
         t.status = 101;
-        t.answer.push("Upgrade", b"websocket");
+        let mut answer = Headers::default();
+        answer.push("Upgrade", b"websocket");
+        t.answer = Some(Box::new(answer));
         t.mapping = Some(Arc::from("ProxyPass \"/ws\""));
         t.backend = Some(Arc::new(Backend {
             url: BackendUrl::parse("ws://b/").unwrap(),

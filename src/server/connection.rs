@@ -495,7 +495,7 @@ impl<'a> Visit<'a> {
         self.send(&switched)?;
         self.transaction.status = answer.status;
         if self.site.logs.access.iter().any(AccessLog::needs_answer) {
-            self.transaction.answer = answer.headers;
+            self.transaction.answer = Some(Box::new(answer.headers));
         }
         let leftovers = Leftovers {
             is_websocket: asked.is_websocket(),

@@ -393,6 +393,7 @@ mod tests {
                 idle: Duration::from_millis(1_500),
                 to_backend: 1,
                 from_backend: 2048,
+                messages: [Some(5), None],
                 is_in_reactor: id.is_multiple_of(2),
                 is_ending: id == 3,
             },
@@ -452,6 +453,7 @@ mod tests {
                     tunnels: 3,
                     to_backend: 10,
                     from_backend: 4120,
+                    messages: [5, 6],
                 },
             },
             balancers: vec![BalancerView {
@@ -512,7 +514,7 @@ mod tests {
             format!("<td>{odd}</td><td>ProxyPass {odd}</td><td>ws://b.example:9000/x</td>"),
             "<td>[2001:db8::1]:5000</td>".to_owned(),
             "<td class=\"n\">1d 1h</td><td class=\"n\">1s</td>".to_owned(),
-            "<td>worker, ending</td>".to_owned(),
+            "<td class=\"n\">5</td><td class=\"n\">-</td><td>worker, ending</td>".to_owned(),
             "<td>reactor</td>".to_owned(),
             format!("x.conf:1: {odd}<br>another</td>"),
             format!("<h2>balancer://set of {odd}, byrequests</h2>"),
@@ -558,6 +560,7 @@ mod tests {
         let json = rendered(Form::Json);
         assert!(json.contains(r#""host":"a\"b<c>&'\\","mapping":"ProxyPass a\"b<c>&'\\""#));
         assert!(json.contains(r#""age_seconds":90061.002,"idle_seconds":1.500"#));
+        assert!(json.contains(r#""messages_to_backend":5,"messages_from_backend":null"#));
         assert!(json.contains(r#""descriptors_max":null"#));
         assert!(json.contains(r#""days":1}"#), "{json}");
         let metrics = rendered(Form::Metrics);

@@ -204,6 +204,11 @@ impl EventLoop {
                 is_due: false,
                 looked_at: None,
             };
+            if index >= self.tunnels.capacity() {
+                // A quarter more, and not twice as many: there may be thousands.
+                let more = index + 1 - self.tunnels.len() + self.tunnels.len() / 4;
+                self.tunnels.reserve_exact(more);
+            }
             if index >= self.tunnels.len() {
                 self.tunnels.resize_with(index + 1, || None);
             }

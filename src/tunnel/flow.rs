@@ -109,12 +109,25 @@ enum SinkState {
     Broken,
 }
 
+/// Bytes that a sink refused, at least one.
+#[derive(Debug)]
+struct Residue {
+    bytes: Vec<u8>,
+    /// So many of the first it has taken since.
+    sent: usize,
+}
+
+impl Residue {
+    fn of(bytes: Vec<u8>) -> Option<Box<Self>> {
+        (!bytes.is_empty()).then(|| Box::new(Self { bytes, sent: 0 }))
+    }
+}
+
 /// One direction of a tunnel.
 #[derive(Debug)]
 pub(super) struct Flow {
-    /// Bytes that the sink refused; the first `sent` of them it has taken since.
-    residue: Vec<u8>,
-    sent: usize,
+    /// Bytes that the sink refused. In a box, since most flows have none most of the time.
+    residue: Option<Box<Residue>>,
     /// Where bulk goes through. Between turns only with bytes in it that the sink refused, and then nothing is in
     /// `residue`.
     pipe: Option<Box<Pipe>>,
@@ -142,8 +155,7 @@ impl Flow {
         frames.pass(&leftover);
         Self {
             accepted: leftover.len() as u64,
-            residue: leftover,
-            sent: 0,
+            residue: Residue::of(leftover),
             pipe: None,
             until_bulk: Some(BULK),
             trial: None,
@@ -183,8 +195,7 @@ impl Flow {
 
     /// The sink takes nothing more.
     pub(super) fn break_sink(&mut self) {
-        self.residue = Vec::new();
-        self.sent = 0;
+        self.residue = None;
         self.pipe = None;
         self.discards = true;
         if self.sink != SinkState::Finished {
@@ -208,6 +219,11 @@ impl Flow {
     /// It is made of frames, and one of those accepted says Close.
     pub(super) fn has_said_close(&self) -> bool {
         !self.frames.is_lost() && !self.frames.lacks_close()
+    }
+
+    /// Messages of which the last frame has begun; none where it is not made of frames.
+    pub(super) fn messages(&self) -> Option<u64> {
+        self.frames.counts().map(|counts| counts.messages)
     }
 
     pub(super) fn source_has_ended(&self) -> bool {
@@ -235,7 +251,7 @@ impl Flow {
     }
 
     fn holds_bytes(&self) -> bool {
-        !self.residue.is_empty() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
+        self.residue.is_some() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
     }
 
     /// Whether pumping would do something without a further event.
@@ -409,10 +425,11 @@ impl Flow {
             }
             Err(_) => {
                 self.until_bulk = None;
-                self.residue = pipe
+                let bytes = pipe
                     .into_bytes()
                     .map_err(|source| self.read_failed(source))?;
-                self.frames.pass(&self.residue);
+                self.frames.pass(&bytes);
+                self.residue = Residue::of(bytes);
             }
         }
         Ok(filled)
@@ -444,13 +461,11 @@ impl Flow {
         if self.sink != SinkState::Open {
             return Ok(());
         }
-        if !self.residue.is_empty() {
-            let residue = std::mem::take(&mut self.residue);
-            self.sent += self.offer(residue.get(self.sent..).unwrap_or_default(), to)?;
-            if self.sent < residue.len() {
-                self.residue = residue;
-            } else {
-                self.sent = 0;
+        if let Some(mut residue) = self.residue.take() {
+            let left = residue.bytes.get(residue.sent..).unwrap_or_default();
+            residue.sent += self.offer(left, to)?;
+            if residue.sent < residue.bytes.len() {
+                self.residue = Some(residue);
             }
         }
         if let Some(mut pipe) = self.pipe.take() {
@@ -470,8 +485,7 @@ impl Flow {
     fn deliver(&mut self, bytes: &[u8], to: &mut impl Sink) -> Result<(), FlowError> {
         let sent = self.offer(bytes, to)?;
         if let Some(refused @ [_, ..]) = bytes.get(sent..) {
-            self.residue = refused.to_vec();
-            self.sent = 0;
+            self.residue = Residue::of(refused.to_vec());
         }
         Ok(())
     }
@@ -677,7 +691,7 @@ mod tests {
             (Script::new([bytes("hello")]), Slow::default(), ready_flow());
         pump(&mut flow, &mut from, &mut to, 64, 1024).unwrap();
         assert_eq!((to.taken.as_slice(), from.calls), (&b"hello"[..], 1));
-        assert_eq!(flow.residue.capacity(), 0);
+        assert!(flow.residue.is_none());
         assert!(!flow.can_move());
     }
 
@@ -723,7 +737,7 @@ mod tests {
         flow.sink_is_ready();
         pump(&mut flow, &mut from, &mut to, 6, 1024).unwrap();
         assert_eq!(to.taken, b"abcdeflater");
-        assert_eq!(flow.residue.capacity(), 0, "the buffer is given back");
+        assert!(flow.residue.is_none(), "the buffer is given back");
     }
 
     #[test]

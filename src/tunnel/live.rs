@@ -48,6 +48,8 @@ pub struct Live<O: ?Sized = dyn Observer> {
     began: Instant,
     /// Bytes that were delivered to the backend, and taken from it.
     moved: [AtomicU64; 2],
+    /// Messages from the client and from the backend; [`UNKNOWN`] where it is not made of frames.
+    messages: [AtomicU64; 2],
     /// When bytes moved last, in nanoseconds since [`EPOCH`].
     moved_at: AtomicU64,
     /// The same, and not moved on by anything else.
@@ -86,6 +88,8 @@ pub struct Figures {
     pub to_backend: u64,
     /// Bytes that were taken from the backend.
     pub from_backend: u64,
+    /// Messages from the client and from the backend; none where there are no frames.
+    pub messages: [Option<u64>; 2],
     /// A reactor runs it, and no worker.
     pub is_in_reactor: bool,
     /// It has been told to end.
@@ -99,6 +103,7 @@ impl<O: Observer + 'static> Live<O> {
         Arc::new(Self {
             began,
             moved: Default::default(),
+            messages: Default::default(),
             moved_at: AtomicU64::new(now),
             last_byte: AtomicU64::new(now),
             seat: AtomicU32::new(0),
@@ -155,6 +160,7 @@ impl Live {
             idle: now.saturating_duration_since(moment(&self.last_byte)),
             to_backend,
             from_backend,
+            messages: self.messages(),
             is_in_reactor: state.place.as_ref().is_some_and(|p| p.lobby.is_shared()),
             is_ending: state.told.is_some(),
         };
@@ -187,8 +193,11 @@ impl Live {
         state.told.is_some()
     }
 
-    /// Publishes how many bytes went to the backend and came from it so far.
-    pub(super) fn publish(&self, moved: [u64; 2]) {
+    /// Publishes how many bytes went to the backend and came from it so far, and messages.
+    pub(super) fn publish(&self, moved: [u64; 2], messages: [Option<u64>; 2]) {
+        for (place, count) in self.messages.iter().zip(messages) {
+            place.store(count.unwrap_or(UNKNOWN), Relaxed);
+        }
         let known = self.moved();
         if moved != known {
             for (place, bytes) in self.moved.iter().zip(moved) {
@@ -207,6 +216,12 @@ impl Live {
     /// Bytes that were delivered to the backend and taken from it so far.
     pub fn moved(&self) -> [u64; 2] {
         self.moved.each_ref().map(|bytes| bytes.load(Relaxed))
+    }
+
+    /// Messages that have come from the client and from the backend so far; none where it is not made of frames.
+    pub fn messages(&self) -> [Option<u64>; 2] {
+        let counts = self.messages.each_ref().map(|count| count.load(Relaxed));
+        counts.map(|count| (count != UNKNOWN).then_some(count))
     }
 
     /// When bytes moved last, or it was given time anew for another reason.
@@ -266,6 +281,9 @@ impl Ending {
         }
     }
 }
+
+/// In place of a count that nobody has.
+const UNKNOWN: u64 = u64::MAX;
 
 /// What moments are counted from, so that one fits into an atomic number.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);

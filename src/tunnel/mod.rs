@@ -58,12 +58,31 @@ pub struct Tunnel {
     up: Flow,
     /// From the backend to the client.
     down: Flow,
-    limits: Limits,
+    idle: Bound,
+    half_close: Bound,
+    lifetime: Bound,
     /// Why it ends, from the moment that it does.
     close: Option<CloseReason>,
     /// It has been told to end or has failed: see [`CLOSING`] and [`DEAD`].
     closing: bool,
     live: Arc<Live>,
+}
+
+/// A span of time in nanoseconds, as small as can be; more than those of 584 years is none.
+#[derive(Debug, Clone, Copy)]
+struct Bound(u64);
+
+impl From<Option<Duration>> for Bound {
+    fn from(span: Option<Duration>) -> Self {
+        let nanoseconds = span.map_or(u128::MAX, |span| span.as_nanos());
+        Self(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+}
+
+impl Bound {
+    fn get(self) -> Option<Duration> {
+        (self.0 < u64::MAX).then(|| Duration::from_nanos(self.0))
+    }
 }
 
 /// What an event said about one leg.
@@ -120,7 +139,9 @@ impl Tunnel {
             backend,
             up,
             down,
-            limits,
+            idle: limits.idle.into(),
+            half_close: Some(limits.half_close).into(),
+            lifetime: limits.lifetime.into(),
             close: None,
             closing: false,
             live,
@@ -210,8 +231,9 @@ impl Tunnel {
 
     /// Lets others know what has moved.
     fn publish(&self) {
-        self.live
-            .publish([self.up.delivered(), self.down.accepted()]);
+        let moved = [self.up.delivered(), self.down.accepted()];
+        let messages = [&self.up, &self.down].map(Flow::messages);
+        self.live.publish(moved, messages);
     }
 
     /// Takes note of how the flow that comes from `source` fared.
@@ -283,16 +305,14 @@ impl Tunnel {
 
     /// How long the direction that is left may stand still.
     fn half_closed_limit(&self) -> Duration {
-        let Limits {
-            idle, half_close, ..
-        } = self.limits;
-        idle.map_or(half_close, |idle| idle.min(half_close))
+        let least = self.idle.0.min(self.half_close.0);
+        Duration::from_nanos(least)
     }
 
     /// For how long nothing may move now.
     fn limit(&self) -> Option<Duration> {
         match &self.close {
-            None => self.limits.idle,
+            None => self.idle.get(),
             // An end is read only when all in front of it has been delivered.
             Some(CloseReason::Died(_)) => Some(DEAD),
             Some(_) if self.closing => Some(CLOSING),
@@ -322,7 +342,7 @@ impl Tunnel {
 
     /// When it is as old as it may get. Who is closing has its own time.
     fn old_at(&self) -> Option<Instant> {
-        let lifetime = self.limits.lifetime.filter(|_| !self.closing);
+        let lifetime = self.lifetime.get().filter(|_| !self.closing);
         lifetime.and_then(|age| self.live.began().checked_add(age))
     }
 
@@ -348,11 +368,11 @@ impl Tunnel {
         let is_too_old = self.is_too_old(Instant::now());
         let reason = match self.close.take() {
             Some(cut @ CloseReason::Cut(_)) => cut,
-            _ if is_too_old => CloseReason::Lifetime(self.limits.lifetime.unwrap_or_default()),
+            _ if is_too_old => CloseReason::Lifetime(self.lifetime.get().unwrap_or_default()),
             Some(CloseReason::Closed(side)) => {
                 CloseReason::HalfClosed(side, self.half_closed_limit())
             }
-            _ => CloseReason::Idle(self.limits.idle.unwrap_or_default()),
+            _ => CloseReason::Idle(self.idle.get().unwrap_or_default()),
         };
         self.end(reason);
         false

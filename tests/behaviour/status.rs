@@ -124,6 +124,8 @@ each_mode! {
         assert!(tunnel.number("age_seconds") < BOUND.as_secs_f64());
         assert_eq!(tunnel.number("bytes_to_backend"), 11.0);
         assert_eq!(tunnel.number("bytes_from_backend"), 102.0);
+        assert_eq!(tunnel.number("messages_to_backend"), 1.0);
+        assert_eq!(tunnel.number("messages_from_backend"), 1.0);
         assert_eq!(tunnel.at("ending"), &Json::Bool(false));
         let totals = status.at("totals");
         assert_eq!(totals.number("tunnels"), 1.0);

@@ -2,7 +2,6 @@
 //! ends with its line in the access log.
 
 use super::admission::is_for_lack_of_room;
-use super::balance::Elected;
 use super::failure::Step;
 use super::{End, Next, Visit, Worker};
 use crate::balancer::Lease;
@@ -63,7 +62,7 @@ impl Visit<'_> {
             counters: Arc::clone(&shared.counters),
             place: self.place,
             _turn: self.turn,
-            elected: self.elected.map(Elected::into_lease),
+            elected: self.elected.map(|elected| Box::new(elected.into_lease())),
         };
         shared.counters.answered(&self.transaction);
         shared.counters.handshake(Handshake::Switched);
@@ -363,20 +362,21 @@ struct Guest {
     counters: Arc<Counters>,
     place: Option<Place>,
     _turn: Option<Turn>,
-    /// The member of a balancer that it is at, and the balancer's name.
-    elected: Option<(Lease, Arc<str>)>,
+    /// The member of a balancer that it is at, and the balancer's name. In a box, since most have none.
+    elected: Option<Box<(Lease, Arc<str>)>>,
 }
 
 impl Observer for Guest {
     fn moved(&self, to_backend: u64, from_backend: u64) {
-        if let Some((lease, _)) = &self.elected {
+        if let Some((lease, _)) = self.elected.as_deref() {
             lease.meter().sent(to_backend);
             lease.meter().received(from_backend);
         }
     }
 
     fn balancer(&self) -> Option<Arc<str>> {
-        self.elected.as_ref().map(|(_, name)| Arc::clone(name))
+        let elected = self.elected.as_deref();
+        elected.map(|(_, name)| Arc::clone(name))
     }
 
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {

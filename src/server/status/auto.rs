@@ -58,6 +58,9 @@ pub(super) fn write(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         "Total Tunnel Bytes Down: {}",
         totals.tunnels.from_backend
     )?;
+    let [to, from] = totals.tunnels.messages;
+    writeln!(out, "Total Tunnel Messages Up: {to}")?;
+    writeln!(out, "Total Tunnel Messages Down: {from}")?;
     for (outcome, count) in totals.handshakes {
         writeln!(out, "Handshakes {outcome}: {count}")?;
     }

@@ -18,7 +18,7 @@
 //!     "connections": 12, "requests": 11, "bytes_to_clients": 51234,
 //!     "answers": {"1xx": 3, "2xx": 8, "3xx": 0, "4xx": 0, "5xx": 0},
 //!     "handshakes": {"switched": 3, "refused": 0, "declined": 0, "failed": 0, "gone": 0},
-//!     "tunnels": 3, "bytes_to_backends": 100, "bytes_from_backends": 200,
+//!     "tunnels": 3, "bytes_to_backends": 100, "bytes_from_backends": 200, "messages_to_backends": 9, "messages_from_backends": 8,
 //!     "tunnels_ended": {"client": 1, "backend": 0, "idle": 0, "lifetime": 0, "drain": 0, "administrator": 0, "reload": 0,
 //!                       "stop": 0, "fault": 0},
 //!     "panics": 0, "log_lines_lost": 0
@@ -34,7 +34,8 @@
 //!   "tunnels": [{
 //!     "id": 7, "client": "192.0.2.1:40000", "host": "example.org", "mapping": "ProxyPass \"/ws/\"",
 //!     "backend": "ws://a.example:9000/", "balancer": null, "mode": "worker", "age_seconds": 12.345,
-//!     "idle_seconds": 0.25, "bytes_to_backend": 10, "bytes_from_backend": 20, "ending": false
+//!     "idle_seconds": 0.25, "bytes_to_backend": 10, "bytes_from_backend": 20, "messages_to_backend": 1,
+//!     "messages_from_backend": 2, "ending": false
 //!   }]
 //! }
 //! ```
@@ -128,6 +129,7 @@ fn write_process(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
 
 fn write_totals(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let totals = &snapshot.totals;
+    let [to, from] = totals.tunnels.messages;
     write!(
         out,
         "\"totals\":{{\"connections\":{},\"requests\":{},\"bytes_to_clients\":{},\"answers\":",
@@ -140,8 +142,9 @@ fn write_totals(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     counts(out, &totals.handshakes)?;
     write!(
         out,
-        ",\"tunnels\":{},\"bytes_to_backends\":{},\"bytes_from_backends\":{},\"tunnels_ended\":",
-        totals.tunnels.tunnels, totals.tunnels.to_backend, totals.tunnels.from_backend
+        ",\"tunnels\":{},\"bytes_to_backends\":{},\"bytes_from_backends\":{},\"messages_to_backends\":{},\
+         \"messages_from_backends\":{},\"tunnels_ended\":",
+        totals.tunnels.tunnels, totals.tunnels.to_backend, totals.tunnels.from_backend, to, from
     )?;
     counts(out, &totals.ended)?;
     write!(
@@ -187,10 +190,12 @@ fn write_balancer(out: &mut String, view: &BalancerView) -> fmt::Result {
 
 fn write_tunnel(out: &mut String, view: &View) -> fmt::Result {
     let figures = &view.figures;
+    let [to, from] = figures.messages;
     write!(
         out,
         "{{\"id\":{},\"client\":{},\"host\":{},\"mapping\":{},\"backend\":{},\"balancer\":{},\"mode\":\"{}\",\
-         \"age_seconds\":{},\"idle_seconds\":{},\"bytes_to_backend\":{},\"bytes_from_backend\":{},\"ending\":{}}}",
+         \"age_seconds\":{},\"idle_seconds\":{},\"bytes_to_backend\":{},\"bytes_from_backend\":{},\"messages_to_backend\":{},\"messages_from_backend\":{},\
+         \"ending\":{}}}",
         view.id,
         Json(view.client),
         Json(&view.host),
@@ -202,6 +207,8 @@ fn write_tunnel(out: &mut String, view: &View) -> fmt::Result {
         Seconds(figures.idle),
         figures.to_backend,
         figures.from_backend,
+        Optional(to),
+        Optional(from),
         figures.is_ending
     )
 }

@@ -165,6 +165,10 @@ fn totals(metrics: &mut Metrics<'_>, snapshot: &Snapshot) -> fmt::Result {
         ("from_backend", sums.from_backend),
     ];
     metrics.by("tunnel_bytes_total", counter, help, "direction", &ways)?;
+    let [to, from] = sums.messages;
+    let help = "Messages of WebSockets that went through tunnels.";
+    let ways = [("to_backend", to), ("from_backend", from)];
+    metrics.by("tunnel_messages_total", counter, help, "direction", &ways)?;
     let help = "Faults of this program that cost a request or a tunnel.";
     metrics.one("panics_total", counter, help, totals.panics)?;
     let help = "Lines of logs that were lost as nothing took them fast enough.";

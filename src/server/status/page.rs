@@ -4,7 +4,7 @@ use super::text::{Bytes, Html, Span};
 use super::{STRETCH, Snapshot, seconds};
 use crate::http::date::imf_fixdate;
 use crate::registry::View;
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 use std::time::SystemTime;
 
 const STYLE: &str = "body{font-family:sans-serif;margin:1em 2em;color:#222;background:#fff}\
@@ -103,15 +103,18 @@ fn write_process(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
 fn write_totals(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let totals = &snapshot.totals;
     out.push_str("<h2>Since the start</h2>\n<table>\n");
-    let mut row = |name: &str, value: &dyn fmt::Display| {
-        writeln!(out, "<tr><th>{name}</th><td>{value}</td></tr>")
-    };
+    let mut row =
+        |name: &str, value: &dyn Display| writeln!(out, "<tr><th>{name}</th><td>{value}</td></tr>");
     row("Connections", &totals.connections)?;
     row("Answers", &counts(&totals.answers))?;
     row("Handshakes", &counts(&totals.handshakes))?;
     let sums = &totals.tunnels;
     let (up, down) = (Bytes(sums.to_backend), Bytes(sums.from_backend));
-    let tunnels = format!("{}; {up} up, {down} down", sums.tunnels);
+    let [to, from] = sums.messages;
+    let tunnels = format!(
+        "{}; {up} and {to} messages up, {down} and {from} messages down",
+        sums.tunnels
+    );
     row("Tunnels", &tunnels)?;
     row("Ended by", &counts(&totals.ended))?;
     row("Panics", &totals.panics)?;
@@ -206,7 +209,7 @@ fn write_shares(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
 fn write_tunnels(out: &mut String, tunnels: &[View], rests: &dyn Fn()) -> fmt::Result {
     out.push_str(
         "<table>\n<tr><th>Number</th><th>Client</th><th>Host</th><th>Mapping</th><th>Backend</th><th>Age</th><th>Idle</th>\
-         <th>Up</th><th>Down</th><th>Mode</th></tr>\n",
+         <th>Up</th><th>Down</th><th>Messages up</th><th>Messages down</th><th>Mode</th></tr>\n",
     );
     for stretch in tunnels.chunks(STRETCH) {
         for view in stretch {
@@ -234,16 +237,20 @@ fn write_tunnel(out: &mut String, view: &View) -> fmt::Result {
     if let Some(balancer) = &view.balancer {
         write!(out, " of {}", Html(balancer))?;
     }
+    out.push_str("</td>");
+    let mut number = |number: &dyn Display| write!(out, "<td class=\"n\">{number}</td>");
+    number(&Span(figures.age))?;
+    number(&Span(figures.idle))?;
+    number(&Bytes(figures.to_backend))?;
+    number(&Bytes(figures.from_backend))?;
+    for messages in &figures.messages {
+        match messages {
+            Some(count) => number(count)?,
+            None => number(&"-")?,
+        }
+    }
     let ending = if figures.is_ending { ", ending" } else { "" };
-    writeln!(
-        out,
-        "</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}{ending}</td></tr>",
-        Span(figures.age),
-        Span(figures.idle),
-        Bytes(figures.to_backend),
-        Bytes(figures.from_backend),
-        super::mode(view)
-    )
+    writeln!(out, "<td>{}{ending}</td></tr>", super::mode(view))
 }
 
 fn date(time: SystemTime) -> String {
