@@ -158,6 +158,8 @@ pub enum Id {
     LinesLost,
     /// The PidFile cannot be removed.
     PidFileStays,
+    /// There is no control socket, or not as it should be.
+    NoControlSocket,
 }
 
 /// What is known of a message beside its words.
@@ -643,6 +645,12 @@ const ENTRIES: &[Entry] = &[
         code: "PW605",
         counterpart: None,
         remedy: "write a Listen for it, or take it out of the socket unit",
+    },
+    Entry {
+        id: Id::NoControlSocket,
+        code: "PW606",
+        counterpart: None,
+        remedy: "name another path by Listen unix:",
     },
 ];
 

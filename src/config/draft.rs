@@ -12,7 +12,7 @@ use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::Files;
 use super::{
     ErrorLog, HostAddress, KeepAlive, Listen, LogTarget, OnReload, Rate, ReadTimeout, Trace,
-    limits, names, proxy_protocol, remote_ip, set_env, tls,
+    control, limits, names, proxy_protocol, remote_ip, set_env, tls,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -33,6 +33,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct ProgramDraft {
     pub(super) listen: Vec<Listen>,
+    pub(super) control: control::Draft,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) graceful_shutdown: Option<Duration>,
     pub(super) max_request_workers: usize,

@@ -16,6 +16,7 @@ impl Server {
     /// Closes the listeners, and returns when the last connection and tunnel has ended, when `GracefulShutdownTimeout` is over,
     /// or when a stop is asked for.
     pub(super) fn drain(&mut self, logs: &LogWriter) {
+        self.control.set_stopping();
         let limit = self.shared.in_force.get().config.graceful_shutdown;
         let begun = Instant::now();
         let end = limit.and_then(|limit| begun.checked_add(limit));
