@@ -3,8 +3,11 @@
 //! argh parses; a small pass before it takes apart what argh does not know and httpd's users write: attached values
 //! (`-DFOREGROUND`), grouped switches (`-tS`), `--long=value`. Source: httpd server/main.c `main`.
 
-use crate::config::{self, Config, ConfigWarning, DEFAULT_FILE, Sources, directives};
+use crate::config::{
+    self, Config, ConfigWarning, DEFAULT_FILE, DEFAULT_SOCKET, Sources, directives,
+};
 use crate::config_files::Machine;
+use crate::control_client::{self, Failure, Order};
 use crate::explain::{Question, explain};
 use crate::pid_file::{Demand, Running};
 use argh::FromArgs;
@@ -95,13 +98,41 @@ struct Options {
     #[argh(switch, short = 'L')]
     list: bool,
 
+    /// print what the running server does now, and exit
+    #[argh(switch)]
+    status: bool,
+
+    /// print it as JSON
+    #[argh(switch)]
+    json: bool,
+
+    /// end the tunnel with this number, as --status and the logs name it
+    #[argh(option, arg_name = "id")]
+    end: Option<u64>,
+
+    /// why it ends, as a status of Close frames: 1000 to 1003, 1007 to 1014 or 3000 to 4999
+    #[argh(option, arg_name = "code")]
+    code: Option<u16>,
+
+    /// send no new sessions to this member of a balancer, named by its URL
+    #[argh(option, arg_name = "member")]
+    drain: Option<String>,
+
+    /// use a member again that was drained
+    #[argh(option, arg_name = "member")]
+    undrain: Option<String>,
+
+    /// the control socket of the running server; without it the one that the configuration names
+    #[argh(option, arg_name = "path")]
+    control: Option<PathBuf>,
+
     /// print the version and exit
     #[argh(switch, short = 'v')]
     version: bool,
 }
 
 /// The options that take a value, short and long.
-const WITH_VALUE: [(Option<char>, &str); 8] = [
+const WITH_VALUE: [(Option<char>, &str); 13] = [
     (Some('f'), "--file"),
     (Some('C'), "--before"),
     (Some('c'), "--after"),
@@ -110,6 +141,11 @@ const WITH_VALUE: [(Option<char>, &str); 8] = [
     (Some('k'), "--signal"),
     (None, "--explain"),
     (None, "--client"),
+    (None, "--end"),
+    (None, "--code"),
+    (None, "--drain"),
+    (None, "--undrain"),
+    (None, "--control"),
 ];
 
 fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Command> {
@@ -134,6 +170,14 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
     if options.list {
         list(out)?;
         return Ok(Command::Exit(0));
+    }
+    match options.order() {
+        Ok(Some(order)) => return order_of(options, &order, out, err),
+        Ok(None) => {}
+        Err(problem) => {
+            writeln!(err, "{NAME}: {problem}")?;
+            return Ok(Command::Exit(1));
+        }
     }
     let (test, show) = (options.test, options.show);
     let (question, demand) = match options.question().and_then(|q| Ok((q, options.demand()?))) {
@@ -186,7 +230,72 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
     Ok(Command::Exit(0))
 }
 
+/// Asks the running server.
+fn order_of(
+    options: Options,
+    order: &Order,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Command> {
+    let named = options.control.clone();
+    let path = named.unwrap_or_else(|| {
+        let control = config::control(&options.into_sources(), &Machine);
+        let mut sockets = control.sockets.into_iter();
+        sockets
+            .next()
+            .map_or_else(|| DEFAULT_SOCKET.into(), |socket| socket.path)
+    });
+    match control_client::ask(&path, order, out) {
+        Ok(()) => Ok(Command::Exit(0)),
+        Err(Failure::Unwritten(error)) => Err(error),
+        Err(failure) => {
+            writeln!(err, "{NAME}: {failure}")?;
+            Ok(Command::Exit(1))
+        }
+    }
+}
+
 impl Options {
+    /// What the running server is to be asked for.
+    fn order(&self) -> Result<Option<Order>, &'static str> {
+        let status = match (self.status, self.json) {
+            (true, true) => Some(Order::StatusAsJson),
+            (true, false) => Some(Order::Status),
+            (false, true) => return Err("--json belongs to --status"),
+            (false, false) => None,
+        };
+        if self.code.is_some() && self.end.is_none() {
+            return Err("--code belongs to --end");
+        }
+        let orders = [
+            status,
+            self.end.map(|id| Order::End {
+                id,
+                code: self.code,
+            }),
+            self.drain.clone().map(Order::Drain),
+            self.undrain.clone().map(Order::Undrain),
+        ];
+        let mut orders = orders.into_iter().flatten();
+        let order = orders.next();
+        if order.is_none() && self.control.is_some() {
+            return Err("--control belongs to --status, --end, --drain and --undrain");
+        }
+        let others = [
+            self.test,
+            self.show,
+            self.explain.is_some(),
+            self.signal.is_some(),
+            orders.next().is_some(),
+        ];
+        if order.is_some() && others.contains(&true) {
+            return Err(
+                "the running server is asked for one thing at a time, and for nothing of a configuration",
+            );
+        }
+        Ok(order)
+    }
+
     /// The request that is to be explained.
     fn question(&self) -> Result<Option<Question>, String> {
         let Some(request_line) = self.explain.clone() else {

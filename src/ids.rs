@@ -164,6 +164,8 @@ pub enum Id {
     PidFileStays,
     /// A log cannot be written.
     LogNotWritten,
+    /// There is no control socket, or not as it should be.
+    NoControlSocket,
 }
 
 /// What is known of a message beside its words.
@@ -667,6 +669,12 @@ const ENTRIES: &[Entry] = &[
         code: "PW607",
         counterpart: None,
         remedy: "see who may write to its folder; until a restart, -k does not find this process",
+    },
+    Entry {
+        id: Id::NoControlSocket,
+        code: "PW608",
+        counterpart: None,
+        remedy: "name another path by Listen unix:",
     },
 ];
 

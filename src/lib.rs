@@ -28,6 +28,7 @@
 //! | [`access_log`], [`error_log`], [`log_writer`] | whole lines into files that reopen, to the standard outputs and to syslog |
 //! | [`registry`] | the tunnels that are open: who they are, how they fare, how one is ended |
 //! | [`config_files`] | reads configuration files for `config` |
+//! | [`control_client`] | asks a running server for its state, and for changes |
 //! | [`pid_file`] | who runs, and how it is asked for something |
 //! | `sys` | system calls that need unsafe code |
 //!
@@ -37,6 +38,7 @@ pub mod balancer;
 pub mod cli;
 pub mod config;
 pub mod config_files;
+pub mod control_client;
 pub mod error_log;
 pub mod explain;
 pub mod forward;

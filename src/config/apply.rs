@@ -3,7 +3,7 @@
 use super::draft::Scope;
 use super::sections::ProxySection;
 use super::value::{self, Unit::Seconds};
-use super::{Listen, ListenProtocol, balancers, parameters, syntax, tls};
+use super::{Listen, ListenProtocol, balancers, control, parameters, syntax, tls};
 use crate::route::backend::Parameters;
 use crate::route::destination::ProxyUrl;
 use crate::route::edit::{HeaderEdit, Target};
@@ -12,22 +12,30 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// httpd: `Listen [address:]port [protocol]`. Port 0 is ours.
+/// httpd: `Listen [address:]port [protocol]`. Port 0, Unix sockets and `status` are ours.
 pub(super) fn listen(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String> {
     let (address, protocol) = match words {
         [address, protocol] => (*address, Some(*protocol)),
         _ => (words.first().copied().unwrap_or_default(), None),
     };
+    if let Some(path) = address.strip_prefix("unix:") {
+        return control::listen(scope, path, words.get(1..).unwrap_or_default());
+    }
+    let mut is_status = false;
     let protocol = match protocol.map(str::to_ascii_lowercase).as_deref() {
         None => ListenProtocol::ByPort,
         Some("http") => ListenProtocol::Http,
+        Some("status") => {
+            is_status = true;
+            ListenProtocol::Http
+        }
         Some("https") => {
             tls::lines::needs_library().map_err(|problem| format!("https: {problem}"))?;
             ListenProtocol::Https
         }
         Some(other) => {
             return Err(format!(
-                "unknown protocol \"{other}\"; expected http or https"
+                "unknown protocol \"{other}\"; expected http, https or status"
             ));
         }
     };
@@ -39,7 +47,9 @@ pub(super) fn listen(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String
         origin: scope.at.clone(),
     };
     let same = |other: &&Listen| other.address == address && other.port == port && port != 0;
-    if let Some(other) = scope.program.listen.iter().find(same) {
+    let program = &mut *scope.program;
+    let all = || program.listen.iter().chain(&program.control.status);
+    if let Some(other) = all().find(same) {
         return Err(format!(
             "{other} is listened on already, at {}",
             other.origin
@@ -54,13 +64,17 @@ pub(super) fn listen(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), String
             && any(address)
             && any(other.address)
     };
-    if let Some(other) = scope.program.listen.iter().find(clash) {
+    if let Some(other) = all().find(clash) {
         return Err(format!(
             "{listen} and {other} (at {}) are the same port on every address; remove one",
             other.origin
         ));
     }
-    scope.program.listen.push(listen);
+    if is_status {
+        program.control.status.push(listen);
+    } else {
+        program.listen.push(listen);
+    }
     Ok(())
 }
 

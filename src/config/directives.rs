@@ -5,8 +5,8 @@
 use super::draft::Scope;
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, Fate, apply, backend_tls, balancers, documents, exchange, health, limits,
-    logs, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax,
+    DEFAULT_SERVER_ROOT, Fate, apply, backend_tls, balancers, control, documents, exchange, health,
+    limits, logs, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax,
     tls::lines as tls, value,
 };
 use crate::http::head::MAX_HEAD;
@@ -1420,12 +1420,22 @@ pub const TABLE: &[Entry] = &[
     // ---- hosts and listeners -----------------------------------------------------------------------------------
     Entry {
         name: "Listen",
-        syntax: "[address:]port [http|https]",
+        syntax: "[address:]port [http|https|status] | unix:path",
         default: None,
         contexts: SERVER,
         help: "an address to listen on, IPv6 in brackets; may be repeated; port 0: the kernel chooses one; https: hosts \
-               with a certificate speak TLS there",
+               with a certificate speak TLS there; status: only the server's own state is told there; unix: the control \
+               socket",
         action: Action::UpTo(2, apply::listen),
+    },
+    Entry {
+        name: "ControlSocketMode",
+        syntax: "octal",
+        default: Some("0600"),
+        contexts: SERVER,
+        help: "the permissions of control sockets: who may ask there; only root and the server's own user may change \
+               anything",
+        action: Action::One(control::mode),
     },
     Entry {
         name: "<VirtualHost>",

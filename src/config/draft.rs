@@ -11,8 +11,8 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::Files;
 use super::{
-    Fate, HostAddress, KeepAlive, Listen, Rate, ReadTimeout, Trace, limits, names, proxy_protocol,
-    remote_ip, set_env, tls,
+    Fate, HostAddress, KeepAlive, Listen, Rate, ReadTimeout, Trace, control, limits, names,
+    proxy_protocol, remote_ip, set_env, tls,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -34,6 +34,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct ProgramDraft {
     pub(super) listen: Vec<Listen>,
+    pub(super) control: control::Draft,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) graceful_shutdown: Option<Duration>,
     pub(super) max_request_workers: usize,

@@ -9,6 +9,7 @@ mod apply;
 mod backend_tls;
 mod balancers;
 mod checks;
+mod control;
 pub mod directives;
 mod documents;
 mod draft;
@@ -32,6 +33,7 @@ mod tls;
 pub mod value;
 mod walk;
 
+pub use control::{Control, ControlSocket, DEFAULT_SOCKET};
 pub use exchange::{KeepAlive, ReadTimeout, Trace};
 pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
 pub use limits::{Rate, TunnelBounds};
@@ -83,11 +85,20 @@ pub fn load(sources: &Sources, files: &dyn Files) -> Result<Config, Vec<ConfigEr
     walk::resolve(reading, sources, files)
 }
 
+/// Where a server of this configuration is asked about itself, whatever else is wrong with the configuration: a server
+/// that runs with an older one can still be reached.
+#[must_use]
+pub fn control(sources: &Sources, files: &dyn Files) -> Control {
+    walk::control(syntax::read(sources, files), files)
+}
+
 /// A configuration in force. Directives are named in the fields' documentation; defaults stand in the table.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `Listen`; at least one.
     pub listen: Vec<Listen>,
+    /// `Listen unix:`, `Listen ... status`, `ControlSocketMode`
+    pub control: Control,
     /// `ErrorLog`, `LogLevel`
     pub error_log: ErrorLogTerms,
     /// `PidFile`; unset: none is written.

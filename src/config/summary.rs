@@ -63,6 +63,21 @@ impl Config {
             };
             writeln!(out, "  {listen}{protocol}  [{}]", listen.origin)?;
         }
+        for listen in &self.control.status {
+            writeln!(out, "  {listen} status  [{}]", listen.origin)?;
+        }
+        for socket in &self.control.sockets {
+            write!(
+                out,
+                "control socket {}, mode {:04o}",
+                socket.path.display(),
+                self.control.mode
+            )?;
+            match &socket.origin {
+                Some(origin) => writeln!(out, "  [{origin}]")?,
+                None => writeln!(out)?,
+            }
+        }
         write!(out, "{}", self.proxy_protocol)?;
         writeln!(out, "main server {}", self.main.server_name)?;
         write_host(out, &self.main)?;

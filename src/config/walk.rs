@@ -12,8 +12,8 @@ use super::proxy_protocol::ProxyProtocol;
 use super::sections::{Finished, Kind, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
-    AccessLog, Config, ConfigError, HostAddress, Sources, VirtualHost, apply, balancers, checks,
-    limits, names, tls, value,
+    AccessLog, Config, ConfigError, Control, HostAddress, Sources, VirtualHost, apply, balancers,
+    checks, limits, names, tls, value,
 };
 use crate::access_log::format::{self, LogFormat};
 use crate::balancer::Balancer;
@@ -29,15 +29,7 @@ pub(super) fn resolve(
     files: &dyn Files,
 ) -> Result<Config, Vec<ConfigError>> {
     let whole = whole(&reading, sources);
-    let mut walk = Walk {
-        program: ProgramDraft::default(),
-        findings: reading.findings,
-        server_root: reading.server_root,
-        files,
-        library: Library::default(),
-    };
-    let mut main = HostDraft::default();
-    walk.defaults(&mut main);
+    let (mut walk, mut main) = Walk::begin(reading.findings, reading.server_root, files);
     let sections = walk.items(&reading.items, Context::Server, &mut main, None);
     let mut hosts = Vec::new();
     for section in sections {
@@ -104,6 +96,7 @@ pub(super) fn resolve(
     let program = walk.program;
     Ok(Config {
         listen: program.listen,
+        control: program.control.resolve(),
         error_log: main_draft.error_log,
         pid_file: program.pid_file,
         graceful_shutdown: program.graceful_shutdown,
@@ -123,6 +116,13 @@ pub(super) fn resolve(
         virtual_hosts,
         warnings: findings.warnings,
     })
+}
+
+/// Where it is asked about itself, of all that was read.
+pub(super) fn control(reading: Reading, files: &dyn Files) -> Control {
+    let (mut walk, mut main) = Walk::begin(reading.findings, reading.server_root, files);
+    walk.items(&reading.items, Context::Server, &mut main, None);
+    walk.program.control.resolve()
 }
 
 /// Where what concerns all of the configuration comes from.
@@ -184,6 +184,22 @@ struct Walk<'a> {
     server_root: PathBuf,
     files: &'a dyn Files,
     library: Library,
+}
+
+impl<'f> Walk<'f> {
+    /// With a main server for which nothing is said yet.
+    fn begin(findings: Findings, server_root: PathBuf, files: &'f dyn Files) -> (Self, HostDraft) {
+        let mut walk = Self {
+            program: ProgramDraft::default(),
+            findings,
+            server_root,
+            files,
+            library: Library::default(),
+        };
+        let mut main = HostDraft::default();
+        walk.defaults(&mut main);
+        (walk, main)
+    }
 }
 
 impl Walk<'_> {

@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod buffer;
 pub mod connect;
 pub mod listen;
+pub mod local;
 pub mod resolve;
 pub mod stream;
 pub mod tls;

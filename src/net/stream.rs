@@ -31,7 +31,11 @@ impl Socket {
         Peer(self)
     }
 
-    fn shut_down_writing(&self) -> io::Result<()> {
+    /// Ends our direction.
+    ///
+    /// # Errors
+    /// As shutdown(2) has them.
+    pub fn shut_down_writing(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.shutdown(Shutdown::Write),
             Self::Unix(unix) => unix.shutdown(Shutdown::Write),

@@ -16,6 +16,7 @@ impl Server {
     /// Closes the listeners, and returns when the last connection and tunnel has ended, when the `limit` is over,
     /// or when a stop is asked for.
     pub(super) fn drain(&mut self, limit: Option<Duration>, logs: &LogWriter) {
+        self.control.set_stopping();
         let begun = Instant::now();
         let end = limit.and_then(|limit| begun.checked_add(limit));
         let bound = match limit {

@@ -4,6 +4,7 @@ mod acceptor;
 mod activation;
 mod clients;
 mod connection;
+mod control;
 mod counters;
 mod drain;
 mod generation;
@@ -37,6 +38,7 @@ use crate::tunnel::reactor::Reactors;
 use acceptor::{Acceptor, Closing};
 use activation::Activation;
 use clients::IdleClients;
+use control::{Control, Doors};
 use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
@@ -160,6 +162,7 @@ struct Server {
     closing: Option<Closing>,
     team: Team,
     health: Health,
+    control: Control,
     shared: Arc<Shared>,
     pid_file: Option<PidFile>,
     manager: Manager,
@@ -204,7 +207,9 @@ impl Server {
         let opened = passed.iter().filter(|(_, is_opened)| *is_opened);
         let activated = opened.map(|(it, _)| Arc::downgrade(it)).collect();
         let passed: Vec<_> = passed.into_iter().map(|(listener, _)| listener).collect();
-        let listeners = bind(&config, &passed)?;
+        let backlog = config.listen_backlog;
+        let listeners = bind(&config.listen, backlog, &passed, &[])?;
+        let doors = Doors::open(&config.control, &Doors::default(), &[])?;
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, None, logs, &mut workshop)?;
         let config = &generation.config;
@@ -238,6 +243,8 @@ impl Server {
         let generation = shared.in_force.get();
         generation.turns.open();
         let health = check_health(&generation, &shared.resolver)?;
+        let control = Control::start(doors, &shared)
+            .map_err(|e| format!("cannot start the control thread: {e}"))?;
         let (pool, team) = Pool::new(Arc::clone(&shared));
         let acceptor = Acceptor::start(&listeners, pool)
             .map_err(|e| format!("cannot start the acceptor: {e}"))?;
@@ -249,6 +256,7 @@ impl Server {
             closing: None,
             team,
             health,
+            control,
             shared,
             pid_file,
             manager,
@@ -362,6 +370,7 @@ impl Server {
     /// Closes the listeners, and ends the tunnels.
     fn stop(mut self) -> ExitCode {
         error_log::notice("stopping");
+        self.control.set_stopping();
         let status = self.status();
         self.manager.stopping(status);
         let was_accepting = self.acceptor.stop();
@@ -374,6 +383,7 @@ impl Server {
         let left = self.team.stop(STOP);
         let left_async = reactors.map_or(0, |reactors| reactors.wait(STOP));
         self.health.stop();
+        self.control.stop();
         if left_async > 0 {
             let id = Id::CutAtStop;
             warn!(
@@ -450,17 +460,21 @@ fn asked(listen: &Listen) -> Asked {
     }
 }
 
-/// Binds what `config` listens on: what is `open` already stays so.
-fn bind(config: &Config, open: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, String> {
-    let is_wanted = |it: &Arc<Listener>| config.listen.iter().any(|l| asked(l) == it.asked());
-    let (mut staying, going): (Vec<_>, Vec<_>) = open.iter().cloned().partition(is_wanted);
+/// Binds what is `wanted`: what is `open` already stays so. Those that are `going` do not keep others from their ports.
+fn bind(
+    wanted: &[Listen],
+    backlog: i32,
+    open: &[Arc<Listener>],
+    going: &[Arc<Listener>],
+) -> Result<Vec<Arc<Listener>>, String> {
+    let mut open = open.to_vec();
     let bind_one = |listen: &Listen| {
         let asked = asked(listen);
         // Each once: the kernel may have been asked for a port several times.
-        if let Some(place) = staying.iter().position(|it| it.asked() == asked) {
-            return Ok(staying.remove(place));
+        if let Some(place) = open.iter().position(|it| it.asked() == asked) {
+            return Ok(open.remove(place));
         }
-        let bound = Listener::bind(asked, config.listen_backlog, &going);
+        let bound = Listener::bind(asked, backlog, going);
         bound.map(Arc::new).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => "; another program listens there",
@@ -476,7 +490,16 @@ fn bind(config: &Config, open: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, S
             )
         })
     };
-    config.listen.iter().map(bind_one).collect()
+    wanted.iter().map(bind_one).collect()
+}
+
+/// Those of the `open` listeners that nobody wants any more.
+fn going<'a>(
+    wanted: &'a [Listen],
+    open: &'a [Arc<Listener>],
+) -> impl Iterator<Item = Arc<Listener>> + 'a {
+    let is_wanted = |it: &Listener| wanted.iter().any(|listen| asked(listen) == it.asked());
+    open.iter().filter(move |it| !is_wanted(it)).cloned()
 }
 
 fn take_pid_file(config: &Config) -> Result<Option<PidFile>, String> {

@@ -2,9 +2,10 @@
 //! All that it needs is acquired first, and what fails then leaves everything as it was. httpd: "Graceful Restart".
 
 use super::acceptor::Port;
+use super::control::Doors;
 use super::generation::Generation;
 use super::tls::Workshop;
-use super::{Server, bind, check_health, open_error_log, say_warnings, start_reactors};
+use super::{Server, bind, check_health, going, open_error_log, say_warnings, start_reactors};
 use crate::config::{self, Config, VirtualHost};
 use crate::config_files::Machine;
 use crate::error_log::{self, ErrorLog};
@@ -30,6 +31,7 @@ struct Next {
     listeners: Vec<Arc<Listener>>,
     /// Those of them that are not open yet, watched already.
     added: Vec<Port>,
+    doors: Doors,
 }
 
 impl Server {
@@ -80,7 +82,14 @@ impl Server {
             // Their addresses may be wanted again.
             closing.wait(CLOSING);
         }
-        let listeners = bind(config, &self.listeners)?;
+        let wanted = &config.control;
+        let doors = self.control.doors();
+        let going: Vec<_> = going(&config.listen, &self.listeners)
+            .chain(going(&wanted.status, doors.status()))
+            .collect();
+        let backlog = config.listen_backlog;
+        let listeners = bind(&config.listen, backlog, &self.listeners, &going)?;
+        let doors = Doors::open(wanted, doors, &going)?;
         let is_new = |it: &&Arc<Listener>| !is_among(it, &self.listeners);
         let new = listeners.iter().filter(is_new);
         let added = new
@@ -94,6 +103,7 @@ impl Server {
             reactors,
             listeners,
             added,
+            doors,
         })
     }
 
@@ -137,6 +147,7 @@ impl Server {
         let removed = removed.filter(|it| !is_among(it, &self.listeners));
         self.closing = Some(self.acceptor.change(next.added, removed.collect()));
         self.removed.note(&generation, &shared.tunnels);
+        self.control.replace(next.doors);
         shared.counters.reloaded(SystemTime::now(), Vec::new());
         error_log::notice(&format!(
             "reloaded: generation {} listens on {}",

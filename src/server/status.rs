@@ -1,4 +1,4 @@
-//! What the server shows of itself: everything is looked at once, and written down in one of four forms by pure functions.
+//! What the server shows of itself: everything is looked at once, and written down in one of five forms by pure functions.
 //! None of it is on the way of bytes: a shard of the tunnels is locked while it is copied, and who writes thousands of them
 //! down lets others run in between.
 
@@ -6,6 +6,7 @@ mod auto;
 mod json;
 mod metrics;
 mod page;
+mod table;
 mod text;
 
 use super::Shared;
@@ -40,6 +41,8 @@ pub(super) enum Form {
     Json,
     /// That of Prometheus.
     Metrics,
+    /// For terminals.
+    Table,
 }
 
 impl Form {
@@ -52,6 +55,7 @@ impl Form {
                 ("auto", _) => return Self::Auto,
                 ("json", _) => return Self::Json,
                 ("metrics", _) => return Self::Metrics,
+                ("table", _) => return Self::Table,
                 ("notable", _) => lists_tunnels = false,
                 // httpd: a bare word means every second, and 0 as well.
                 ("refresh", seconds) => refresh = Some(seconds.parse().unwrap_or(1).max(1)),
@@ -64,11 +68,31 @@ impl Form {
         }
     }
 
+    /// Fields of an answer that shows it.
+    pub(super) fn fields(self) -> Vec<(&'static str, Vec<u8>)> {
+        // What is shown is true now, and runs nothing.
+        let mut fields = vec![
+            ("Cache-Control", b"no-store".to_vec()),
+            (
+                "Content-Security-Policy",
+                b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'".to_vec(),
+            ),
+        ];
+        if let Self::Page {
+            refresh: Some(seconds),
+            ..
+        } = self
+        {
+            fields.push(("Refresh", seconds.to_string().into_bytes()));
+        }
+        fields
+    }
+
     /// As in `Content-Type`.
     pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::Page { .. } => "text/html; charset=utf-8",
-            Self::Auto => "text/plain; charset=utf-8",
+            Self::Auto | Self::Table => "text/plain; charset=utf-8",
             Self::Json => "application/json",
             Self::Metrics => "text/plain; version=0.0.4; charset=utf-8",
         }
@@ -358,6 +382,7 @@ pub(super) fn render(snapshot: &Snapshot, form: Form) -> Vec<u8> {
         Form::Auto => auto::write(&mut out, snapshot),
         Form::Json => json::write(&mut out, snapshot, &thread::yield_now),
         Form::Metrics => metrics::write(&mut out, snapshot),
+        Form::Table => table::write(&mut out, snapshot, &thread::yield_now),
     };
     out.into_bytes()
 }

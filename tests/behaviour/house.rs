@@ -58,12 +58,22 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("error_log", &["log_writer", "logging"]),
     ("config_files", &["config"]),
+    ("control_client", &["http", "net"]),
     ("pid_file", &[]),
     ("sys", &[]),
     ("tls", &[]),
     ("net", &["sys", "tls"]),
     ("tunnel", &["net", "frame", "transaction", "ids"]),
-    ("cli", &["config", "config_files", "explain", "pid_file"]),
+    (
+        "cli",
+        &[
+            "config",
+            "config_files",
+            "control_client",
+            "explain",
+            "pid_file",
+        ],
+    ),
     ("registry", &["route", "transaction", "tunnel"]),
     (
         "server",

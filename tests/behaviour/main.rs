@@ -34,6 +34,7 @@
 //! | `upgrade` | another process that takes over |
 //! | `idle_timeout` | `ProxyWebsocketIdleTimeout` |
 //! | `keep_alive` | several requests on a client's connection |
+//! | `control` | the control socket, probes, and the command line that speaks to a running server |
 //! | `crowd` | more clients than workers: who is idle makes room |
 //! | `backend_connections` | connections to backends that are kept for the next request |
 //! | `limits` | sizes, deadlines, workers, descriptors |
@@ -78,6 +79,7 @@ mod balancer_shares;
 mod calls;
 mod command_line;
 mod config_errors;
+mod control;
 mod crowd;
 mod dead_backends;
 mod early_answers;

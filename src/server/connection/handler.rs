@@ -38,24 +38,9 @@ impl Visit<'_> {
             Handler::ServerStatus => Form::asked_for(query),
         };
         let body = self.link.shared.status(form);
-        // What is shown is true now, and runs nothing.
-        let mut fields = vec![
-            ("Cache-Control", b"no-store".to_vec()),
-            (
-                "Content-Security-Policy",
-                b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'".to_vec(),
-            ),
-        ];
-        if let Form::Page {
-            refresh: Some(seconds),
-            ..
-        } = form
-        {
-            fields.push(("Refresh", seconds.to_string().into_bytes()));
-        }
         let answer = OwnHead {
             status: 200,
-            fields: &fields,
+            fields: &form.fields(),
             content_type: form.content_type(),
             length: body.len(),
         };

@@ -1,0 +1,237 @@
+//! What the server tells of itself: the table, the other forms, and probes.
+
+use super::{LISTEN, command, control, knock, probe, request, socket, start, status_address, text};
+use crate::support::proxy::{BINARY, run};
+use crate::support::{BOUND, Backend, Wire, both_ends, each_mode, wait_until};
+use rustix::process::Signal;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+/// The words of the line that begins with this one.
+#[track_caller]
+fn row<'t>(table: &'t str, first: &str) -> Vec<&'t str> {
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect());
+    rows.find(|row: &Vec<&str>| row.first() == Some(&first))
+        .unwrap_or_else(|| panic!("no {first} in {table}"))
+}
+
+each_mode! {
+    fn the_table_has_a_line_for_each_tunnel(mode: Mode) {
+        let backend = Backend::listen();
+        let (directives, url) = (mode.directives(), backend.url());
+        let proxy = start(format!(
+            "{directives}\nServerName front.example\nProxyPass /ws/ {url}/\n\
+             <Proxy balancer://set>\nBalancerMember ws://127.0.0.1:9\n</Proxy>\nProxyPass /b/ balancer://set/\n"
+        ));
+        let (mut client, mut peer) = both_ends(&proxy, &backend);
+        client.send("12345");
+        peer.expect("12345");
+        let second = both_ends(&proxy, &backend);
+        let mut table = String::new();
+        // The bytes are published at the end of the turn that has moved them.
+        wait_until("the tunnels to be told of", BOUND, || {
+            table = command(&proxy, &["--status"]).expect_status(0).stdout;
+            table.contains("tunnels: 2 open") && table.contains(" 5 B  ")
+        });
+        let titles = row(&table, "ID");
+        let expected = ["ID", "CLIENT", "HOST", "MAPPING", "BACKEND", "AGE", "IDLE", "SENT", "RECEIVED", "IN"];
+        assert_eq!(titles, expected);
+        let lines = [(row(&table, "1"), &client), (row(&table, "2"), &second.0)];
+        for (line, client) in lines {
+            let address = client.local().to_string();
+            let mapping = "ProxyPass \"/ws/\"";
+            assert_eq!(line[1..5].join(" "), format!("{address} front.example {mapping}"));
+            assert_eq!(line[5], backend.url() + "/");
+        }
+        assert!(table.find("\n 1  ") < table.find("\n 2  "), "{table}");
+        let member = row(&table, "front.example");
+        assert_eq!(member[1..5], ["balancer://set", "ws://127.0.0.1:9", "-", "0"]);
+        let json = command(&proxy, &["--status", "--json"]).expect_status(0).stdout;
+        assert!(json.starts_with('{') && json.ends_with("]}\n"), "{json}");
+        command(&proxy, &["--end", "2"]).expect_status(0);
+        wait_until("it to be gone", BOUND, || {
+            let table = command(&proxy, &["--status"]).expect_status(0).stdout;
+            table.contains("tunnels: 1 open")
+        });
+    }
+}
+
+#[test]
+fn every_form_is_told_to_whoever_asks() {
+    let proxy = start("ProxyPass / ws://127.0.0.1:9/");
+    let address = status_address(&proxy);
+    for (target, content_type, part) in [
+        ("/server-status", "text/html; charset=utf-8", "<html"),
+        (
+            "/server-status?auto",
+            "text/plain; charset=utf-8",
+            "\nBusyWorkers: 0\n",
+        ),
+        ("/server-status?json", "application/json", "\"tunnels\":["),
+        (
+            "/server-status?metrics",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "\n# TYPE ",
+        ),
+        (
+            "/metrics",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "\n# TYPE ",
+        ),
+        (
+            "/server-status?table",
+            "text/plain; charset=utf-8",
+            "workers: 0 of 400 ",
+        ),
+    ] {
+        let told = [
+            probe(address, "GET", target),
+            control(&proxy, "GET", target),
+        ];
+        for answer in told {
+            let answer = answer.expect_status(200);
+            assert_eq!(answer.field("Content-Type").as_deref(), Some(content_type));
+            assert!(text(&answer).contains(part), "{target}: {}", text(&answer));
+        }
+        assert!(
+            probe(address, "HEAD", target)
+                .expect_status(200)
+                .body
+                .is_empty()
+        );
+    }
+    let again = probe(address, "GET", "/server-status?refresh=5").expect_status(200);
+    assert_eq!(again.field("Refresh").as_deref(), Some("5"));
+}
+
+#[test]
+fn the_table_says_why_reloads_have_failed() {
+    let rest = "ProxyPass / ws://127.0.0.1:9/\n";
+    let proxy = start(rest);
+    for wrong in [
+        "ProxyPas / ws://b/",
+        "Timeout x",
+        "Listen unix:/no/such/folder/x",
+    ] {
+        proxy.reload_refused(format!("{LISTEN}{rest}{wrong}\n"));
+    }
+    let file = proxy.directory().join("proxy.conf");
+    let status = run(&["-f", file.to_str().unwrap(), "--status"])
+        .expect_status(0)
+        .stdout;
+    assert!(
+        status.contains("configuration 1, 0 reloads, 3 failed\n"),
+        "{status}"
+    );
+    assert!(
+        status.contains(", has failed, and left this configuration in force\n"),
+        "{status}"
+    );
+    let problem = format!(
+        "\n  {}:7: Listen: cannot make the control socket ",
+        file.display()
+    );
+    assert!(status.contains(&problem), "{status}");
+    proxy.reload(LISTEN.to_owned() + rest);
+    let status = command(&proxy, &["--status"]).expect_status(0).stdout;
+    assert!(
+        status.contains("configuration 2, 1 reloads, 3 failed\n"),
+        "{status}"
+    );
+}
+
+/// A status of more than a megabyte, which no socket takes at once.
+fn large() -> String {
+    let member =
+        |number| format!("BalancerMember http://member-{number}.example:8080/with/a/long/path\n");
+    let members: String = (0..8000).map(member).collect();
+    format!("<Proxy balancer://set>\n{members}</Proxy>\nProxyPass / balancer://set/\n")
+}
+
+#[test]
+fn slow_readers_of_a_large_status_hold_no_more_than_a_few() {
+    let proxy = start(large());
+    let address = status_address(&proxy);
+    let whole = text(&probe(address, "GET", "/server-status?json").expect_status(200));
+    assert!(whole.len() > 1_000_000, "{}", whole.len());
+    // What the allocator keeps has been seen.
+    for _ in 0..4 {
+        control(&proxy, "GET", "/server-status?json").expect_status(200);
+    }
+    let before = proxy.figures().private;
+    let ask = |mut wire: Wire| {
+        // Its window takes next to nothing.
+        rustix::net::sockopt::set_socket_recv_buffer_size(wire.tcp(), 4096).unwrap();
+        wire.send(request("GET", "/server-status?json"));
+        wire.receive(1);
+        wire
+    };
+    let slow: Vec<Wire> = (0..20)
+        .map(|_| ask(Wire::new(TcpStream::connect(address).unwrap())))
+        .collect();
+    let local: Vec<Wire> = (0..6).map(|_| ask(knock(&socket(&proxy)))).collect();
+    let json = command(&proxy, &["--status", "--json"])
+        .expect_status(0)
+        .stdout;
+    assert_eq!(json.lines().count(), whole.lines().count());
+    assert!(json.ends_with("]}\n"));
+    probe(address, "GET", "/readyz").expect_status(200);
+    let grown = proxy.figures().private.saturating_sub(before);
+    assert!(
+        grown < 8 * whole.len(),
+        "{grown} bytes for renderings of {}",
+        whole.len()
+    );
+    drop((slow, local));
+}
+
+#[test]
+fn probes_learn_that_it_stops_while_it_does() {
+    let backend = Backend::listen();
+    let mut proxy = start(format!("ProxyPass /ws/ {}/\n", backend.url()));
+    let address = status_address(&proxy);
+    // These two do not close, so that it takes two seconds.
+    let (client, peer) = both_ends(&proxy, &backend);
+    proxy.signal(Signal::TERM);
+    wait_until("the probe to say so", BOUND, || {
+        probe(address, "GET", "/readyz").status == 503
+    });
+    let told = control(&proxy, "GET", "/readyz").expect_status(503);
+    assert_eq!(text(&told), "stopping\n");
+    probe(address, "GET", "/healthz").expect_status(200);
+    proxy.await_exit();
+    assert!(!socket(&proxy).exists());
+    drop((client, peer));
+}
+
+#[test]
+fn probes_learn_of_a_graceful_stop_while_tunnels_go_on() {
+    let backend = Backend::listen();
+    let mut proxy = start(format!("ProxyPass /ws/ {}/\n", backend.url()));
+    let (mut client, mut peer) = both_ends(&proxy, &backend);
+    proxy.signal(Signal::WINCH);
+    wait_until("the probe to say so", BOUND, || {
+        control(&proxy, "GET", "/readyz").status == 503
+    });
+    client.send("goes on");
+    peer.expect("goes on");
+    command(&proxy, &["--end", "1"]).expect_status(0);
+    client.expect_cut();
+    peer.expect_cut();
+    proxy.await_exit();
+}
+
+#[test]
+fn a_reader_of_the_table_that_goes_away_is_told_nothing() {
+    let proxy = start(large());
+    let mut command = Command::new(BINARY);
+    command.args(["--control", socket(&proxy).to_str().unwrap(), "--status"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(1), Vec::new()));
+}
