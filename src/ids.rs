@@ -123,6 +123,12 @@ pub enum Id {
     Hung,
     /// The service manager has passed a socket that is not listened on.
     NotListenedOn,
+    /// The limit of open files is lower than what the other limits come to.
+    TooFewDescriptors,
+    /// `User` names somebody whom only root could become.
+    NotRoot,
+    /// What was opened as root could not be opened again, as a reload has to.
+    OutOfReach,
     /// The server is stopping.
     Stopping,
     /// All workers are busy; new connections wait.
@@ -593,6 +599,24 @@ const ENTRIES: &[Entry] = &[
         code: "PW605",
         counterpart: None,
         remedy: "write a Listen for it, or take it out of the socket unit",
+    },
+    Entry {
+        id: Id::TooFewDescriptors,
+        code: "PW606",
+        counterpart: None,
+        remedy: "raise the hard limit (LimitNOFILE= of the unit, ulimit -Hn), or lower the others",
+    },
+    Entry {
+        id: Id::NotRoot,
+        code: "PW607",
+        counterpart: None,
+        remedy: "start it as root, or as that user and remove the line",
+    },
+    Entry {
+        id: Id::OutOfReach,
+        code: "PW608",
+        counterpart: None,
+        remedy: "let the user of the server read the file, or write to the folder",
     },
 ];
 

@@ -35,6 +35,12 @@ impl Config {
             self.error_log,
             self.log_level.as_str().to_ascii_lowercase()
         )?;
+        if let Some((user, _)) = &self.user {
+            writeln!(out, "user {user}")?;
+        }
+        if let Some((group, _)) = &self.group {
+            writeln!(out, "group {group}")?;
+        }
         if let Some(path) = &self.pid_file {
             writeln!(out, "pid file {}", path.display())?;
         }

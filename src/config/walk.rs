@@ -110,6 +110,8 @@ pub(super) fn resolve(
         listen: program.listen,
         error_log,
         log_level,
+        user: program.user,
+        group: program.group,
         pid_file: program.pid_file,
         graceful_shutdown: program.graceful_shutdown,
         max_request_workers: program.max_request_workers,

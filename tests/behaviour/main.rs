@@ -39,6 +39,7 @@
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
 //! | `signals` | what the operator asks of a running process, and how it is found |
+//! | `privileges` | who the process is, and what it may open |
 //! | `service_manager` | what systemd is told, and what it passes |
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
@@ -93,6 +94,7 @@ mod keep_alive;
 mod limits;
 mod man_pages;
 mod names;
+mod privileges;
 mod proxy_protocol;
 mod refusals;
 mod reload;
