@@ -13,7 +13,7 @@ use crate::http::headers::is_token;
 use crate::ids::Id;
 use crate::route::backend::Backend;
 use crate::route::destination::Destination;
-use crate::route::{Arrival, Decision, Route};
+use crate::route::{Arrival, Decision, Found, Route};
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
@@ -147,7 +147,10 @@ fn tell(config: &Config, question: &Question, text: &str, out: &mut String) -> f
     write!(out, "routing\n{steps}")?;
     arrival.client = decision.client;
     match &decision.outcome {
-        Ok(route) => {
+        Ok(Found::Handler(handler)) => {
+            writeln!(out, "answer\n  200: {handler} of this program")
+        }
+        Ok(Found::Route(route)) => {
             let case = Case {
                 host,
                 decision: &decision,

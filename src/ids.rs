@@ -41,6 +41,8 @@ pub enum Id {
     PlainHttp,
     /// The request is for a host whose terms of TLS its connection was not made on.
     Misdirected,
+    /// A method other than GET and HEAD for what this program answers itself.
+    WrongMethod,
     // Where it goes.
     /// Nothing is mapped at the path.
     NotMapped,
@@ -67,6 +69,17 @@ pub enum Id {
     UpgradeRequired,
     /// It asks for it in a way that must not be passed on.
     BadUpgrade,
+    // How many may have one.
+    /// There are as many tunnels as `ProxyWebsocketMaxTunnels` allows.
+    TooManyTunnels,
+    /// The host has as many as `ProxyWebsocketMaxTunnelsPerHost` allows.
+    TooManyOfHost,
+    /// The backend has as many as `ProxyWebsocketMaxTunnelsPerBackend` allows, and so has each that could take its place.
+    TooManyAtBackend,
+    /// The client's address has as many as `ProxyWebsocketMaxTunnelsPerAddress` allows.
+    TooManyOfAddress,
+    /// The client's address asks more often than `ProxyWebsocketHandshakeRate` allows.
+    TooOften,
     // What the backend does.
     /// The backend is disabled by `status=`.
     Disabled,
@@ -300,6 +313,12 @@ const ENTRIES: &[Entry] = &[
                  has to open another connection",
     },
     Entry {
+        id: Id::WrongMethod,
+        code: "PW118",
+        counterpart: None,
+        remedy: "a status is only looked at, with GET or HEAD",
+    },
+    Entry {
         id: Id::NotMapped,
         code: "PW201",
         counterpart: Some("AH00128"),
@@ -370,6 +389,37 @@ const ENTRIES: &[Entry] = &[
         code: "PW302",
         counterpart: None,
         remedy: "the client has to ask as RFC 6455 section 4.1 says",
+    },
+    Entry {
+        id: Id::TooManyTunnels,
+        code: "PW303",
+        counterpart: None,
+        remedy: "raise ProxyWebsocketMaxTunnels if there are memory and descriptors for more",
+    },
+    Entry {
+        id: Id::TooManyOfHost,
+        code: "PW304",
+        counterpart: None,
+        remedy: "raise ProxyWebsocketMaxTunnelsPerHost if the host is to have more",
+    },
+    Entry {
+        id: Id::TooManyAtBackend,
+        code: "PW305",
+        counterpart: None,
+        remedy: "raise ProxyWebsocketMaxTunnelsPerBackend if the backend can take more, or add members to its balancer",
+    },
+    Entry {
+        id: Id::TooManyOfAddress,
+        code: "PW306",
+        counterpart: None,
+        remedy: "raise ProxyWebsocketMaxTunnelsPerAddress if one address may have more; name a proxy in front by RemoteIPHeader \
+                 or RemoteIPProxyProtocol, so that its clients are told apart",
+    },
+    Entry {
+        id: Id::TooOften,
+        code: "PW307",
+        counterpart: None,
+        remedy: "wait as Retry-After says; raise ProxyWebsocketHandshakeRate if clients are to ask more often",
     },
     Entry {
         id: Id::Disabled,

@@ -28,8 +28,9 @@ pub struct Transaction {
     pub server_name: Arc<str>,
     /// The request line as written, without its end.
     pub request_line: Vec<u8>,
-    /// The request, where the log format needs it (`LogFormat::needs_request`) and it was one.
-    pub request: Option<RequestHead>,
+    /// The request, where the log format needs it (`LogFormat::needs_request`) and it was one. In a box, since a tunnel
+    /// without it is to be small.
+    pub request: Option<Box<RequestHead>>,
     /// The status that we sent; 0 if nothing was answered.
     pub status: u16,
     /// The header fields of the backend's answer, as they came, where the log format needs them

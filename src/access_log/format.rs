@@ -699,7 +699,7 @@ mod tests {
         let (_, head) = RequestHead::parse(request, &Limits::default())
             .unwrap()
             .unwrap();
-        t.request = Some(head);
+        t.request = Some(Box::new(head));
         t.server_name = Arc::from("www.example");
         t.environment.set("Robot", b"\"y\xe4\n");
         t.status = 101;

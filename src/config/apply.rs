@@ -9,7 +9,7 @@ use crate::route::backend::Parameters;
 use crate::route::destination::ProxyUrl;
 use crate::route::edit::{HeaderEdit, Target};
 use crate::route::environment::Condition;
-use crate::route::settings::{Change, Via};
+use crate::route::settings::{Change, Handler, Via};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,6 +155,11 @@ pub(super) fn proxy_set(scope: &mut Scope<'_>, words: &[&str]) -> Result<(), Str
             scope.host.proxies.push(Arc::new(section));
         }
     }
+    Ok(())
+}
+
+pub(super) fn set_handler(scope: &mut Scope<'_>, word: &str) -> Result<(), String> {
+    scope.change(Change::Handler(Handler::parse(word)?));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use super::draft::{FormatDraft, Scope};
 use super::sections::Kind;
 use super::{
     Account, DEFAULT_SERVER_ROOT, OnReload, apply, backend_tls, balancers, documents, exchange,
-    health, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax,
+    health, limits, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax,
     tls::lines as tls, value,
 };
 use crate::http::head::MAX_HEAD;
@@ -559,6 +559,14 @@ pub const TABLE: &[Entry] = &[
         help: "takes back SetEnv and PassEnv of the main server or of an outer section",
         action: Action::UpTo(MANY, set_env::unset_env),
     },
+    Entry {
+        name: "SetHandler",
+        syntax: "server-status|none",
+        default: None,
+        contexts: &[Context::Location],
+        help: "this program answers there itself: with what it does at the moment; local clients only, unless Require says more",
+        action: Action::One(apply::set_handler),
+    },
     // ---- who may connect ---------------------------------------------------------------------------------------
     Entry {
         name: "Require",
@@ -768,6 +776,54 @@ pub const TABLE: &[Entry] = &[
             )?));
             Ok(())
         }),
+    },
+    Entry {
+        name: "ProxyWebsocketMaxTunnels",
+        syntax: "number",
+        default: Some("20000"),
+        contexts: SERVER,
+        help: "the most tunnels at a time, handshakes included; more get 503; 0: any number; not in httpd",
+        action: Action::One(limits::max_tunnels),
+    },
+    Entry {
+        name: "ProxyWebsocketMaxTunnelsPerAddress",
+        syntax: "number",
+        default: Some("0"),
+        contexts: BOTH,
+        help: "the most tunnels of one client's address, or of one IPv6 /64; more get 429; 0: any number; not in httpd",
+        action: Action::One(limits::per_address),
+    },
+    Entry {
+        name: "ProxyWebsocketMaxTunnelsPerHost",
+        syntax: "number",
+        default: Some("0"),
+        contexts: BOTH,
+        help: "the most tunnels of a host; more get 503; 0: any number; not in httpd",
+        action: Action::One(limits::per_host),
+    },
+    Entry {
+        name: "ProxyWebsocketMaxTunnelsPerBackend",
+        syntax: "number",
+        default: Some("0"),
+        contexts: BOTH,
+        help: "the most tunnels to one backend or member; more go to another member or get 503; 0: any number; not in httpd",
+        action: Action::One(limits::per_backend),
+    },
+    Entry {
+        name: "ProxyWebsocketHandshakeRate",
+        syntax: "Off|number[/s|/min|/h] [burst=number]",
+        default: Some("Off"),
+        contexts: SERVER,
+        help: "how fast one client's address, or one IPv6 /64, may ask for tunnels; faster ones get 429; not in httpd",
+        action: Action::UpTo(2, limits::handshake_rate),
+    },
+    Entry {
+        name: "ProxyWebsocketMaxLifetime",
+        syntax: "duration [spread=duration]",
+        default: Some("0"),
+        contexts: ALL,
+        help: "how old a tunnel may get, less a part of the spread, drawn for each; 0: any age; not in httpd",
+        action: Action::UpTo(2, limits::max_lifetime),
     },
     Entry {
         name: "ProxyWebsocketFallbackToProxyHttp",

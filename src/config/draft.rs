@@ -11,8 +11,8 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::Files;
 use super::{
-    Account, ErrorLog, HostAddress, KeepAlive, Listen, LogTarget, OnReload, ReadTimeout, Trace,
-    names, proxy_protocol, remote_ip, set_env, tls,
+    Account, ErrorLog, HostAddress, KeepAlive, Listen, LogTarget, OnReload, Rate, ReadTimeout,
+    Trace, limits, names, proxy_protocol, remote_ip, set_env, tls,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -40,6 +40,8 @@ pub(super) struct ProgramDraft {
     pub(super) max_request_workers: usize,
     pub(super) reactor_threads: usize,
     pub(super) reactor_limit: usize,
+    pub(super) max_tunnels: Option<usize>,
+    pub(super) handshake_rate: Option<Rate>,
     pub(super) on_reload: OnReload,
     pub(super) thread_stack_size: usize,
     pub(super) listen_backlog: i32,
@@ -54,6 +56,7 @@ pub(super) struct HostDraft {
     pub(super) server_name: Option<String>,
     /// What requests may call this host, beside its own `ServerName`; not inherited.
     pub(super) aliases: Vec<String>,
+    pub(super) bounds: limits::Draft,
     pub(super) limits: Limits,
     pub(super) tls: tls::Draft,
     pub(super) handshake_timeout: ReadTimeout,

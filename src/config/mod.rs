@@ -15,6 +15,7 @@ mod draft;
 mod exchange;
 mod findings;
 mod health;
+mod limits;
 mod names;
 mod parameters;
 mod proxy_pass;
@@ -32,6 +33,7 @@ mod walk;
 
 pub use exchange::{KeepAlive, ReadTimeout, Trace};
 pub use findings::{ConfigError, ConfigWarning, Origin, Weight};
+pub use limits::{Rate, TunnelBounds};
 pub use proxy_protocol::ProxyProtocol;
 pub(crate) use summary::{limit, span};
 pub use syntax::Files;
@@ -102,6 +104,10 @@ pub struct Config {
     pub reactor_threads: usize,
     /// `ProxyWebsocketAsyncMaxTunnels`, at least 1.
     pub reactor_limit: usize,
+    /// `ProxyWebsocketMaxTunnels`, at least 1; none: any number.
+    pub max_tunnels: Option<usize>,
+    /// `ProxyWebsocketHandshakeRate`; none: as fast as they come.
+    pub handshake_rate: Option<Rate>,
     /// `ProxyWebsocketOnReload`
     pub on_reload: OnReload,
     /// `ThreadStackSize` in bytes, at least 64 KiB.
@@ -306,6 +312,10 @@ pub struct VirtualHost {
     pub addresses: Vec<HostAddress>,
     /// Where `<VirtualHost>` stands; for the main server the configuration file as a whole.
     pub origin: Origin,
+    /// What tells it from the other hosts, and is the same after a reload: its names and addresses.
+    pub identity: Arc<str>,
+    /// `ProxyWebsocketMaxTunnelsPerAddress`, `ProxyWebsocketMaxTunnelsPerHost`, `ProxyWebsocketMaxTunnelsPerBackend`
+    pub bounds: TunnelBounds,
     /// `LimitRequestLine`, `LimitRequestFieldSize`, `LimitRequestFields`
     pub limits: Limits,
     /// TLS towards clients, where it is on.

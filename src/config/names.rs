@@ -92,11 +92,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "this program serves no files; remove it, or leave the files to another server",
     ),
     (
-        "SetHandler",
-        "there are no handlers in this program, neither for files nor balancer-manager or server-status; remove it \
-         (-S and --explain show what is configured)",
-    ),
-    (
         "HeartbeatStorage HeartbeatListen HeartbeatAddress HeartbeatMaxServers",
         "members send no reports by multicast; remove the line, and write lbmethod=bybusyness",
     ),

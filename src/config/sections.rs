@@ -210,7 +210,12 @@ impl Section {
     }
 
     pub(super) fn finish(mut self) -> Finished {
-        let access = self.access.finish();
+        let mut access = self.access.finish();
+        let has_handler = |change: &Change| matches!(change, Change::Handler(Some(_)));
+        if access.is_empty() && self.changes.iter().any(has_handler) {
+            // What it shows is not for everybody, also where a section around this one permits all.
+            access = Access::local();
+        }
         if !access.is_empty() {
             self.changes.push(Change::Access(access));
         }

@@ -10,7 +10,7 @@ use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use crate::route::mapping::{Action, Mapping, TargetPath};
 use crate::route::own_name::CanonicalName;
-use crate::route::settings::{Change, ErrorOverride, Settings, Via};
+use crate::route::settings::{Change, ErrorOverride, Lifetime, Settings, Via};
 use crate::route::url::Slashes;
 use crate::tls::backend::Policy;
 use std::fmt::{self, Write};
@@ -53,6 +53,7 @@ impl Config {
             "workers {}, stack of {} bytes, backlog {}",
             self.max_request_workers, self.thread_stack_size, self.listen_backlog
         )?;
+        self.write_bounds(out)?;
         let hosts = std::iter::once(&self.main).chain(&self.virtual_hosts);
         let mut all = hosts.flat_map(|host| &host.balancers);
         if all.any(|balancer| balancers::is_checked(balancer)) {
@@ -93,6 +94,35 @@ impl Config {
         }
         Ok(())
     }
+
+    fn write_bounds(&self, out: &mut String) -> fmt::Result {
+        match self.max_tunnels {
+            Some(most) => write!(out, "tunnels at most {most}")?,
+            None => write!(out, "any number of tunnels")?,
+        }
+        if let Some(rate) = self.handshake_rate {
+            write!(out, ", handshakes of an address {rate}")?;
+        }
+        writeln!(out)
+    }
+}
+
+/// How many tunnels a host may have.
+fn write_tunnel_bounds(out: &mut String, host: &VirtualHost) -> fmt::Result {
+    let bounds = &host.bounds;
+    let bounds = [
+        ("address", bounds.per_address),
+        ("host", bounds.per_host),
+        ("backend", bounds.per_backend),
+    ];
+    let set: Vec<_> = bounds
+        .into_iter()
+        .filter_map(|(what, most)| Some(format!("per {what} {}", most?)))
+        .collect();
+    if set.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  tunnels at most {}", set.join(", "))
 }
 
 fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
@@ -120,6 +150,10 @@ fn write_host(out: &mut String, host: &VirtualHost) -> fmt::Result {
         limit(settings.idle_timeout),
         limit(Some(settings.half_close_timeout))
     )?;
+    if settings.lifetime.is_some() {
+        writeln!(out, "  {}", age(settings.lifetime))?;
+    }
+    write_tunnel_bounds(out, host)?;
     if settings.asynchronous {
         writeln!(out, "  asynchronous, after {}", span(settings.async_delay))?;
     }
@@ -391,11 +425,14 @@ impl fmt::Display for Change {
             Self::ErrorOverride(which) => write_override(f, which),
             Self::IdleTimeout(idle) => write!(f, "tunnel idle {}", limit(*idle)),
             Self::HalfCloseTimeout(bound) => write!(f, "half closed {}", limit(Some(*bound))),
+            Self::Lifetime(lifetime) => f.write_str(&age(*lifetime)),
             Self::Asynchronous(on) => write!(f, "asynchronous {}", on_off(*on)),
             Self::AsyncDelay(delay) => write!(f, "asynchronous after {}", span(*delay)),
             Self::BodyLimit(Some(most)) => write!(f, "request body of at most {most} bytes"),
             Self::BodyLimit(None) => write!(f, "request body of any length"),
             Self::PassesExpect(on) => write!(f, "passes Expect {}", on_off(*on)),
+            Self::Handler(Some(handler)) => write!(f, "handler {handler}"),
+            Self::Handler(None) => write!(f, "no handler"),
         }
     }
 }
@@ -461,6 +498,18 @@ fn write_override(out: &mut dyn Write, which: &ErrorOverride) -> fmt::Result {
                 .iter()
                 .try_for_each(|status| write!(out, " {status}"))
         }
+    }
+}
+
+/// How old tunnels may get.
+fn age(lifetime: Option<Lifetime>) -> String {
+    match lifetime {
+        None => "tunnels of any age".to_owned(),
+        Some(Lifetime { most, spread }) => format!(
+            "tunnel lifetime {}, less up to {}",
+            span(most),
+            span(spread)
+        ),
     }
 }
 

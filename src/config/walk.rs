@@ -13,7 +13,7 @@ use super::sections::{Finished, Kind, Section as SectionDraft};
 use super::syntax::{self, Files, Item, Reading, Section};
 use super::{
     AccessLog, Config, ConfigError, ErrorLog, HostAddress, Sources, VirtualHost, apply, balancers,
-    checks, names, tls, value,
+    checks, limits, names, tls, value,
 };
 use crate::access_log::format::LogFormat;
 use crate::balancer::Balancer;
@@ -59,6 +59,7 @@ pub(super) fn resolve(
         &whole,
         &mut walk.findings,
     );
+    limits::check(&walk.program, &main, &hosts, &mut walk.findings);
     let with_addresses = hosts
         .iter()
         .map(|(host, addresses, _)| (host, &**addresses));
@@ -117,6 +118,8 @@ pub(super) fn resolve(
         max_request_workers: program.max_request_workers,
         reactor_threads: program.reactor_threads,
         reactor_limit: program.reactor_limit,
+        max_tunnels: program.max_tunnels,
+        handshake_rate: program.handshake_rate,
         on_reload: program.on_reload,
         thread_stack_size: program.thread_stack_size,
         listen_backlog: program.listen_backlog,
@@ -148,6 +151,17 @@ fn name_of(main: &HostDraft, files: &dyn Files) -> String {
     given
         .or_else(of_machine)
         .unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// What tells a host from the others. Of two that are the same in all this, the second is never chosen.
+fn identity(server_name: &str, names: &[String], addresses: &[HostAddress]) -> Arc<str> {
+    let addresses = addresses.iter().map(HostAddress::to_string);
+    let parts = std::iter::once(server_name.to_owned());
+    let parts: Vec<_> = parts
+        .chain(names.iter().cloned())
+        .chain(addresses)
+        .collect();
+    parts.join(" ").into()
 }
 
 /// The nicknames that every packaged configuration of httpd defines, and that files for single sites take for granted.
@@ -413,7 +427,7 @@ impl Walk<'_> {
             }
         }
         let names = draft.server_name.iter().chain(&draft.aliases);
-        let names = names
+        let names: Vec<_> = names
             .map(|name| name.trim_end_matches('.').to_ascii_lowercase())
             .collect();
         let server_name: Arc<str> = draft.server_name.as_deref().unwrap_or(main_name).into();
@@ -442,10 +456,12 @@ impl Walk<'_> {
         };
         VirtualHost {
             error_log: None,
+            identity: identity(&server_name, &names, &addresses),
             server_name,
             names,
             addresses,
             origin,
+            bounds: draft.bounds.resolve(),
             limits: draft.limits,
             tls: None,
             handshake_timeout: draft.handshake_timeout,

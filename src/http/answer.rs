@@ -97,33 +97,14 @@ impl Refusal {
             }
             _ => self.fields.as_slice(),
         };
+        let head = OwnHead {
+            status,
+            fields,
+            content_type,
+            length: body.len(),
+        };
         let sent = if is_head { &[] } else { body };
-        let mut out = Vec::with_capacity(256 + body.len());
-        // RFC 9110 section 7.8: who sends Upgrade names it in Connection.
-        let upgrade = fields.iter().any(|(name, _)| *name == "Upgrade");
-        // Writing to a vector does not fail.
-        let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason(status));
-        if extra.first("Date").is_none() {
-            let _ = write!(out, "Date: {}\r\n", date::imf_fixdate(now_unix_seconds));
-        }
-        if extra.first("Server").is_none() {
-            out.extend_from_slice(b"Server: proxy-wstunnel\r\n");
-        }
-        // The sentence repeats what the client has sent: no browser shall take it for a page.
-        let own = fields.iter().map(|(name, value)| (*name, &**value));
-        let own = own.chain([("X-Content-Type-Options", &b"nosniff"[..])]);
-        let own = own.filter(|(name, _)| extra.first(name).is_none());
-        for (name, value) in extra.iter().chain(own) {
-            let _ = write!(out, "{name}: ");
-            out.extend_from_slice(value);
-            out.extend_from_slice(b"\r\n");
-        }
-        afterwards.push_fields(upgrade, &mut out);
-        let _ = write!(
-            out,
-            "Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
+        let mut out = head.encode(now_unix_seconds, extra, afterwards);
         out.extend_from_slice(sent);
         (out, sent.len())
     }
@@ -147,6 +128,62 @@ impl Refusal {
         text.push_str(self.id.code());
         text.push_str("]\n");
         text
+    }
+}
+
+/// The head of an answer that this program makes.
+#[derive(Debug)]
+pub struct OwnHead<'a> {
+    /// The status code.
+    pub status: u16,
+    /// Fields that belong to it. The values must be such that we made, configured or parsed.
+    pub fields: &'a [(&'static str, Vec<u8>)],
+    /// As in `Content-Type`.
+    pub content_type: &'a str,
+    /// Bytes of the body, also where it is not sent.
+    pub length: usize,
+}
+
+impl OwnHead<'_> {
+    /// An HTTP/1.1 head. `extra`: see [`Refusal::encode`].
+    pub fn encode(
+        &self,
+        now_unix_seconds: u64,
+        extra: &Headers,
+        afterwards: Afterwards,
+    ) -> Vec<u8> {
+        let Self {
+            status,
+            fields,
+            content_type,
+            length,
+        } = self;
+        let mut out = Vec::with_capacity(512);
+        // RFC 9110 section 7.8: who sends Upgrade names it in Connection.
+        let upgrade = fields.iter().any(|(name, _)| *name == "Upgrade");
+        // Writing to a vector does not fail.
+        let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason(*status));
+        if extra.first("Date").is_none() {
+            let _ = write!(out, "Date: {}\r\n", date::imf_fixdate(now_unix_seconds));
+        }
+        if extra.first("Server").is_none() {
+            out.extend_from_slice(b"Server: proxy-wstunnel\r\n");
+        }
+        // The sentence repeats what the client has sent: no browser shall take it for a page.
+        let own = fields.iter().map(|(name, value)| (*name, &**value));
+        let own = own.chain([("X-Content-Type-Options", &b"nosniff"[..])]);
+        let own = own.filter(|(name, _)| extra.first(name).is_none());
+        for (name, value) in extra.iter().chain(own) {
+            let _ = write!(out, "{name}: ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
+        afterwards.push_fields(upgrade, &mut out);
+        let _ = write!(
+            out,
+            "Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        out
     }
 }
 
@@ -191,7 +228,7 @@ fn status_of(id: Id) -> u16 {
         Id::Misdirected => 421,
         Id::BadTarget | Id::Denied | Id::Forbidden => 403,
         Id::NotMapped | Id::HiddenByte | Id::LocalFile => 404,
-        Id::Connect | Id::TraceOff => 405,
+        Id::Connect | Id::TraceOff | Id::WrongMethod => 405,
         Id::HeadTimeout | Id::BodyTimeout => 408,
         Id::Gone => 410,
         Id::LengthRequired => 411,
@@ -199,10 +236,14 @@ fn status_of(id: Id) -> u16 {
         Id::LineTooLong => 414,
         Id::BadExpectation => 417,
         Id::UpgradeRequired => 426,
+        Id::TooManyOfAddress | Id::TooOften => 429,
         Id::FieldsTooLarge => 431,
         Id::Unresolved | Id::TlsFailed | Id::Closed | Id::Garbage | Id::BadSwitch => 502,
         // httpd: a connect timeout is 503 there too, as one of the ways of not being reachable.
-        Id::Disabled
+        Id::TooManyTunnels
+        | Id::TooManyOfHost
+        | Id::TooManyAtBackend
+        | Id::Disabled
         | Id::NoMember
         | Id::Busy
         | Id::Unreachable
@@ -220,6 +261,9 @@ fn public_reason(id: Id, status: u16) -> Option<&'static str> {
     let reason = match (id, status) {
         // Why the backend refuses is its own affair.
         (Id::Overridden, _) => "the request cannot be served",
+        (Id::TooManyTunnels | Id::TooManyOfHost | Id::TooManyAtBackend, _) => {
+            "there is no room for a further tunnel at the moment"
+        }
         (_, 502) => "the backend did not give a valid answer",
         (_, 503) => "the backend cannot be reached at the moment",
         (_, 504) => "the backend did not answer in time",
@@ -249,6 +293,7 @@ fn required_fields(status: u16) -> &'static [&'static str] {
 /// The reason phrases of the statuses that we send (RFC 9110 section 15, and others that backends like to send).
 fn reason(status: u16) -> &'static str {
     match status {
+        200 => "OK",
         301 => "Moved Permanently",
         302 => "Found",
         303 => "See Other",

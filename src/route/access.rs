@@ -103,6 +103,22 @@ impl Access {
         Builder::new()
     }
 
+    /// `Require local`
+    pub fn local() -> Self {
+        let rule = Rule {
+            is_negated: false,
+            test: Test::Local,
+        };
+        let section = Section {
+            kind: Kind::Any,
+            rules: vec![rule],
+        };
+        Self {
+            require: Some(Arc::new(section)),
+            compat: None,
+        }
+    }
+
     /// Whether there is no rule at all, so that everything is permitted.
     pub fn is_empty(&self) -> bool {
         self.require.is_none() && self.compat.is_none()

@@ -43,7 +43,7 @@ use proxied::Proxied;
 use remote_ip::RemoteIp;
 use rewrite::Rules;
 use set_env::{Asking, SetEnvIf};
-use settings::{Change, Settings};
+use settings::{Change, Handler, Settings};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,7 +85,16 @@ pub struct Decision<'a> {
     /// What its `Host` said before `RequestHeader` changed the fields, empty if there was none; none: nothing was changed.
     pub host: Option<Vec<u8>>,
     /// Where it goes.
-    pub outcome: Result<Route, Refusal>,
+    pub outcome: Result<Found, Refusal>,
+}
+
+/// What a request is for.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// A backend, or one that a balancer chooses.
+    Route(Route),
+    /// This program itself.
+    Handler(Handler),
 }
 
 impl Decision<'_> {
@@ -151,9 +160,12 @@ impl Router {
         };
         set_env::apply(&self.set_env_if, &asking, &mut decision.environment, tell);
         let found = self.find(head, &facts, &mut decision, tell);
-        decision.outcome = found.and_then(|route| outgoing(&route.target).map(|()| route));
+        decision.outcome = found.and_then(|found| match &found {
+            Found::Route(route) => outgoing(&route.target).map(|()| found),
+            Found::Handler(_) => Ok(found),
+        });
         decision.set_variables(tell);
-        if decision.outcome.is_ok() {
+        if matches!(decision.outcome, Ok(Found::Route(_))) {
             decision.host = self.edit(head, &arrival, &decision, edit::apply);
         }
         decision

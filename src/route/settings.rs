@@ -6,6 +6,7 @@ use super::edit::HeaderEdit;
 use super::reverse::Reverse;
 use super::set_env::{SetEnvIf, Variable};
 use crate::http::document::Document;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// `ProxyWebsocketHalfCloseTimeout`, more than zero.
     pub half_close_timeout: Duration,
+    /// `ProxyWebsocketMaxLifetime`; none: a tunnel may get any age.
+    pub lifetime: Option<Lifetime>,
     /// `ProxyWebsocketAsync`
     pub asynchronous: bool,
     /// `ProxyWebsocketAsyncDelay`; zero: at once.
@@ -51,6 +54,71 @@ pub struct Settings {
     pub body_limit: Option<u64>,
     /// `Proxy100Continue`: whether the backend is asked what `Expect: 100-continue` asks; else we answer that.
     pub passes_expect: bool,
+    /// `SetHandler`; none: requests are for backends.
+    pub handler: Option<Handler>,
+}
+
+/// What of this program itself answers. httpd: `SetHandler`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handler {
+    /// What it does at the moment. httpd: mod_status.
+    ServerStatus,
+}
+
+impl Handler {
+    /// Parses what stands behind `SetHandler`: a name, or that there is to be none.
+    ///
+    /// # Errors
+    /// A sentence that says what was found, and what to do instead.
+    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+        let is = |name: &str| text.eq_ignore_ascii_case(name);
+        if is("server-status") {
+            return Ok(Some(Self::ServerStatus));
+        }
+        if is("none") {
+            return Ok(None);
+        }
+        let remedy = if is("balancer-manager") {
+            "server-status shows the members of balancers, and \"proxy-wstunnel --drain MEMBER\" takes one out of use"
+        } else if is("server-info") {
+            "\"proxy-wstunnel -S\" shows what is configured"
+        } else if text.to_ascii_lowercase().starts_with("proxy:") {
+            "write a ProxyPass with the URL behind \"proxy:\""
+        } else {
+            "this program serves no files and runs no other programs; remove the line"
+        };
+        Err(format!(
+            "no handler is called \"{text}\"; expected server-status or none: {remedy}"
+        ))
+    }
+}
+
+impl fmt::Display for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerStatus => "server-status",
+        })
+    }
+}
+
+/// How old a tunnel may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The most.
+    pub most: Duration,
+    /// What may be taken off, less than `most`: tunnels that came together do not end together.
+    pub spread: Duration,
+}
+
+impl Lifetime {
+    /// How old one tunnel may get for which `draw` was drawn; down to milliseconds, which is enough, and can be read.
+    #[must_use]
+    pub fn drawn(&self, draw: u32) -> Duration {
+        let part = f64::from(draw) / f64::from(u32::MAX);
+        let off = self.spread.mul_f64(part);
+        let in_milliseconds = Duration::new(off.as_secs(), off.subsec_millis() * 1_000_000);
+        self.most.saturating_sub(in_milliseconds)
+    }
 }
 
 /// Whether messages that pass tell that they came through here. httpd: `ProxyVia`.
@@ -122,6 +190,8 @@ pub enum Change {
     IdleTimeout(Option<Duration>),
     /// [`Settings::half_close_timeout`]
     HalfCloseTimeout(Duration),
+    /// [`Settings::lifetime`]
+    Lifetime(Option<Lifetime>),
     /// [`Settings::asynchronous`]
     Asynchronous(bool),
     /// [`Settings::async_delay`]
@@ -130,6 +200,8 @@ pub enum Change {
     BodyLimit(Option<u64>),
     /// [`Settings::passes_expect`]
     PassesExpect(bool),
+    /// [`Settings::handler`]
+    Handler(Option<Handler>),
 }
 
 impl Settings {
@@ -157,10 +229,12 @@ impl Settings {
             Change::ErrorOverride(which) => self.error_override = which.clone(),
             Change::IdleTimeout(limit) => self.idle_timeout = *limit,
             Change::HalfCloseTimeout(limit) => self.half_close_timeout = *limit,
+            Change::Lifetime(lifetime) => self.lifetime = *lifetime,
             Change::Asynchronous(on) => self.asynchronous = *on,
             Change::AsyncDelay(delay) => self.async_delay = *delay,
             Change::BodyLimit(limit) => self.body_limit = *limit,
             Change::PassesExpect(on) => self.passes_expect = *on,
+            Change::Handler(handler) => self.handler = *handler,
         }
     }
 
@@ -182,6 +256,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_handler_has_a_name_and_what_httpd_has_else_is_refused_with_a_way_out() {
+        let server_status = Ok(Some(Handler::ServerStatus));
+        assert_eq!(Handler::parse("server-status"), server_status);
+        assert_eq!(Handler::parse("Server-Status"), server_status);
+        assert_eq!(Handler::parse("None"), Ok(None));
+        for (text, way_out) in [
+            ("balancer-manager", "--drain"),
+            ("server-info", "-S"),
+            ("proxy:ws://localhost:9000", "ProxyPass"),
+            ("cgi-script", "remove the line"),
+            ("", "expected server-status or none"),
+        ] {
+            let problem = Handler::parse(text).unwrap_err();
+            assert!(problem.contains(way_out), "{problem}");
+        }
+    }
+
+    #[test]
     fn an_override_is_for_errors_or_for_some_of_them() {
         let some = ErrorOverride::Only([404, 500].into());
         for (status, by_all, by_some) in [
@@ -197,6 +289,25 @@ mod tests {
             assert_eq!(ErrorOverride::All.replaces(status), by_all, "{status}");
             assert_eq!(some.replaces(status), by_some, "{status}");
         }
+    }
+
+    #[test]
+    fn lifetimes_lie_between_the_most_and_the_most_less_the_spread() {
+        let seconds = Duration::from_secs;
+        let lifetime = Lifetime {
+            most: seconds(100),
+            spread: seconds(10),
+        };
+        assert_eq!(lifetime.drawn(0), seconds(100));
+        assert_eq!(lifetime.drawn(u32::MAX), seconds(90));
+        let middle = lifetime.drawn(u32::MAX / 2);
+        assert!(middle.abs_diff(seconds(95)) <= Duration::from_millis(1));
+        assert_eq!(middle.subsec_nanos() % 1_000_000, 0);
+        let none = Lifetime {
+            spread: Duration::ZERO,
+            ..lifetime
+        };
+        assert_eq!(none.drawn(u32::MAX), seconds(100));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::proxied::{Proxied, Wanted};
 use super::rewrite::{Outcome, Rewriting};
 use super::set_env::{self, Asking};
 use super::url::{self, PathError};
-use super::{Decision, Route, Router};
+use super::{Decision, Found, Route, Router};
 use crate::http::answer::Refusal;
 use crate::http::head::RequestHead;
 use crate::ids::Id;
@@ -26,7 +26,7 @@ impl Router {
         facts: &Facts<'_>,
         decision: &mut Decision<'a>,
         tell: &mut Tell<'_>,
-    ) -> Result<Route, Refusal> {
+    ) -> Result<Found, Refusal> {
         let (mut raw, query) = match head.target().split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (head.target(), None),
@@ -85,10 +85,17 @@ impl Router {
             let why = format!("Require, or Allow and Deny, do not permit {client}");
             return Err(Refusal::new(Id::Denied, why));
         }
-        route?.ok_or_else(|| {
+        // httpd: a mapping that fits the path as well wins. Here a section that says so by name does, since next to nobody wants
+        // a backend to be asked for what stands there.
+        if let Some(handler) = settings.handler {
+            tell(format_args!("SetHandler {handler}: this program answers"));
+            return Ok(Found::Handler(handler));
+        }
+        let route = route?.ok_or_else(|| {
             let path = path.escape_ascii();
             Refusal::new(Id::NotMapped, format!("nothing is mapped at \"{path}\""))
-        })
+        })?;
+        Ok(Found::Route(route))
     }
 
     /// Walks over the rules.
@@ -320,8 +327,10 @@ mod tests {
     /// The URL and the target that a request for `target` leads to, or the status that it is refused with.
     fn route(router: &Router, target: &str) -> Result<(String, String), u16> {
         let decision = decide(router, target, &mut |_| ());
-        let route = decision.outcome.map_err(|refusal| refusal.status)?;
-        Ok((route.to.to_string(), route.target))
+        match decision.outcome.map_err(|refusal| refusal.status)? {
+            Found::Route(route) => Ok((route.to.to_string(), route.target)),
+            Found::Handler(handler) => Ok((handler.to_string(), String::new())),
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! One connection, request by request, until it ends or becomes a tunnel: a script that only calls the rooms.
 
+mod admission;
 mod backend;
 mod balance;
 mod deliver;
 mod ending;
 mod exchange;
 mod failure;
+mod handler;
 mod outgoing;
 mod relay;
 mod request;
@@ -18,6 +20,7 @@ use self::failure::Step;
 use self::secure::Secured;
 use super::acceptor::Accepted;
 use super::clients::Bell;
+use super::limits::Place;
 use super::turns::Turn;
 use super::{Generation, Shared, Site};
 use crate::access_log::AccessLog;
@@ -35,7 +38,7 @@ use crate::route::destination::Destination;
 use crate::route::edit::Circumstances;
 use crate::route::environment::Environment;
 use crate::route::settings::Settings;
-use crate::route::{Arrival, Route};
+use crate::route::{Arrival, Found, Route};
 use crate::transaction::Transaction;
 use crate::tunnel::event_loop::{EventLoop, Size};
 use crate::tunnel::inbox::Inbox;
@@ -261,7 +264,8 @@ struct Visit<'a> {
     host: Option<Vec<u8>>,
     /// What becomes of the connection if we answer now.
     afterwards: Afterwards,
-    /// Given back when the request or its tunnel ends.
+    /// What it is counted by if it asks for a tunnel; given back when the request or its tunnel ends, as what follows.
+    place: Option<Place>,
     turn: Option<Turn>,
     /// The member that a balancer has chosen; given back likewise.
     elected: Option<Elected>,
@@ -312,6 +316,7 @@ impl<'a> Visit<'a> {
             environment: Environment::default(),
             host: None,
             afterwards: Afterwards::Ends,
+            place: None,
             turn: None,
             elected: None,
             handshake: Some(Counted::new(&shared.handshakes)),
@@ -379,18 +384,22 @@ impl<'a> Visit<'a> {
         let route = self.check_terms().and_then(|()| self.find_route(&mut head));
         self.afterwards = self.afterwards_of_refusal(&head);
         let outcome = match route {
-            Ok(route) if route.to.is_tunnel() => {
+            Ok(Found::Handler(handler)) => match self.answer_ourselves(&head, handler) {
+                Ok(afterwards) => Err(End::Answered(afterwards)),
+                Err(end) => Err(end),
+            },
+            Ok(Found::Route(route)) if route.to.is_tunnel() => {
                 self.asks_for_tunnel = true;
                 self.ask_backend(&head, &route)
             }
-            Ok(route) => match self.exchange(&head, &route) {
+            Ok(Found::Route(route)) => match self.exchange(&head, &route) {
                 Ok(afterwards) => Err(End::Answered(afterwards)),
                 Err(end) => Err(end),
             },
             Err(refusal) => Err(End::Refused(refusal)),
         };
         if self.site.logs.access.iter().any(AccessLog::needs_request) {
-            self.transaction.request = Some(head);
+            self.transaction.request = Some(Box::new(head));
         }
         outcome
     }
@@ -432,6 +441,8 @@ impl<'a> Visit<'a> {
         // What none of its members would be asked for is no turn of a balancer.
         if let Destination::Balancer { balancer, .. } = &route.to {
             handshake::requested_of_any(head, balancer.upgrades())?;
+            // Who has no place is no turn of it either.
+            self.enter()?;
         }
         self.lead(head, route, true, |visit, way| {
             let (backend, asked, deadline) = visit.ask(head, way)?;
@@ -443,6 +454,8 @@ impl<'a> Visit<'a> {
     #[inline(never)]
     fn ask(&mut self, head: &RequestHead, way: &Way<'_>) -> Result<(Stream, Asked, Instant), End> {
         let asked = handshake::requested(head, way.backend.parameters.upgrade())?;
+        self.enter()?;
+        self.enter_backend(way.backend)?;
         self.turn = self.take_turn(way.backend)?;
         let mut backend = self.connect(way.backend, head)?;
         let request = forward::upgrade_head(head, &way.target, &asked, &self.policy(way));
@@ -497,7 +510,7 @@ impl<'a> Visit<'a> {
     }
 
     /// Which backend the request is for, and what is set for it. Its fields are then as the configuration wants them.
-    fn find_route(&mut self, head: &mut RequestHead) -> Result<Route, Refusal> {
+    fn find_route(&mut self, head: &mut RequestHead) -> Result<Found, Refusal> {
         let router = &self.site.host.router;
         let decision = router.route(head, &self.arrival(), &mut |_| ());
         self.transaction.client = decision.client;
@@ -505,13 +518,16 @@ impl<'a> Visit<'a> {
         self.environment = decision.environment;
         self.host = decision.host;
         self.note_environment();
-        let route = decision.outcome?;
+        let route = match decision.outcome? {
+            Found::Route(route) => route,
+            handler @ Found::Handler(_) => return Ok(handler),
+        };
         self.transaction.mapping = Some(Arc::clone(&route.name));
         if let Destination::Backend(backend) = &route.to {
             self.transaction.backend = Some(Arc::clone(backend));
         }
         forward::count_hop(&mut head.headers, self.site.host.max_forwards)?;
-        Ok(route)
+        Ok(Found::Route(route))
     }
 
     /// Says once for each mapping what often makes a backend refuse.

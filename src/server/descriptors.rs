@@ -38,31 +38,33 @@ pub(super) fn provide(config: &Config) {
     }
 }
 
-fn is_asynchronous(config: &Config) -> bool {
+/// What bounds the tunnels that are with no worker, if there are such.
+fn tunnels(config: &Config) -> Option<(&'static str, usize)> {
     let mut hosts = config.hosts();
-    hosts.any(|host| host.router.is_ever_asynchronous())
+    if !hosts.any(|host| host.router.is_ever_asynchronous()) {
+        return None;
+    }
+    let of_reactors = ("ProxyWebsocketAsyncMaxTunnels", config.reactor_limit);
+    let of_all = config.max_tunnels;
+    let of_all = of_all.map(|tunnels| ("ProxyWebsocketMaxTunnels", tunnels));
+    let bounds = of_all.into_iter().chain([of_reactors]);
+    bounds.min_by_key(|(_, tunnels)| *tunnels)
 }
 
 /// What all limits of the configuration come to.
 fn needed(config: &Config) -> u64 {
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    let of_tunnels = if is_asynchronous(config) {
-        count(config.reactor_limit).saturating_mul(OF_A_TUNNEL)
-    } else {
-        0
-    };
+    let of_tunnels = tunnels(config).map_or(0, |(_, tunnels)| count(tunnels));
     let of_workers = count(config.max_request_workers).saturating_mul(OF_A_WORKER);
     of_workers
-        .saturating_add(of_tunnels)
+        .saturating_add(of_tunnels.saturating_mul(OF_A_TUNNEL))
         .saturating_add(OF_THE_PROCESS)
 }
 
 fn reasons(config: &Config) -> String {
     let workers = config.max_request_workers;
-    if is_asynchronous(config) {
-        let tunnels = config.reactor_limit;
-        format!("MaxRequestWorkers {workers} and ProxyWebsocketAsyncMaxTunnels {tunnels}")
-    } else {
-        format!("MaxRequestWorkers {workers}")
+    match tunnels(config) {
+        Some((bound, tunnels)) => format!("MaxRequestWorkers {workers} and {bound} {tunnels}"),
+        None => format!("MaxRequestWorkers {workers}"),
     }
 }

@@ -10,6 +10,7 @@ mod drain;
 mod generation;
 mod health;
 mod kept;
+mod limits;
 mod notify;
 mod pool;
 mod privileges;
@@ -40,6 +41,7 @@ use clients::IdleClients;
 use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
+use limits::Limits;
 use log::{error, info, warn};
 use notify::Manager;
 use pool::{Pool, Team, Workers};
@@ -71,10 +73,14 @@ struct Shared {
     counters: Arc<Counters>,
     /// When the server was started.
     started: (SystemTime, Instant),
+    /// Held by who writes a status down.
+    showing: Mutex<()>,
     /// Those who serve connections, from the first one on.
     crew: OnceLock<Arc<Workers>>,
     /// From the first configuration on that has asynchronous tunnels.
     reactors: OnceLock<Reactors>,
+    /// What is counted of tunnels; the bounds come with each handshake.
+    limits: Arc<Limits>,
     clients: IdleClients,
     hinted: Hinted,
     /// Workers that are between a connection and its tunnel.
@@ -234,7 +240,9 @@ impl Server {
             tunnels: Arc::default(),
             counters,
             started: (SystemTime::now(), Instant::now()),
+            showing: Mutex::default(),
             crew: OnceLock::new(),
+            limits: Arc::default(),
             clients: IdleClients::default(),
             hinted: Hinted::default(),
             handshakes: AtomicUsize::new(0),

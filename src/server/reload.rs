@@ -38,12 +38,10 @@ impl Server {
     /// Reads the configuration, and puts it in force if it can be. Reopens the logs in any case: whoever rotates them relies
     /// on that.
     pub(super) fn reload(&mut self, logs: &LogWriter) {
-        let now = SystemTime::now();
         match self.prepare(logs) {
             Ok(next) => {
                 self.not_reloaded = None;
                 self.put_in_force(next, logs);
-                self.shared.counters.reloaded(now, Vec::new());
             }
             Err(problems) => {
                 self.not_reloaded = problems.first().cloned();
@@ -52,11 +50,11 @@ impl Server {
                 for problem in &problems {
                     error!("{id} {problem}");
                 }
+                self.shared.counters.reloaded(SystemTime::now(), problems);
                 error!(
                     "{id} not reloaded: the configuration from before stays in force; {}",
                     id.remedy()
                 );
-                self.shared.counters.reloaded(now, problems);
             }
         }
     }
@@ -142,6 +140,7 @@ impl Server {
         let removed = removed.filter(|it| !is_among(it, &self.listeners));
         self.closing = Some(self.acceptor.change(next.added, removed.collect()));
         self.removed.note(&generation, &shared.tunnels);
+        shared.counters.reloaded(SystemTime::now(), Vec::new());
         error_log::notice(&format!(
             "reloaded: generation {} listens on {}",
             generation.number,

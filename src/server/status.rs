@@ -18,8 +18,8 @@ use crate::registry::{Sums, View};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -179,6 +179,14 @@ pub(super) struct CertificateView {
 pub(super) struct Share {
     pub(super) in_workers: u64,
     pub(super) in_reactor: u64,
+}
+
+impl Shared {
+    /// What there is to be seen now. Of several who ask one is served at a time: others need the processors as well.
+    pub(super) fn status(&self, form: Form) -> Vec<u8> {
+        let _turn = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
+        render(&Snapshot::take(self), form)
+    }
 }
 
 impl Snapshot {
@@ -352,4 +360,224 @@ pub(super) fn render(snapshot: &Snapshot, form: Form) -> Vec<u8> {
         Form::Metrics => metrics::write(&mut out, snapshot),
     };
     out.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balancer::{Member, Settings, Terms};
+    use crate::route::backend::{Backend, Parameters};
+    use crate::route::url::BackendUrl;
+    use crate::tunnel::live;
+    use std::cell::Cell;
+
+    const ODD: &str = "a\"b<c>&'\\";
+
+    fn backend() -> Arc<Backend> {
+        Arc::new(Backend {
+            url: BackendUrl::parse("ws://b.example:9000/x").unwrap(),
+            parameters: Parameters::default(),
+        })
+    }
+
+    fn view(id: u64) -> View {
+        View {
+            id,
+            client: "[2001:db8::1]:5000".parse().unwrap(),
+            host: ODD.into(),
+            mapping: Some(format!("ProxyPass {ODD}").into()),
+            backend: Some(backend()),
+            balancer: None,
+            figures: live::Figures {
+                age: Duration::from_millis(90_061_002),
+                idle: Duration::from_millis(1_500),
+                to_backend: 1,
+                from_backend: 2048,
+                is_in_reactor: id.is_multiple_of(2),
+                is_ending: id == 3,
+            },
+        }
+    }
+
+    fn snapshot(tunnels: u64) -> Snapshot {
+        let terms = Terms {
+            route: Some(ODD.to_owned()),
+            ..Terms::default()
+        };
+        let member = Member::new(backend(), terms);
+        let figures = member.figures();
+        let balancer = Balancer::new("set", Settings::default(), vec![member]);
+        let now = UNIX_EPOCH + Duration::from_secs(1_763_658_023);
+        Snapshot {
+            process: Process {
+                id: 7,
+                now,
+                started: now - Duration::from_secs(100),
+                uptime: Duration::from_secs(100),
+                cpu: Duration::from_millis(2_500),
+                most_descriptors: None,
+            },
+            configuration: Configuration {
+                generation: 2,
+                good_reloads: 1,
+                failed_reloads: 1,
+                last_reload: Some(Reload {
+                    at: now,
+                    problems: vec![format!("x.conf:1: {ODD}"), "another".to_owned()],
+                }),
+            },
+            workers: Workers {
+                most: 6,
+                busy: 3,
+                handshakes: 1,
+                idle: 2,
+            },
+            queue: Queue {
+                waiting: 1,
+                room: 6,
+            },
+            reactor: Reactor {
+                tunnels: 1,
+                most: 10,
+            },
+            totals: Totals {
+                connections: 12,
+                answers: [("1xx", 3), ("2xx", 4), ("3xx", 0), ("4xx", 2), ("5xx", 1)],
+                bytes_out: 1000,
+                handshakes: Default::default(),
+                ended: Default::default(),
+                panics: 0,
+                lost_lines: 5,
+                tunnels: Sums {
+                    tunnels: 3,
+                    to_backend: 10,
+                    from_backend: 4120,
+                },
+            },
+            balancers: vec![BalancerView {
+                host: ODD.into(),
+                balancer: Arc::new(balancer),
+                members: vec![MemberView {
+                    figures,
+                    error_age: Some(Duration::from_secs(3)),
+                }],
+            }],
+            certificates: vec![CertificateView {
+                line: ODD.to_owned(),
+                subject: "CN=x".to_owned(),
+                ends: 1_763_658_023 + 2 * 86_400 - 1,
+            }],
+            tunnels: (1..=tunnels).map(view).collect(),
+        }
+    }
+
+    fn rendered(form: Form) -> String {
+        String::from_utf8(render(&snapshot(3), form)).unwrap()
+    }
+
+    const PAGE: Form = Form::Page {
+        refresh: None,
+        lists_tunnels: true,
+    };
+
+    #[test]
+    fn a_query_chooses_the_form() {
+        let page = |refresh, lists_tunnels| Form::Page {
+            refresh,
+            lists_tunnels,
+        };
+        for (query, form) in [
+            (None, page(None, true)),
+            (Some(""), page(None, true)),
+            (Some("auto"), Form::Auto),
+            (Some("refresh=5&auto"), Form::Auto),
+            (Some("json"), Form::Json),
+            (Some("metrics"), Form::Metrics),
+            (Some("refresh=5"), page(Some(5), true)),
+            (Some("refresh"), page(Some(1), true)),
+            (Some("refresh=0"), page(Some(1), true)),
+            (Some("refresh=5,notable"), page(Some(5), false)),
+            (Some("notable&refresh=99999999999"), page(Some(1), false)),
+            (Some("autos"), page(None, true)),
+        ] {
+            assert_eq!(Form::asked_for(query), form, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_has_everything_and_nobody_writes_into_its_language() {
+        let page = rendered(PAGE);
+        let odd = "a&quot;b&lt;c&gt;&amp;&#39;\\";
+        for expected in [
+            format!("<td>{odd}</td><td>ProxyPass {odd}</td><td>ws://b.example:9000/x</td>"),
+            "<td>[2001:db8::1]:5000</td>".to_owned(),
+            "<td class=\"n\">1d 1h</td><td class=\"n\">1s</td>".to_owned(),
+            "<td>worker, ending</td>".to_owned(),
+            "<td>reactor</td>".to_owned(),
+            format!("x.conf:1: {odd}<br>another</td>"),
+            format!("<h2>balancer://set of {odd}, byrequests</h2>"),
+            format!("<td>{odd}</td><td>CN=x</td><td class=\"n\">1</td>"),
+            "<h2>Tunnels: 3</h2>".to_owned(),
+        ] {
+            assert!(page.contains(&expected), "{expected} in {page}");
+        }
+        assert!(!page.contains(ODD));
+        let short = rendered(Form::Page {
+            refresh: None,
+            lists_tunnels: false,
+        });
+        assert!(!short.contains("2001:db8"));
+        assert!(short.contains("<td class=\"n\">2</td><td class=\"n\">1</td>"));
+    }
+
+    #[test]
+    fn what_httpd_writes_for_machines_is_written_as_httpd_does() {
+        let text = rendered(Form::Auto);
+        for line in [
+            "CurrentTime: Thursday, 20-Nov-2025 17:00:23 UTC",
+            "Total Accesses: 10",
+            "Total kBytes: 5",
+            "CPULoad: 2.500",
+            "Uptime: 100",
+            "ReqPerSec: 0.100",
+            "BytesPerReq: 512.000",
+            "BusyWorkers: 3",
+            "IdleWorkers: 2",
+            "ConnsTotal: 5",
+            "Scoreboard: RWW__.",
+        ] {
+            assert!(
+                text.lines().any(|written| written == line),
+                "{line} in {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn in_json_and_metrics_texts_are_values_and_nothing_else() {
+        let json = rendered(Form::Json);
+        assert!(json.contains(r#""host":"a\"b<c>&'\\","mapping":"ProxyPass a\"b<c>&'\\""#));
+        assert!(json.contains(r#""age_seconds":90061.002,"idle_seconds":1.500"#));
+        assert!(json.contains(r#""descriptors_max":null"#));
+        assert!(json.contains(r#""days":1}"#), "{json}");
+        let metrics = rendered(Form::Metrics);
+        let tunnels = r#"proxy_wstunnel_tunnels{host="a\"b<c>&'\\",mapping="ProxyPass a\"b<c>&'\\",mode="worker"} 2"#;
+        assert!(metrics.lines().any(|line| line == tunnels), "{metrics}");
+        assert!(!metrics.contains("2001:db8"), "no series is about a client");
+        let many = String::from_utf8(render(&snapshot(1000), Form::Metrics)).unwrap();
+        assert_eq!(many.lines().count(), metrics.lines().count());
+    }
+
+    #[test]
+    fn who_writes_down_many_tunnels_rests_in_between() {
+        let snapshot = snapshot(1000);
+        let rests = Cell::new(0);
+        let rest = || rests.set(rests.get() + 1);
+        let mut out = String::new();
+        json::write(&mut out, &snapshot, &rest).unwrap();
+        assert_eq!(rests.get(), 1000_usize.div_ceil(STRETCH));
+        assert_eq!(out.matches("\"client\":").count(), 1000);
+        page::write(&mut out, &snapshot, true, &rest).unwrap();
+        assert_eq!(rests.get(), 2 * 1000_usize.div_ceil(STRETCH));
+    }
 }

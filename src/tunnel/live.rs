@@ -114,6 +114,11 @@ impl Live {
         Some(self.state().transaction.as_ref()?.id)
     }
 
+    /// When its request began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// What logs begin their lines with.
     pub fn name(&self) -> String {
         match &self.state().transaction {

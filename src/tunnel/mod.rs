@@ -44,6 +44,9 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// How long the direction that is left may stand still once the other has ended.
     pub half_close: Duration,
+    /// How old it may get since its request began, whatever moves; nothing means any age. `ProxyWebsocketMaxLifetime`, as
+    /// drawn for this one.
+    pub lifetime: Option<Duration>,
 }
 
 /// Two legs whose bytes are passed to each other.
@@ -280,7 +283,9 @@ impl Tunnel {
 
     /// How long the direction that is left may stand still.
     fn half_closed_limit(&self) -> Duration {
-        let Limits { idle, half_close } = self.limits;
+        let Limits {
+            idle, half_close, ..
+        } = self.limits;
         idle.map_or(half_close, |idle| idle.min(half_close))
     }
 
@@ -297,17 +302,32 @@ impl Tunnel {
 
     /// When the tunnel has to be told that time is up, if nothing moves until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        self.silent_at().into_iter().chain(self.old_at()).min()
+    }
+
+    /// When nothing will have moved for as long as that may be.
+    fn silent_at(&self) -> Option<Instant> {
         self.limit()
             .and_then(|limit| self.live.moved_at().checked_add(limit))
     }
 
-    /// Whether its time is up; not if something has come that may still move. What is only discarded does not
-    /// count.
+    /// Whether its time is up; not if something has come that may still move, unless it is too old for that. What is only
+    /// discarded does not count.
     pub(super) fn is_overdue(&self) -> bool {
-        (self.closing || !self.can_move())
-            && self
-                .deadline()
-                .is_some_and(|deadline| deadline <= Instant::now())
+        let now = Instant::now();
+        let is_silent = (self.closing || !self.can_move())
+            && self.silent_at().is_some_and(|deadline| deadline <= now);
+        is_silent || self.is_too_old(now)
+    }
+
+    /// When it is as old as it may get. Who is closing has its own time.
+    fn old_at(&self) -> Option<Instant> {
+        let lifetime = self.limits.lifetime.filter(|_| !self.closing);
+        lifetime.and_then(|age| self.live.began().checked_add(age))
+    }
+
+    fn is_too_old(&self, now: Instant) -> bool {
+        self.old_at().is_some_and(|end| end <= now)
     }
 
     /// When nothing will have moved for `quiet`, if nothing does until then.
@@ -325,11 +345,13 @@ impl Tunnel {
         if self.closing {
             return true;
         }
+        let is_too_old = self.is_too_old(Instant::now());
         let reason = match self.close.take() {
+            Some(cut @ CloseReason::Cut(_)) => cut,
+            _ if is_too_old => CloseReason::Lifetime(self.limits.lifetime.unwrap_or_default()),
             Some(CloseReason::Closed(side)) => {
                 CloseReason::HalfClosed(side, self.half_closed_limit())
             }
-            Some(cut @ CloseReason::Cut(_)) => cut,
             _ => CloseReason::Idle(self.limits.idle.unwrap_or_default()),
         };
         self.end(reason);
@@ -467,6 +489,7 @@ mod tests {
         let limits = Limits {
             idle: Some(idle),
             half_close: idle,
+            lifetime: None,
         };
         let transaction = Transaction::new(1, address, address, SystemTime::now());
         let live = Live::new(transaction, Instant::now(), Arc::clone(ends));

@@ -36,6 +36,7 @@
 //! | `crowd` | more clients than workers: who is idle makes room |
 //! | `backend_connections` | connections to backends that are kept for the next request |
 //! | `limits` | sizes, deadlines, workers, descriptors |
+//! | `tunnel_limits` | how many tunnels, how fast, how old |
 //! | `hostile_clients` | those who mean harm, or are broken |
 //! | `access_log`, `error_log` | what the operator reads |
 //! | `signals` | what the operator asks of a running process, and how it is found |
@@ -44,6 +45,7 @@
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
 //! | `fairness` | a stream and the others |
+//! | `status` | what the server shows of itself: `SetHandler server-status` |
 //! | `scale` | many tunnels, and nothing left behind |
 //! | `foreign` | other people's clients and servers, and a browser |
 //! | `house` | who may import whom |
@@ -106,6 +108,7 @@ mod scale;
 mod service_manager;
 mod signals;
 mod smuggling;
+mod status;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
@@ -116,4 +119,5 @@ mod tls_listeners;
 #[cfg(feature = "tls")]
 mod tls_terms;
 mod tunnel;
+mod tunnel_limits;
 mod unix_backends;

@@ -47,7 +47,7 @@ fn transaction() -> Transaction {
         .unwrap()
         .unwrap();
     transaction.request_line = request_line(request).to_vec();
-    transaction.request = Some(head);
+    transaction.request = Some(Box::new(head));
     transaction.status = 101;
     transaction.bytes_in = 123_456;
     transaction.bytes_out = 234_567;

@@ -112,6 +112,7 @@ impl Staged {
         let limits = Limits {
             idle: Some(Duration::from_secs(60)),
             half_close: Duration::from_secs(30),
+            lifetime: None,
         };
         let [to_client, to_backend] = [to_client, to_backend].map(|socket| {
             socket.set_nonblocking(true).unwrap();

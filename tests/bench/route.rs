@@ -7,7 +7,7 @@
 use divan::{AllocProfiler, Bencher, black_box};
 use proxy_wstunnel::config::{self, Config, Files, Sources};
 use proxy_wstunnel::http::head::{Limits, RequestHead};
-use proxy_wstunnel::route::{Arrival, Decision};
+use proxy_wstunnel::route::{Arrival, Decision, Found};
 use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
@@ -87,7 +87,10 @@ fn last_of(bencher: Bencher<'_, '_>, config: &Config, count: usize, below: &str)
     let (_, head) = RequestHead::parse(text.as_bytes(), &Limits::default())
         .unwrap()
         .unwrap();
-    let route = decide(config, &mut head.clone()).outcome.unwrap();
+    let found = decide(config, &mut head.clone()).outcome.unwrap();
+    let Found::Route(route) = found else {
+        unreachable!("nothing here is a handler");
+    };
     assert!(
         route.name.contains(&format!("/app-{last}/")),
         "{}",

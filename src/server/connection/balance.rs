@@ -90,7 +90,11 @@ impl Visit<'_> {
                 if let Err(End::BackendFailed(step, refusal)) = &outcome
                     && !matches!(verdict(*step), Verdict::Over)
                 {
-                    self.say_given_up(balancer, refusal);
+                    if refusal.id == Id::TooManyAtBackend {
+                        self.say_all_full();
+                    } else {
+                        self.say_given_up(balancer, refusal);
+                    }
                 }
                 outcome
             }
@@ -111,6 +115,8 @@ impl Visit<'_> {
         let mut tried = Tried::default();
         let mut may_follow = true;
         let mut failure = None;
+        // Who has no room was not asked, so that was no attempt.
+        let mut without_room = 0;
         loop {
             let elected = match self.elect(head, route, balancer, &tried)? {
                 Ok(elected) => elected,
@@ -153,11 +159,13 @@ impl Visit<'_> {
                 Verdict::Over => false,
             };
             tried.add(index);
+            without_room += usize::from(refusal.id == Id::TooManyAtBackend);
             let end = End::BackendFailed(step, refusal);
-            if !goes_on || tried.count() > balancer.max_attempts() {
+            if !goes_on || tried.count() - without_room > balancer.max_attempts() {
                 return Err(end);
             }
             failure = Some(end);
+            self.leave_backend();
             self.turn = None;
             self.elected = None;
         }

@@ -1,6 +1,7 @@
 //! How a connection goes on when its handshake is over: as a tunnel, with an answer of ours, or without a word. Each way
 //! ends with its line in the access log.
 
+use super::admission::is_for_lack_of_room;
 use super::balance::Elected;
 use super::failure::Step;
 use super::{End, Next, Visit, Worker};
@@ -16,6 +17,7 @@ use crate::route::edit;
 use crate::route::settings::Settings;
 use crate::server::clients::Bell;
 use crate::server::counters::{Counters, Handshake};
+use crate::server::limits::Place;
 use crate::server::removed;
 use crate::server::turns::Turn;
 use crate::server::{Shared, SiteLogs};
@@ -39,6 +41,7 @@ impl Visit<'_> {
         let Settings {
             idle_timeout,
             half_close_timeout,
+            lifetime,
             asynchronous,
             async_delay,
             ..
@@ -46,12 +49,14 @@ impl Visit<'_> {
         let limits = Limits {
             idle: idle_timeout,
             half_close: half_close_timeout,
+            lifetime: lifetime.map(|it| it.drawn(self.link.shared.limits.draw(self.link.id))),
         };
         let shared = self.link.shared;
         let guest = Guest {
             logs: Arc::clone(&self.site.logs),
             tunnels: Arc::clone(&shared.tunnels),
             counters: Arc::clone(&shared.counters),
+            place: self.place,
             _turn: self.turn,
             elected: self.elected.map(Elected::into_lease),
         };
@@ -73,6 +78,7 @@ impl Visit<'_> {
     #[inline(never)]
     pub(super) fn conclude(&mut self, end: End) -> Next {
         // There is no exchange with the backend any more, and a client may take its time.
+        self.place = None;
         self.turn = None;
         self.elected = None;
         if self.asks_for_tunnel {
@@ -261,13 +267,16 @@ fn come_to(end: &End) -> Handshake {
     match end {
         End::Refused(_) | End::Unsecured => Handshake::Refused,
         End::Failed(refusal) if refusal.id == Id::Overridden => Handshake::Declined,
+        End::BackendFailed(_, refusal) | End::Failed(refusal) if is_for_lack_of_room(refusal) => {
+            Handshake::Refused
+        }
         End::BackendFailed(..) | End::Failed(_) => Handshake::Failed,
         End::Answered(_) => Handshake::Declined,
         End::Gone(_) => Handshake::Gone,
     }
 }
 
-fn unix_seconds() -> u64 {
+pub(super) fn unix_seconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default().as_secs()
 }
@@ -316,6 +325,7 @@ struct Guest {
     logs: Arc<SiteLogs>,
     tunnels: Arc<Registry>,
     counters: Arc<Counters>,
+    place: Option<Place>,
     _turn: Option<Turn>,
     /// The member of a balancer that it is at, and the balancer's name.
     elected: Option<(Lease, Arc<str>)>,
@@ -335,6 +345,9 @@ impl Observer for Guest {
 
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
         self.counters.ended(transaction.close.as_ref());
+        if let Some(place) = &self.place {
+            place.end();
+        }
         self.tunnels.close(transaction.id, live);
         self.logs.tunnel_ended(transaction, took);
     }

@@ -209,8 +209,10 @@ fn configuration(metrics: &mut Metrics<'_>, snapshot: &Snapshot) -> fmt::Result 
 }
 
 fn members(metrics: &mut Metrics<'_>, snapshot: &Snapshot) -> fmt::Result {
-    type Value = fn(&crate::balancer::Figures) -> u64;
-    let all: [(&str, Kind, &str, &[(&str, Value)]); 4] = [
+    /// The value for one direction, or the one that there is.
+    type Value = (&'static str, fn(&crate::balancer::Figures) -> u64);
+    type Metric = (&'static str, Kind, &'static str, &'static [Value]);
+    let all: [Metric; 4] = [
         (
             "member_usable",
             Kind::Gauge,
