@@ -22,7 +22,7 @@ pub enum Command {
     /// Run the server, and read its configuration again from there when it is told to.
     Run(Box<Config>, Sources),
     /// The configuration is sound, and what it names is still to be read: then [`judge`] has the last word.
-    Check(Box<Config>),
+    Check(Box<Config>, Sources),
     /// All is said and done: exit with this status, 0 or 1.
     Exit(u8),
 }
@@ -225,7 +225,7 @@ fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Re
     if show {
         out.write_all(config.summary().as_bytes())?;
     } else {
-        return Ok(Command::Check(Box::new(config)));
+        return Ok(Command::Check(Box::new(config), sources));
     }
     Ok(Command::Exit(0))
 }
@@ -488,7 +488,7 @@ mod tests {
 
     fn config(arguments: &[&str]) -> Config {
         match run(arguments) {
-            (Command::Run(config, _) | Command::Check(config), _, _) => *config,
+            (Command::Run(config, _) | Command::Check(config, _), _, _) => *config,
             (Command::Exit(_), out, err) => panic!("{out}{err}"),
         }
     }
@@ -563,14 +563,14 @@ mod tests {
     #[test]
     fn a_check_goes_on_with_what_the_configuration_names() {
         let (command, out, err) = run(&["-t", "-c", "Listen 1", "-c", "ProxyPass / ws://b/"]);
-        assert!(matches!(command, Command::Check(_)));
+        assert!(matches!(command, Command::Check(..)));
         assert_eq!((out.as_str(), err.as_str()), ("", ""));
     }
 
     #[test]
     fn a_check_shows_warnings_and_all_errors() {
         let (command, _, err) = run(&["-t", "-c", "Listen 1"]);
-        assert!(matches!(command, Command::Check(_)));
+        assert!(matches!(command, Command::Check(..)));
         assert!(err.starts_with("-c: warning: ProxyPass: "));
         let (command, out, err) = run(&["-c", "Listen x", "-c", "Timeout x"]);
         assert!(matches!(command, Command::Exit(1)));

@@ -140,6 +140,12 @@ pub enum Id {
     NotUpgraded,
     /// A process that has taken over cannot make its PidFile.
     NoPidFile,
+    /// The limit of open files is lower than what the other limits come to.
+    TooFewDescriptors,
+    /// `User` names somebody whom only root could become.
+    NotRoot,
+    /// What was opened as root could not be opened again, as a reload has to.
+    OutOfReach,
     /// The server is stopping.
     Stopping,
     /// All workers are busy; new connections wait.
@@ -675,6 +681,24 @@ const ENTRIES: &[Entry] = &[
         code: "PW608",
         counterpart: None,
         remedy: "name another path by Listen unix:",
+    },
+    Entry {
+        id: Id::TooFewDescriptors,
+        code: "PW609",
+        counterpart: None,
+        remedy: "raise the hard limit (LimitNOFILE= of the unit, ulimit -Hn), or lower the others",
+    },
+    Entry {
+        id: Id::NotRoot,
+        code: "PW610",
+        counterpart: None,
+        remedy: "start it as root, or as that user and remove the line",
+    },
+    Entry {
+        id: Id::OutOfReach,
+        code: "PW611",
+        counterpart: None,
+        remedy: "let the user of the server read the file, or write to the folder",
     },
 ];
 

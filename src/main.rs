@@ -11,7 +11,9 @@ fn main() -> ExitCode {
         .collect();
     match cli::command(&arguments) {
         Command::Run(config, sources) => server::run(*config, sources),
-        Command::Check(config) => ExitCode::from(cli::judge(server::check(&config))),
+        Command::Check(config, sources) => {
+            ExitCode::from(cli::judge(server::check(&config, &sources)))
+        }
         Command::Exit(status) => ExitCode::from(status),
     }
 }

@@ -1,7 +1,9 @@
 //! System calls that neither std nor rustix has, and what the TLS library leaves to its callers to do right. The only file
 //! with unsafe code.
 
+use std::ffi::{CStr, CString};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,6 +29,124 @@ pub(crate) fn passed_descriptors(numbers: &[RawFd]) -> Vec<Option<OwnedFd>> {
     numbers.iter().enumerate().map(take).collect()
 }
 
+/// A user that the system knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) name: CString,
+    pub(crate) number: u32,
+    /// That of the group that it is in first.
+    pub(crate) group: u32,
+}
+
+/// Bytes that an entry of a user or group may take. A group lists its members.
+const ENTRY: usize = 1024 * 1024;
+
+/// Looks up a user by name. None: there is none.
+///
+/// # Errors
+/// When the list of users cannot be read.
+pub(crate) fn user_named(name: &CStr) -> io::Result<Option<User>> {
+    look_up(|entry: *mut libc::passwd, buffer, found| {
+        let (text, size) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: the name ends with NUL, the entry and the place for the outcome are live, and the buffer is as large as
+        // is said.
+        unsafe { libc::getpwnam_r(name.as_ptr(), entry, text, size, found) }
+    })
+    .map(|found| found.map(|(entry, _buffer)| user_of(&entry)))
+}
+
+/// Looks up a user by number, as [`user_named`] does.
+pub(crate) fn user_numbered(number: u32) -> io::Result<Option<User>> {
+    look_up(|entry: *mut libc::passwd, buffer, found| {
+        let (text, size) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: as in user_named.
+        unsafe { libc::getpwuid_r(number, entry, text, size, found) }
+    })
+    .map(|found| found.map(|(entry, _buffer)| user_of(&entry)))
+}
+
+/// Looks up the number of a group by its name. None: there is none.
+///
+/// # Errors
+/// When the list of groups cannot be read.
+pub(crate) fn group_named(name: &CStr) -> io::Result<Option<u32>> {
+    look_up(|entry: *mut libc::group, buffer, found| {
+        let (text, size) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: as in user_named.
+        unsafe { libc::getgrnam_r(name.as_ptr(), entry, text, size, found) }
+    })
+    .map(|found| found.map(|(entry, _buffer)| entry.gr_gid))
+}
+
+/// The buffer is what the entry points into.
+fn look_up<T>(
+    ask: impl Fn(*mut T, &mut [u8], *mut *mut T) -> libc::c_int,
+) -> io::Result<Option<(T, Vec<u8>)>> {
+    let mut buffer = vec![0; 1024];
+    loop {
+        let mut entry = MaybeUninit::uninit();
+        let mut found = std::ptr::null_mut();
+        match ask(entry.as_mut_ptr(), &mut buffer, &raw mut found) {
+            0 if found.is_null() => return Ok(None),
+            // SAFETY: what was found is this entry, written as a whole.
+            0 => return Ok(Some((unsafe { entry.assume_init() }, buffer))),
+            libc::ERANGE if buffer.len() < ENTRY => buffer.resize(buffer.len() * 2, 0),
+            // Some say so where there is no such name: getpwnam_r(3), "Errors".
+            libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => return Ok(None),
+            libc::EINTR => {}
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+fn user_of(entry: &libc::passwd) -> User {
+    User {
+        // SAFETY: it points into the buffer that the caller has, and ends with NUL there.
+        name: unsafe { CStr::from_ptr(entry.pw_name) }.to_owned(),
+        number: entry.pw_uid,
+        group: entry.pw_gid,
+    }
+}
+
+/// Gives all threads of the process the groups of a user, or that one alone where the user has no name.
+///
+/// # Errors
+/// When the process has no right to do so, or the groups cannot be read.
+pub(crate) fn set_groups(user: Option<&CStr>, group: u32) -> io::Result<()> {
+    outcome(match user {
+        // SAFETY: the name ends with NUL. The C library changes the groups of all threads.
+        Some(user) => unsafe { libc::initgroups(user.as_ptr(), group) },
+        // SAFETY: the pointer is to the one number that is said to be there. As above.
+        None => unsafe { libc::setgroups(1, &raw const group) },
+    })
+}
+
+/// Makes this the real, effective and saved group of all threads.
+///
+/// # Errors
+/// When the process has no right to do so.
+pub(crate) fn set_group(group: u32) -> io::Result<()> {
+    // SAFETY: it takes numbers and touches no memory of ours. The C library changes all threads.
+    outcome(unsafe { libc::setresgid(group, group, group) })
+}
+
+/// Makes this the real, effective and saved user of all threads.
+///
+/// # Errors
+/// When the process has no right to do so.
+pub(crate) fn set_user(user: u32) -> io::Result<()> {
+    // SAFETY: as in set_group.
+    outcome(unsafe { libc::setresuid(user, user, user) })
+}
+
+fn outcome(code: libc::c_int) -> io::Result<()> {
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Has the calling thread, and those that it starts, scheduled as `SCHED_BATCH`: when it is woken, who runs is not interrupted for it.
 ///
 /// # Errors
@@ -35,12 +155,7 @@ pub(crate) fn run_as_batch() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: 0 is the calling thread, and the pointer is to a live value of the type that sched_setscheduler(2)
     // reads. It writes nothing.
-    let outcome = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
-    if outcome == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    outcome(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) })
 }
 
 /// Gives memory that has been freed back to the system, where the C library would keep it. Takes some milliseconds.

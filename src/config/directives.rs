@@ -5,9 +5,9 @@
 use super::draft::Scope;
 use super::sections::Kind;
 use super::{
-    DEFAULT_SERVER_ROOT, Fate, apply, backend_tls, balancers, control, documents, exchange, health,
-    limits, logs, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite, set_env, syntax,
-    tls::lines as tls, value,
+    Account, DEFAULT_SERVER_ROOT, Fate, apply, backend_tls, balancers, control, documents,
+    exchange, health, limits, logs, proxy_pass, proxy_protocol, remote_ip, reverse, rewrite,
+    set_env, syntax, tls::lines as tls, value,
 };
 use crate::http::head::MAX_HEAD;
 use crate::route::access;
@@ -1526,6 +1526,30 @@ pub const TABLE: &[Entry] = &[
         help: "connections that the kernel keeps waiting for each listener; its own limit counts as well",
         action: Action::One(|scope, text| {
             scope.program.listen_backlog = value::integer(text, 1..=i32::MAX)?;
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "User",
+        syntax: "name|#number",
+        default: None,
+        contexts: SERVER,
+        help: "who the process becomes when it has opened all, if it is started as root; root: it stays root",
+        action: Action::One(|scope, text| {
+            let user = Account::parse(text)?;
+            scope.program.user = Some((user, scope.at.clone()));
+            Ok(())
+        }),
+    },
+    Entry {
+        name: "Group",
+        syntax: "name|#number",
+        default: None,
+        contexts: SERVER,
+        help: "the group that the process then has; without it that of the user",
+        action: Action::One(|scope, text| {
+            let group = Account::parse(text)?;
+            scope.program.group = Some((group, scope.at.clone()));
             Ok(())
         }),
     },

@@ -11,8 +11,8 @@ use super::rewrite::{self, RewriteDraft, RuleDraft};
 use super::sections::{LocationDraft, ProxySection, Section as SectionDraft};
 use super::syntax::Files;
 use super::{
-    Fate, HostAddress, KeepAlive, Listen, Rate, ReadTimeout, Trace, control, limits, names,
-    proxy_protocol, remote_ip, set_env, tls,
+    Account, Fate, HostAddress, KeepAlive, Listen, Rate, ReadTimeout, Trace, control, limits,
+    names, proxy_protocol, remote_ip, set_env, tls,
 };
 use crate::access_log::format::LogFormat;
 use crate::http::head::Limits;
@@ -35,6 +35,8 @@ use std::time::Duration;
 pub(super) struct ProgramDraft {
     pub(super) listen: Vec<Listen>,
     pub(super) control: control::Draft,
+    pub(super) user: Option<(Account, Origin)>,
+    pub(super) group: Option<(Account, Origin)>,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) graceful_shutdown: Option<Duration>,
     pub(super) max_request_workers: usize,

@@ -101,6 +101,10 @@ pub struct Config {
     pub control: Control,
     /// `ErrorLog`, `LogLevel`
     pub error_log: ErrorLogTerms,
+    /// `User`, and where it stands.
+    pub user: Option<(Account, Origin)>,
+    /// `Group`, and where it stands.
+    pub group: Option<(Account, Origin)>,
     /// `PidFile`; unset: none is written.
     pub pid_file: Option<PathBuf>,
     /// `GracefulShutdownTimeout`; none: a graceful stop waits for the last connection, however long.
@@ -196,6 +200,40 @@ impl Fate {
                 "found {:?}; expected \"Keep\", or \"End\" and after how long, such as \"End 30s\"",
                 words.join(" ")
             )),
+        }
+    }
+}
+
+/// A user or a group. httpd: `User`, `Group`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Account {
+    /// By a name that the system may know.
+    Name(String),
+    /// `#` and a number.
+    Number(u32),
+}
+
+impl Account {
+    fn parse(text: &str) -> Result<Self, String> {
+        let number = match text.strip_prefix('#') {
+            Some(number) => number.parse().ok(),
+            None if !text.is_empty() && !text.contains('\0') => {
+                return Ok(Self::Name(text.to_owned()));
+            }
+            None => None,
+        };
+        // The last one stands for "none" in the calls of the system.
+        let number = number.filter(|number| *number != u32::MAX);
+        let problem = || format!("expected a name, or \"#\" and a number, not \"{text}\"");
+        number.map(Self::Number).ok_or_else(problem)
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Number(number) => write!(f, "#{number}"),
         }
     }
 }

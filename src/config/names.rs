@@ -165,9 +165,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
          <Proxy> of the backend if others have others",
     ),
     (
-        "User Group ChrootDir",
-        "this version does not change its user; start it as the user it shall be, for example with User= in its \
-         systemd unit",
+        "ChrootDir",
+        "this program stays in the root folder that it was started in; RootDirectory= of its systemd unit gives it another one",
     ),
     (
         "ServerLimit ThreadLimit ThreadsPerChild StartServers MinSpareThreads MaxSpareThreads MinSpareServers \

@@ -35,6 +35,12 @@ impl Config {
             "error log {}, level {}",
             self.error_log.target, self.error_log.levels
         )?;
+        if let Some((user, _)) = &self.user {
+            writeln!(out, "user {user}")?;
+        }
+        if let Some((group, _)) = &self.group {
+            writeln!(out, "group {group}")?;
+        }
         if let Some(path) = &self.pid_file {
             writeln!(out, "pid file {}", path.display())?;
         }

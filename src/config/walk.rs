@@ -98,6 +98,8 @@ pub(super) fn resolve(
         listen: program.listen,
         control: program.control.resolve(),
         error_log: main_draft.error_log,
+        user: program.user,
+        group: program.group,
         pid_file: program.pid_file,
         graceful_shutdown: program.graceful_shutdown,
         max_request_workers: program.max_request_workers,

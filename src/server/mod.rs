@@ -6,6 +6,7 @@ mod clients;
 mod connection;
 mod control;
 mod counters;
+mod descriptors;
 mod drain;
 mod generation;
 mod health;
@@ -13,6 +14,7 @@ mod kept;
 mod limits;
 mod notify;
 mod pool;
+mod privileges;
 mod reload;
 mod removed;
 mod signals;
@@ -46,8 +48,8 @@ use limits::Limits;
 use log::{error, info, warn};
 use notify::Manager;
 use pool::{Pool, Team, Workers};
+use privileges::Plan;
 use removed::Removed;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_error_log};
 use std::collections::HashSet;
@@ -114,6 +116,7 @@ pub fn run(config: Config, sources: Sources) -> ExitCode {
     // Before the first thread, since all inherit it: who is woken does not interrupt who runs, which spares switches
     // between threads under load. Where a sandbox forbids it, that is lost and nothing else.
     let _ = sys::run_as_batch();
+    privileges::forbid_new();
     // Before anything is opened.
     let activation = Activation::of_environment();
     let outcome = LogWriter::start()
@@ -136,11 +139,17 @@ pub fn run(config: Config, sources: Sources) -> ExitCode {
     })
 }
 
-/// Reads what a start would read beside the configuration: certificates and keys. What is worth a warning about them.
+/// Reads what a start would read beside the configuration: certificates and keys. What is worth a warning about them, and
+/// about what `User` could not read again: for that the process becomes that user, if it is root.
 ///
 /// # Errors
 /// What would keep the server from starting.
-pub fn check(config: &Config) -> Result<Vec<String>, String> {
+pub fn check(config: &Config, sources: &Sources) -> Result<Vec<String>, String> {
+    // The one that has no User is only refused where it is started.
+    let plan = match config.user {
+        Some(_) => Plan::new(config)?,
+        None => Plan::Stay,
+    };
     let mut workshop = Workshop::default();
     for host in config.hosts() {
         workshop.tls_host(host)?;
@@ -148,9 +157,19 @@ pub fn check(config: &Config) -> Result<Vec<String>, String> {
     }
     let certificates = workshop.certificates.into_iter();
     let short = certificates.filter(|(_, certificate)| certificate.is_short());
-    Ok(short
+    let mut warnings: Vec<_> = short
         .map(|(line, certificate)| format!("{line}: warning: {certificate}"))
-        .collect())
+        .collect();
+    if plan.is_change() {
+        privileges::forbid_new();
+        plan.carry_out(config)?;
+        let lost = privileges::out_of_reach(config, sources);
+        warnings.extend(
+            lost.into_iter()
+                .map(|it| format!("warning: a reload would fail at {it}")),
+        );
+    }
+    Ok(warnings)
 }
 
 struct Server {
@@ -183,10 +202,11 @@ impl Server {
         mut activation: Activation,
         logs: &LogWriter,
     ) -> Result<Self, String> {
-        raise_descriptor_limit();
+        let plan = Plan::new(&config)?;
         // Signals first: one that comes while we start is not lost.
         let program = Program::running();
         let requests = Requests::new().map_err(|e| format!("cannot take signals: {e}"))?;
+        plan.make_logs(&config);
         error_log::use_for_process(open_error_log(logs, &config.error_log)?)
             .map_err(|e| e.to_string())?;
         let counters = Arc::<Counters>::default();
@@ -196,6 +216,7 @@ impl Server {
             error!("{panic}");
         }));
         say_warnings(&config);
+        descriptors::provide(&config);
         // Before anything that two of us would dispute, so that who is in the way is named.
         let predecessor = activation.predecessor.take();
         let mut pid_file = None;
@@ -214,6 +235,11 @@ impl Server {
         let generation = Generation::open(config, None, logs, &mut workshop)?;
         let config = &generation.config;
         workshop.say_validity();
+        // All that takes root is above, and all threads that serve are below.
+        plan.carry_out(config)?;
+        if plan.is_change() {
+            privileges::say_out_of_reach(config, &sources);
+        }
         let scratch = Arc::<ScratchPool>::default();
         let reactors = OnceLock::new();
         if let Some(started) = start_reactors(config, &scratch)? {
@@ -428,19 +454,6 @@ fn start_reactors(config: &Config, scratch: &Arc<ScratchPool>) -> Result<Option<
     Reactors::start(config.reactor_threads, config.reactor_limit, scratch)
         .map(Some)
         .map_err(|e| format!("cannot start the reactor: {e}"))
-}
-
-/// Each tunnel takes two descriptors, and the usual soft limit of 1024 is for programs that use select(2).
-fn raise_descriptor_limit() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        let raised = Rlimit {
-            current: maximum,
-            maximum,
-        };
-        // Where it is forbidden, the lower limit is what there is.
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
 }
 
 /// Begins to check the members that are to be checked.

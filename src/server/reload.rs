@@ -5,8 +5,10 @@ use super::acceptor::Port;
 use super::control::Doors;
 use super::generation::Generation;
 use super::tls::Workshop;
-use super::{Server, bind, check_health, going, open_error_log, say_warnings, start_reactors};
-use crate::config::{self, Config, VirtualHost};
+use super::{
+    Server, bind, check_health, descriptors, going, open_error_log, say_warnings, start_reactors,
+};
+use crate::config::{self, Account, Config, Origin, VirtualHost};
 use crate::config_files::Machine;
 use crate::error_log::{self, ErrorLog};
 use crate::ids::Id;
@@ -115,6 +117,7 @@ impl Server {
             error!("ErrorLog: {error}");
         }
         say_warnings(&next.generation.config);
+        descriptors::provide(&next.generation.config);
         next.workshop.say_validity();
         self.say_what_waits(&before.config, &next.generation.config);
         carry_over(&before.config, &next.generation.config);
@@ -171,6 +174,17 @@ impl Server {
             let path = config.pid_file.as_ref();
             path.map_or("none".to_owned(), |path| path.display().to_string())
         };
+        let called = |account: &Option<(Account, Origin)>| {
+            let account = account.as_ref();
+            account.map_or("none".to_owned(), |(account, _)| account.to_string())
+        };
+        for (directive, before, now) in [
+            ("User", &before.user, &now.user),
+            ("Group", &before.group, &now.group),
+        ] {
+            let (before, now) = (called(before), called(now));
+            say(directive, before != now, before);
+        }
         say("PidFile", before.pid_file != now.pid_file, path(before));
         if self.shared.reactors.get().is_some() {
             let (before, now) = (before.reactor_threads, now.reactor_threads);

@@ -1,6 +1,6 @@
 //! The options, as httpd's users write them.
 
-use crate::support::proxy::{BINARY, Finished, run};
+use crate::support::proxy::{BINARY, Finished, root, run};
 use crate::support::{BOUND, TempDir};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -231,6 +231,8 @@ fn it_runs_from_the_command_line_alone_and_stops_on_sigint() {
             "Listen 127.0.0.1:0",
             "-c",
             "ProxyPass /ws/ ws://127.0.0.1:9/",
+            "-c",
+            root(),
             "-DFOREGROUND",
         ])
         .stderr(Stdio::piped())

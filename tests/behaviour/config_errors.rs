@@ -1,7 +1,7 @@
 //! What the operator is told when his configuration is wrong: file, line, directive, what was found, what was expected.
 
 use crate::support::TempDir;
-use crate::support::proxy::{check, run};
+use crate::support::proxy::{check, root, run};
 use std::net::TcpListener;
 
 /// Fails unless the only complaint stands at this line, begins with `directive` and holds `parts`.
@@ -131,7 +131,7 @@ fn what_is_not_done_is_refused_by_name_with_a_way_out() {
             "ProxyPass",
             "\"ws://h/\"",
         ),
-        ("User www-data", "User", ""),
+        ("ChrootDir /srv", "ChrootDir", "RootDirectory="),
     ] {
         let config = format!("Listen 127.0.0.1:0\n{line}\n");
         expect_error(&config, 2, directive, &[hint]);
@@ -263,7 +263,7 @@ fn an_address_that_is_taken_is_told_with_its_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let directory = TempDir::new();
-    let file = directory.write("proxy.conf", format!("\nListen {address}\n"));
+    let file = directory.write("proxy.conf", format!("\nListen {address}\n{}\n", root()));
     let finished = run(&["-f", file.to_str().unwrap()]).expect_status(1);
     assert!(
         finished.stderr.contains(&address.to_string()),

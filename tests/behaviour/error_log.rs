@@ -2,6 +2,7 @@
 
 use crate::support::backend::nobody;
 use crate::support::client::{request, request_with, switch};
+use crate::support::proxy::{root, run};
 use crate::support::{Backend, Client, Proxy, TempDir};
 use proxy_wstunnel::ids::Id;
 use rustix::process::Signal;
@@ -198,7 +199,7 @@ fn what_was_logged_before_a_failed_start_is_written() {
         "ProxyPass /a/ ws://127.0.0.1:9".to_owned(),
     ];
     let [listen, pass] = &directives;
-    let said = crate::support::proxy::run(&["-c", listen, "-c", pass])
+    let said = run(&["-c", listen, "-c", pass, "-c", root()])
         .expect_status(1)
         .stderr;
     assert!(said.contains("cannot bind"), "{said}");

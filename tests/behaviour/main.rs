@@ -43,6 +43,7 @@
 //! | `access_log`, `error_log`, `tunnel_log` | what the operator reads |
 //! | `log_targets` | where logs go, and what becomes of lines that cannot be written |
 //! | `signals` | what the operator asks of a running process, and how it is found |
+//! | `privileges` | who the process is, and what it may open |
 //! | `service_manager` | what systemd is told, and what it passes |
 //! | `config_errors`, `command_line`, `explain` | what the operator writes, and what he is told when it is wrong |
 //! | `calls` | how many system calls it takes |
@@ -100,6 +101,7 @@ mod limits;
 mod log_targets;
 mod man_pages;
 mod names;
+mod privileges;
 mod proxy_protocol;
 mod refusals;
 mod reload;

@@ -3,7 +3,7 @@
 
 use crate::support::client::{request, switch};
 use crate::support::pages::{expect_page, fetch, get};
-use crate::support::proxy::run;
+use crate::support::proxy::{root, run};
 use crate::support::{
     BOUND, Backend, Client, Mode, Pages, Port, Proxy, Wire, both_ends, each_mode, wait_until,
 };
@@ -184,7 +184,7 @@ fn one_address_takes_the_place_of_all_and_all_that_of_one() {
     wait_until("nobody else to be listened for", BOUND, || {
         TcpStream::connect((Ipv4Addr::new(127, 0, 0, 2), number)).is_err()
     });
-    let other = run(&["-C", &format!("Listen 127.0.0.1:{number}")]);
+    let other = run(&["-C", &format!("Listen 127.0.0.1:{number}"), "-c", root()]);
     assert!(
         other.stderr.contains("another program listens there"),
         "{other:?}"

@@ -1,7 +1,7 @@
 //! What the operator asks of a running process, by signals and by `-k`, and how the process is found.
 
 use crate::support::pages::{expect_page, get, page, visitor};
-use crate::support::proxy::{BINARY, Finished, lines_of, run};
+use crate::support::proxy::{BINARY, Finished, lines_of, root, run};
 use crate::support::{
     BOUND, Backend, Client, Mode, Pages, Proxy, TempDir, both_ends, each_mode, wait_until,
 };
@@ -174,8 +174,9 @@ fn who_was_waiting_for_a_worker_is_served_before_a_graceful_stop_ends() {
 fn a_terminal_that_changes_its_size_stops_nobody() {
     let directory = TempDir::new();
     let config = "Listen 127.0.0.1:0\nPidFile pid\nErrorLog error.log\nLogLevel info\n";
-    let root = directory.path().display();
-    let file = directory.write("proxy.conf", format!("ServerRoot \"{root}\"\n{config}"));
+    let (place, user) = (directory.path().display(), root());
+    let config = format!("ServerRoot \"{place}\"\n{config}{user}\n");
+    let file = directory.write("proxy.conf", config);
     let file = file.to_str().unwrap();
     // It gives its command a terminal.
     let mut script = Command::new("script")
@@ -210,7 +211,8 @@ fn a_terminal_that_changes_its_size_stops_nobody() {
 #[test]
 fn k_start_is_the_plain_start() {
     let directory = TempDir::new();
-    let file = directory.write("proxy.conf", "Listen 127.0.0.1:0\n");
+    let config = format!("Listen 127.0.0.1:0\n{}\n", root());
+    let file = directory.write("proxy.conf", config);
     let mut child = Command::new(BINARY)
         .args(["-k", "start", "-f", file.to_str().unwrap()])
         .args(["-c", &format!("PidFile {}/pid", directory.path().display())])
@@ -358,11 +360,10 @@ fn the_pidfile_of_a_dead_process_harms_nobody_and_is_taken_over() {
 fn of_many_that_start_with_one_pidfile_one_runs() {
     let directory = TempDir::new();
     directory.write("pid", "1\n");
-    let root = directory.path().display();
-    let file = directory.write(
-        "proxy.conf",
-        format!("ServerRoot \"{root}\"\nListen 127.0.0.1:0\nPidFile pid\n"),
-    );
+    let (place, user) = (directory.path().display(), root());
+    let config = "Listen 127.0.0.1:0\nPidFile pid\n";
+    let config = format!("ServerRoot \"{place}\"\n{config}{user}\n");
+    let file = directory.write("proxy.conf", config);
     let mut children: Vec<Child> = (0..8)
         .map(|_| {
             let mut command = Command::new(BINARY);

@@ -101,7 +101,8 @@ fn lax(identity: &Identity) -> SslAcceptorBuilder {
 #[track_caller]
 fn start_fails(directory: &TempDir, config: &str) -> String {
     let root = directory.path().display();
-    let text = format!("ServerRoot \"{root}\"\nListen 127.0.0.1:0\n{config}");
+    let user = crate::support::proxy::root();
+    let text = format!("ServerRoot \"{root}\"\nListen 127.0.0.1:0\n{config}\n{user}\n");
     let file = directory.write("proxy.conf", text);
     run(&["-f", file.to_str().unwrap()]).expect_status(1).stderr
 }

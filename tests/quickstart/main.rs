@@ -58,10 +58,14 @@ fn serve() -> Result<ExitCode, Box<dyn Error>> {
     fs::write(&file, &config)?;
     explain(&file, &config, port);
 
-    let arguments = ["-f".to_owned(), file.display().to_string()];
+    let mut arguments = vec!["-f".to_owned(), file.display().to_string()];
+    if rustix::process::geteuid().is_root() {
+        // A try-out needs no user of its own.
+        arguments.extend(["-c", "User root"].map(str::to_owned));
+    }
     Ok(match cli::command(&arguments) {
         cli::Command::Run(config, sources) => server::run(*config, sources),
-        cli::Command::Check(_) => ExitCode::SUCCESS,
+        cli::Command::Check(..) => ExitCode::SUCCESS,
         cli::Command::Exit(status) => status.into(),
     })
 }

@@ -1,7 +1,7 @@
 //! The built binary as a process.
 
 use super::{BOUND, TempDir, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -404,7 +404,14 @@ fn complete(directory: &Path, config: &str) -> String {
     if !config.contains("LogLevel ") {
         text.push_str("LogLevel info\n");
     }
-    text + config + "\n"
+    // At the end, so that lines keep their numbers.
+    let user = if config.contains("User ") { "" } else { root() };
+    text + config + "\n" + user + "\n"
+}
+
+/// The line that a proxy needs which root starts, and nobody else: it is to stay who it is.
+pub fn root() -> &'static str {
+    if geteuid().is_root() { "User root" } else { "" }
 }
 
 /// The lines of a file that are complete; none if there is no file.

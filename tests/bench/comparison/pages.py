@@ -19,7 +19,7 @@ PEERS = {
     "nginx": ("nginx -p @DIR@ -c {pages-nginx.conf}", {"WORKERS": "auto"}),
     "haproxy": ("haproxy -db -f {pages-haproxy.cfg}", {}),
 }
-PRODUCT = "@PRODUCT@ -f {pages-product.conf}"
+PRODUCT = "@PRODUCT@ -c 'User root' -f {pages-product.conf}"
 BACKEND = "nginx -p @DIR@ -c {pages-backend.conf}"
 # Whom the product is held against: of httpd's two, the better.
 GROUPS = {"httpd": ["httpd-event", "httpd-worker"], "nginx": ["nginx"], "HAProxy": ["haproxy"]}

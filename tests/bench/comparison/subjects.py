@@ -42,7 +42,7 @@ QUICK_PEERS = ["httpd-event", "nginx-auto", "nginx-64k", "haproxy"]
 # What forwarding costs at the least: bytes are moved, and nothing else is done.
 RELAY = "@LOADGEN@ relay --listen 127.0.0.1:@PORT@ --to 127.0.0.1:@BACKEND@ --threads @THREADS@"
 RELAYS = {"relay-1": (RELAY, {"THREADS": 1}), "relay-2": (RELAY, {"THREADS": 2})}
-PRODUCTS = {"worker": ("@PRODUCT@ -f {worker.conf}", {}), "reactor": ("@PRODUCT@ -f {reactor.conf}", {})}
+PRODUCTS = {"worker": ("@PRODUCT@ -c 'User root' -f {worker.conf}", {}), "reactor": ("@PRODUCT@ -c 'User root' -f {reactor.conf}", {})}
 
 
 # Where a proxy listens for each link, in the templates. Who names no port for a link does not take part there.
