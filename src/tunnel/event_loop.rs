@@ -325,7 +325,10 @@ impl EventLoop {
     /// A turn for each that is due now; who can go on then is due again.
     fn give_turns(&mut self) {
         let pool = Arc::clone(&self.scratch);
-        let mut scratch = pool.take();
+        let mut scratch = match pool.take() {
+            Ok(scratch) => scratch,
+            Err(error) => return self.cut_first_due(&error),
+        };
         for _ in 0..self.due.len() {
             let Some(index) = self.due.pop_front() else {
                 break;
@@ -354,6 +357,19 @@ impl EventLoop {
             }
         }
         pool.give_back(scratch.buffer);
+    }
+
+    /// There is not even memory for a turn: somebody has to go, and the others try again.
+    fn cut_first_due(&mut self, error: &io::Error) {
+        let Some(mut tunnel) = self.due.pop_front().and_then(|index| self.take_out(index)) else {
+            return;
+        };
+        let (name, id) = (tunnel.name(), Id::OutOfMemory);
+        error!(
+            "{name} {id} the tunnel is cut: {error} for its turn; {}",
+            id.remedy()
+        );
+        tunnel.fail(format!("{error} for its turn"));
     }
 
     /// Sees to it that the tunnel gets its next turn, or is looked at when its time is up.
@@ -407,7 +423,17 @@ impl EventLoop {
     }
 
     fn close(&mut self, index: usize) {
-        drop(self.take_out(index));
+        let Some(tunnel) = self.take_out(index) else {
+            return;
+        };
+        let name = tunnel.name();
+        // Who is told of its end may fail at that, and the others go on all the same.
+        if catch_unwind(AssertUnwindSafe(|| drop(tunnel))).is_err() {
+            error!(
+                "{name} {} the end of the tunnel is not told of after a panic, which is a bug",
+                Id::Panicked
+            );
+        }
     }
 
     fn cut(&mut self, index: usize, error: &io::Error) {

@@ -15,11 +15,13 @@ pub use live::{Live, Observer};
 pub use scratch::ScratchPool;
 
 use crate::frame::{FrameTracker, Sender};
+use crate::ids::Id;
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Seen, Side};
 use flow::{Flow, FlowError, Operation};
-use log::trace;
+use log::{error, trace};
 use scratch::Scratch;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -99,7 +101,7 @@ pub(super) struct Readiness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     GoesOn,
-    /// Both directions have ended.
+    /// Both directions have ended, or it cannot go on.
     Ended,
 }
 
@@ -209,7 +211,8 @@ impl Tunnel {
             self.up.delivered(),
             self.down.delivered()
         );
-        if self.up.is_done() && self.down.is_done() {
+        let is_over = self.up.is_done() && self.down.is_done();
+        if is_over || matches!(self.close, Some(CloseReason::Fault(_))) {
             Turn::Ended
         } else {
             Turn::GoesOn
@@ -240,6 +243,12 @@ impl Tunnel {
     fn note(&mut self, source: Side, outcome: Result<(), FlowError>) {
         match outcome {
             Ok(()) => self.note_end(source),
+            Err(FlowError { source: error, .. }) if error.kind() == ErrorKind::OutOfMemory => {
+                let cause = format!("{error} for what comes from the {source}");
+                let (name, id) = (self.name(), Id::OutOfMemory);
+                error!("{name} {id} the tunnel is cut: {cause}; {}", id.remedy());
+                self.fail(cause);
+            }
             Err(FlowError {
                 operation,
                 source: error,
@@ -385,9 +394,10 @@ impl Tunnel {
         self.start_closing(reason);
     }
 
-    /// It cannot go on for a reason of ours, and is to be closed at once.
+    /// It cannot go on for a reason of ours, and is to be closed at once. Had it begun to end, it has not ended like that.
     pub(super) fn fail(&mut self, cause: String) {
-        self.start_closing(CloseReason::Fault(cause));
+        self.close = Some(CloseReason::Fault(cause));
+        self.closing = true;
     }
 
     /// The first reason stands: what follows from it is not why.
@@ -414,7 +424,9 @@ impl Drop for Tunnel {
             transaction.from_backend += down.accepted();
             transaction.bytes_out += down.delivered();
             transaction.body_out += down.delivered();
-            transaction.close = close.take();
+            // Who has no reason was left by a thread that failed.
+            let reason = close.take();
+            transaction.close = reason.or_else(|| Some(CloseReason::Fault("panic".to_owned())));
             transaction.seen = Some(Box::new(Seen {
                 from_client: up.said(),
                 from_backend: down.said(),
@@ -560,7 +572,7 @@ mod tests {
             };
             tunnel.ready(side, readiness);
         }
-        tunnel.turn(&mut pool.take());
+        tunnel.turn(&mut pool.take().unwrap());
         tunnel
     }
 
