@@ -610,6 +610,42 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_in_a_turn_or_while_an_end_is_told_of_ends_that_tunnel_alone() {
+        let (mut event_loop, mut alarm) = event_loop();
+        let (door, inbox) = (event_loop.door().unwrap(), event_loop.inbox());
+        let runs = thread::spawn(move || event_loop.run_many(&mut alarm));
+        let in_turn = Arc::new(Ends {
+            panics_in_turn: true,
+            ..Ends::default()
+        });
+        let at_end = Arc::new(Ends {
+            panics_at_end: true,
+            ..Ends::default()
+        });
+        let good = Arc::<Ends>::default();
+        let (other, mut client, mut backend) = tunnel(MINUTE, &good);
+        door.adopt(other).unwrap();
+        for ends in [&in_turn, &at_end] {
+            let (tunnel, mut client, mut backend) = tunnel(MINUTE, ends);
+            door.adopt(tunnel).unwrap();
+            client.write_all(b"x").unwrap();
+            backend.read_exact(&mut [0]).unwrap();
+            drop(client);
+            assert_eq!(backend.read(&mut [0]).unwrap_or_default(), 0);
+        }
+        client.write_all(b"x").unwrap();
+        backend.read_exact(&mut [0]).unwrap();
+        inbox.end(CloseReason::Stopping);
+        drop((client, backend));
+        runs.join().unwrap().unwrap();
+        let fault = CloseReason::Fault("panic".to_owned());
+        assert_eq!(*in_turn.reasons.lock().unwrap(), [fault]);
+        let closed = CloseReason::Closed(Side::Client);
+        assert_eq!(*at_end.reasons.lock().unwrap(), [closed]);
+        assert_eq!(*good.reasons.lock().unwrap(), [CloseReason::Stopping]);
+    }
+
+    #[test]
     fn a_loop_that_is_gone_takes_no_tunnel() {
         let ends = Arc::default();
         let (event_loop, _alarm) = event_loop();

@@ -64,7 +64,7 @@ pub struct Tunnel {
     half_close: Bound,
     lifetime: Bound,
     /// Why it ends, from the moment that it does.
-    close: Option<CloseReason>,
+    close: Option<Box<CloseReason>>,
     /// It has been told to end or has failed: see [`CLOSING`] and [`DEAD`].
     closing: bool,
     live: Arc<Live>,
@@ -212,7 +212,7 @@ impl Tunnel {
             self.down.delivered()
         );
         let is_over = self.up.is_done() && self.down.is_done();
-        if is_over || matches!(self.close, Some(CloseReason::Fault(_))) {
+        if is_over || matches!(self.close.as_deref(), Some(CloseReason::Fault(_))) {
             Turn::Ended
         } else {
             Turn::GoesOn
@@ -277,17 +277,17 @@ impl Tunnel {
             return;
         }
         let is_cut = leg.was_cut() && !flow.has_said_close();
-        match self.close {
+        match self.close.as_deref() {
             None => {
-                self.close = Some(if is_cut {
+                self.close = Some(Box::new(if is_cut {
                     CloseReason::Cut(source)
                 } else {
                     CloseReason::Closed(source)
-                });
+                }));
                 self.live.moves();
             }
-            Some(CloseReason::Closed(first)) if is_cut && first != source => {
-                self.close = Some(CloseReason::Cut(source));
+            Some(CloseReason::Closed(first)) if is_cut && *first != source => {
+                self.close = Some(Box::new(CloseReason::Cut(source)));
             }
             Some(_) => {}
         }
@@ -297,7 +297,7 @@ impl Tunnel {
     /// it will take nothing more either, so that nothing is left to wait for but that the client gets what was there.
     /// Looked at when all has been read: the Close may come behind a write that has failed.
     fn notice_death(&mut self) {
-        let cause = match &self.close {
+        let cause = match self.close.as_deref() {
             Some(CloseReason::Closed(Side::Backend)) => None,
             Some(CloseReason::Cut(Side::Backend)) => Some("TLS ended without close_notify"),
             Some(CloseReason::Failed(Side::Backend, cause)) => Some(cause.as_str()),
@@ -305,7 +305,7 @@ impl Tunnel {
         };
         let is_unannounced = self.up.lacks_close() && self.down.lacks_close();
         if self.down.source_has_ended() && is_unannounced {
-            self.close = Some(CloseReason::Died(cause.map(str::to_owned)));
+            self.close = Some(Box::new(CloseReason::Died(cause.map(str::to_owned))));
             self.closing = true;
             self.live.moves();
             self.up.discard();
@@ -320,7 +320,7 @@ impl Tunnel {
 
     /// For how long nothing may move now.
     fn limit(&self) -> Option<Duration> {
-        match &self.close {
+        match self.close.as_deref() {
             None => self.idle.get(),
             // An end is read only when all in front of it has been delivered.
             Some(CloseReason::Died(_)) => Some(DEAD),
@@ -375,7 +375,7 @@ impl Tunnel {
             return true;
         }
         let is_too_old = self.is_too_old(Instant::now());
-        let reason = match self.close.take() {
+        let reason = match self.close.take().map(|reason| *reason) {
             Some(cut @ CloseReason::Cut(_)) => cut,
             _ if is_too_old => CloseReason::Lifetime(self.lifetime.get().unwrap_or_default()),
             Some(CloseReason::Closed(side)) => {
@@ -396,13 +396,13 @@ impl Tunnel {
 
     /// It cannot go on for a reason of ours, and is to be closed at once. Had it begun to end, it has not ended like that.
     pub(super) fn fail(&mut self, cause: String) {
-        self.close = Some(CloseReason::Fault(cause));
+        self.close = Some(Box::new(CloseReason::Fault(cause)));
         self.closing = true;
     }
 
     /// The first reason stands: what follows from it is not why.
     fn start_closing(&mut self, reason: CloseReason) {
-        self.close.get_or_insert(reason);
+        self.close.get_or_insert_with(|| Box::new(reason));
         if !self.closing {
             self.closing = true;
             self.live.moves();
@@ -426,7 +426,8 @@ impl Drop for Tunnel {
             transaction.body_out += down.delivered();
             // Who has no reason was left by a thread that failed.
             let reason = close.take();
-            transaction.close = reason.or_else(|| Some(CloseReason::Fault("panic".to_owned())));
+            transaction.close =
+                Some(reason.unwrap_or_else(|| Box::new(CloseReason::Fault("panic".to_owned()))));
             transaction.seen = Some(Box::new(Seen {
                 from_client: up.said(),
                 from_backend: down.said(),
@@ -453,9 +454,11 @@ mod tests {
     pub(super) struct Ends {
         pub(super) reasons: Mutex<Vec<CloseReason>>,
         pub(super) moved: Mutex<Vec<[u64; 2]>>,
-        has_moved: Condvar,
+        pub(super) has_moved: Condvar,
         /// What the transactions say at the end.
         pub(super) total: Mutex<[u64; 2]>,
+        pub(super) panics_in_turn: bool,
+        pub(super) panics_at_end: bool,
     }
 
     impl Ends {
@@ -482,6 +485,7 @@ mod tests {
 
     impl Observer for Ends {
         fn moved(&self, to_backend: u64, from_backend: u64) {
+            assert!(!self.panics_in_turn, "as it was told");
             self.moved.lock().unwrap().push([to_backend, from_backend]);
             self.has_moved.notify_all();
         }
@@ -490,9 +494,11 @@ mod tests {
             self.reasons
                 .lock()
                 .unwrap()
-                .extend(transaction.close.clone());
+                .extend(transaction.close.as_deref().cloned());
             let mut total = self.total.lock().unwrap();
             *total = sum(&[*total, [transaction.to_backend, transaction.from_backend]]);
+            drop(total);
+            assert!(!self.panics_at_end, "as it was told");
         }
     }
 
@@ -598,7 +604,7 @@ mod tests {
             (b"", &CLOSE[..1]),
         ] {
             let tunnel = when_the_backend_ends(client_sends, backend_sends);
-            assert_eq!(tunnel.close, Some(CloseReason::Died(None)));
+            assert_eq!(tunnel.close.as_deref(), Some(&CloseReason::Died(None)));
             assert_eq!(tunnel.limit(), Some(DEAD));
         }
         for (client_sends, backend_sends) in [
@@ -608,7 +614,10 @@ mod tests {
             (b"SSH-2.0-x\r\n", b""),
         ] {
             let tunnel = when_the_backend_ends(client_sends, backend_sends);
-            assert_eq!(tunnel.close, Some(CloseReason::Closed(Side::Backend)));
+            assert_eq!(
+                tunnel.close.as_deref(),
+                Some(&CloseReason::Closed(Side::Backend))
+            );
             assert_eq!(tunnel.limit(), Some(MINUTE));
         }
     }
@@ -630,7 +639,7 @@ mod tests {
             assert_eq!(tunnel.up.delivered(), 0, "the write has failed");
             let sent = backend_sends.len() as u64;
             assert_eq!(tunnel.down.delivered(), sent, "and the read has not");
-            let is_said = matches!(tunnel.close, Some(CloseReason::Died(Some(_))));
+            let is_said = matches!(tunnel.close.as_deref(), Some(CloseReason::Died(Some(_))));
             assert_eq!(is_said, is_dead, "{:?}", tunnel.close);
             assert_eq!(tunnel.limit(), Some(if is_dead { DEAD } else { CLOSING }));
         }
@@ -646,6 +655,6 @@ mod tests {
         tunnel.end(CloseReason::Stopping);
         drop(backend);
         let tunnel = after_a_turn(tunnel);
-        assert_eq!(tunnel.close, Some(CloseReason::Stopping));
+        assert_eq!(tunnel.close.as_deref(), Some(&CloseReason::Stopping));
     }
 }
