@@ -1,7 +1,7 @@
 //! The control socket as a file: whose it is, who gets in, and what becomes of it.
 
 use super::{LISTEN, ask, control, knock, probe, socket, start, status_address};
-use crate::support::proxy::{BINARY, run};
+use crate::support::proxy::{BINARY, root, run};
 use crate::support::{BOUND, Proxy, TempDir, missing, wait_until};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
