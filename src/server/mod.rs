@@ -224,13 +224,10 @@ impl Server {
             pid_file = take_pid_file(&config)?;
         }
         let mut manager = Manager::of_environment();
-        let passed = activation.listeners(&config, &mut manager);
-        let opened = passed.iter().filter(|(_, is_opened)| *is_opened);
-        let activated = opened.map(|(it, _)| Arc::downgrade(it)).collect();
-        let passed: Vec<_> = passed.into_iter().map(|(listener, _)| listener).collect();
+        let passed = activation.sort(&config, &mut manager);
         let backlog = config.listen_backlog;
-        let listeners = bind(&config.listen, backlog, &passed, &[])?;
-        let doors = Doors::open(&config.control, &Doors::default(), &[])?;
+        let listeners = bind(&config.listen, backlog, &passed.listeners, &[])?;
+        let doors = Doors::open(&config.control, &passed.doors, &[])?;
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, None, logs, &mut workshop)?;
         let config = &generation.config;
@@ -287,7 +284,7 @@ impl Server {
             pid_file,
             manager,
             not_reloaded: None,
-            activated,
+            activated: passed.opened,
             removed: Removed::default(),
             program,
             successor: None,
