@@ -12,6 +12,7 @@ mod generation;
 mod health;
 mod kept;
 mod limits;
+mod listening;
 mod notify;
 mod pool;
 mod privileges;
@@ -24,17 +25,16 @@ mod tls;
 mod turns;
 mod upgrade;
 
-use crate::config::{Config, Listen, Sources, Weight};
+use crate::config::{Config, Sources, Weight};
 use crate::error_log;
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
-use crate::net::listen::{Asked, Listener};
+use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
 use crate::pid_file::PidFile;
 use crate::registry::Registry;
 use crate::sys;
-use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::{Acceptor, Closing};
@@ -45,6 +45,7 @@ use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
 use limits::Limits;
+use listening::{asked, bind};
 use log::{error, info, warn};
 use notify::Manager;
 use pool::{Pool, Team, Workers};
@@ -53,18 +54,14 @@ use removed::Removed;
 use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_error_log};
 use std::collections::HashSet;
-use std::io;
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 use tls::Workshop;
 use upgrade::{Program, Successor};
-
-/// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
-const STOP: Duration = Duration::from_secs(5);
 
 /// What all workers read, and nobody changes.
 #[derive(Debug)]
@@ -392,48 +389,6 @@ impl Server {
         let status = self.status();
         self.manager.ready(status);
     }
-
-    /// Closes the listeners, and ends the tunnels.
-    fn stop(mut self) -> ExitCode {
-        error_log::notice("stopping");
-        self.control.set_stopping();
-        let status = self.status();
-        self.manager.stopping(status);
-        let was_accepting = self.acceptor.stop();
-        self.shared.cancel.cancel();
-        self.shared.resolver.close();
-        let reactors = self.shared.reactors.get();
-        if let Some(reactors) = reactors {
-            reactors.end(&CloseReason::Stopping);
-        }
-        let left = self.team.stop(STOP);
-        let left_async = reactors.map_or(0, |reactors| reactors.wait(STOP));
-        self.health.stop();
-        self.control.stop();
-        if left_async > 0 {
-            let id = Id::CutAtStop;
-            warn!(
-                "{id} {left_async} asynchronous tunnels did not end within {STOP:?}; they are cut"
-            );
-        }
-        if left > 0 {
-            let id = Id::CutAtStop;
-            warn!("{id} {left} workers did not end within {STOP:?}; their connections are cut");
-        }
-        if let Some(file) = self.pid_file {
-            let path = file.path().to_owned();
-            if let Err(error) = file.remove() {
-                let (id, path) = (Id::PidFileStays, path.display());
-                warn!("{id} PidFile {path}: cannot be removed: {error}");
-            }
-        }
-        error_log::notice("stopped");
-        if was_accepting {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
-    }
 }
 
 fn say_warnings(config: &Config) {
@@ -464,55 +419,6 @@ fn check_health(generation: &Generation, resolver: &Resolver) -> Result<Health, 
     };
     Health::start(health::targets(generation.sites()), size, resolver)
         .map_err(|e| format!("cannot start health checks: {e}"))
-}
-
-fn asked(listen: &Listen) -> Asked {
-    Asked {
-        address: listen.address,
-        port: listen.port,
-    }
-}
-
-/// Binds what is `wanted`: what is `open` already stays so. Those that are `going` do not keep others from their ports.
-fn bind(
-    wanted: &[Listen],
-    backlog: i32,
-    open: &[Arc<Listener>],
-    going: &[Arc<Listener>],
-) -> Result<Vec<Arc<Listener>>, String> {
-    let mut open = open.to_vec();
-    let bind_one = |listen: &Listen| {
-        let asked = asked(listen);
-        // Each once: the kernel may have been asked for a port several times.
-        if let Some(place) = open.iter().position(|it| it.asked() == asked) {
-            return Ok(open.remove(place));
-        }
-        let bound = Listener::bind(asked, backlog, going);
-        bound.map(Arc::new).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => "; another program listens there",
-                io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-                io::ErrorKind::PermissionDenied => {
-                    "; ports below 1024 take root or CAP_NET_BIND_SERVICE"
-                }
-                _ => "",
-            };
-            format!(
-                "{}: Listen: cannot bind {listen}: {error}{hint}",
-                listen.origin
-            )
-        })
-    };
-    wanted.iter().map(bind_one).collect()
-}
-
-/// Those of the `open` listeners that nobody wants any more.
-fn going<'a>(
-    wanted: &'a [Listen],
-    open: &'a [Arc<Listener>],
-) -> impl Iterator<Item = Arc<Listener>> + 'a {
-    let is_wanted = |it: &Listener| wanted.iter().any(|listen| asked(listen) == it.asked());
-    open.iter().filter(move |it| !is_wanted(it)).cloned()
 }
 
 fn take_pid_file(config: &Config) -> Result<Option<PidFile>, String> {
