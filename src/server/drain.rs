@@ -70,7 +70,10 @@ impl Server {
                     logs.reopen();
                     error_log::notice("not reloaded, since the server is stopping; logs reopened");
                 }
-                Some(Request::GracefulStop | Request::Upgrade | Request::GiveWay) | None => {}
+                Some(Request::Upgrade) => {
+                    error_log::notice("not upgraded, since the server is stopping");
+                }
+                Some(Request::GracefulStop | Request::GiveWay) | None => {}
             }
         }
     }

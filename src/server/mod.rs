@@ -29,6 +29,7 @@ use crate::config::{Config, Sources, Weight};
 use crate::error_log;
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
+use crate::logging::Target;
 use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
@@ -51,6 +52,7 @@ use notify::Manager;
 use pool::{Pool, Team, Workers};
 use privileges::Plan;
 use removed::Removed;
+use rustix::process::Signal;
 use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_error_log};
 use std::collections::HashSet;
@@ -119,8 +121,15 @@ pub fn run(config: Config, sources: Sources) -> ExitCode {
     let outcome = LogWriter::start()
         .map_err(|error| format!("cannot start the log thread: {error}"))
         .and_then(|logs| {
+            let is_error_log_elsewhere = config.error_log.target != Target::Stderr;
             let outcome =
                 Server::start(config, sources, activation, &logs).map(|server| server.serve(&logs));
+            if let Err(problem) = &outcome
+                && is_error_log_elsewhere
+            {
+                // Whoever upgrades a server looks there. Where it is not open yet, nothing comes of this.
+                error!("cannot start: {problem}");
+            }
             logs.flush();
             outcome
         });
@@ -306,12 +315,14 @@ impl Server {
     fn serve(mut self, logs: &LogWriter) -> ExitCode {
         loop {
             match self.next_request(None) {
+                Some(Request::Reload) if self.defers_reload(logs) => {}
                 Some(Request::Reload) => {
                     self.manager.reloading();
                     self.reload(logs);
                     self.say_ready();
                 }
                 Some(Request::GracefulStop) => {
+                    self.call_off_upgrade(Signal::WINCH);
                     let limit = self.shared.in_force.get().config.graceful_shutdown;
                     self.drain(limit, logs);
                     break;
@@ -321,7 +332,10 @@ impl Server {
                     self.give_way(logs);
                     break;
                 }
-                Some(Request::Stop) => break,
+                Some(Request::Stop) => {
+                    self.call_off_upgrade(Signal::TERM);
+                    break;
+                }
                 None => {}
             }
         }
@@ -342,8 +356,8 @@ impl Server {
             if let Some(request) = self.requests.next(wake_at, word) {
                 return Some(request);
             }
-            if self.is_succeeded() {
-                return Some(Request::GiveWay);
+            if let Some(request) = self.news_of_upgrade() {
+                return Some(request);
             }
             let status = self.status();
             self.manager.beat(|| self.acceptor.has_answered(), status);
