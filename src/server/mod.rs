@@ -321,7 +321,7 @@ impl Server {
                 Some(Request::GracefulStop) => {
                     self.call_off_upgrade(Signal::WINCH);
                     let limit = self.shared.in_force.get().config.graceful_shutdown;
-                    self.drain(limit, logs);
+                    self.drain(limit, "GracefulShutdownTimeout", logs);
                     break;
                 }
                 Some(Request::Upgrade) => self.upgrade(),

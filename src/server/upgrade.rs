@@ -316,7 +316,7 @@ impl Server {
         if successor.is_overtaken {
             successor.signal(Signal::HUP);
         }
-        self.drain(limit, logs);
+        self.drain(limit, "ProxyWebsocketOnUpgrade", logs);
     }
 }
 
