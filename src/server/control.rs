@@ -2,8 +2,8 @@
 //! its own serves them, never the pool and no reactor, so that they answer when every worker is taken.
 //!
 //! What is asked through a Unix socket by root, or by the server's own user, may change something; everybody else only
-//! looks. Everything is bounded: visits, the bytes of a head, the time that each may take, and how many renderings wait
-//! for slow readers. Who has been there longest makes room for the next.
+//! looks. Everything is bounded: visits, the bytes of a head, the time that each may take, and how many renderings there
+//! are for slow readers. Who has been there longest makes room for the next, but a reader that goes on has its time.
 
 mod members;
 mod service;
@@ -53,6 +53,14 @@ impl Control {
     /// What it listens at.
     pub(super) fn doors(&self) -> &Doors {
         &self.doors
+    }
+
+    /// Leaves what it listens at to another process, which has it as well.
+    pub(super) fn leave(&mut self) {
+        for socket in &self.doors.sockets {
+            socket.leave();
+        }
+        self.replace(Doors::default());
     }
 
     /// Answers at `doors` from now on. Those that stay miss no connection.
@@ -136,6 +144,21 @@ impl Doors {
             mode: wanted.mode,
             status: bind(&wanted.status, BACKLOG, &open.status, going)?,
         })
+    }
+
+    /// One that came with the process.
+    pub(super) fn add_socket(&mut self, listener: LocalListener) {
+        self.sockets.push(Arc::new(listener));
+    }
+
+    /// One that came with the process, and only tells the status.
+    pub(super) fn add_status(&mut self, listener: Arc<Listener>) {
+        self.status.push(listener);
+    }
+
+    /// Through which the server takes orders.
+    pub(super) fn sockets(&self) -> &[Arc<LocalListener>] {
+        &self.sockets
     }
 
     /// What only tells the status.
