@@ -2,7 +2,8 @@
 
 use super::syslog::Syslog;
 use crate::logging::{Facility, Severity, Target};
-use std::fs::{File, OpenOptions};
+use rustix::process::geteuid;
+use std::fs::{File, OpenOptions, symlink_metadata};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -43,7 +44,18 @@ impl Outlet {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
+    if geteuid().is_root() && is_link_of_another(path) {
+        return Err(io::Error::other(
+            "it is a symbolic link of a user who is not root, who could have root write anywhere; make it root's (chown -h), or \
+             name the file that it leads to",
+        ));
+    }
     OpenOptions::new().append(true).create(true).open(path)
+}
+
+fn is_link_of_another(path: &Path) -> bool {
+    let found = symlink_metadata(path);
+    found.is_ok_and(|found| found.is_symlink() && found.uid() != 0)
 }
 
 /// Who takes the lines, where they are not just bytes: it knows when each came, and from which process.

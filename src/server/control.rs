@@ -138,6 +138,11 @@ impl Doors {
         })
     }
 
+    /// What changes the server.
+    pub(super) fn sockets(&self) -> &[Arc<LocalListener>] {
+        &self.sockets
+    }
+
     /// What only tells the status.
     pub(super) fn status(&self) -> &[Arc<Listener>] {
         &self.status

@@ -237,6 +237,7 @@ impl Server {
         let backlog = config.listen_backlog;
         let listeners = bind(&config.listen, backlog, &passed, &[])?;
         let doors = Doors::open(&config.control, &Doors::default(), &[])?;
+        plan.give(doors.sockets());
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, None, logs, &mut workshop)?;
         let config = &generation.config;
