@@ -20,9 +20,9 @@ const SAY: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// Closes the listeners, and returns when the last connection and tunnel has ended, when the `limit` is over,
-    /// or when a stop is asked for.
-    pub(super) fn drain(&mut self, limit: Option<Duration>, logs: &LogWriter) {
+    /// Closes the listeners, and returns when the last connection and tunnel has ended, when the `limit` is over that a
+    /// `directive` has set, or when a stop is asked for.
+    pub(super) fn drain(&mut self, limit: Option<Duration>, directive: &str, logs: &LogWriter) {
         self.control.set_stopping();
         let begun = Instant::now();
         let end = limit.and_then(|limit| begun.checked_add(limit));
@@ -52,7 +52,7 @@ impl Server {
             }
             if end.is_some_and(|end| end <= now) {
                 error_log::notice(&format!(
-                    "the time for that is over; open connections and tunnels: {left}"
+                    "{directive} is over; open connections and tunnels: {left}"
                 ));
                 return;
             }

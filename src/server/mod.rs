@@ -230,13 +230,10 @@ impl Server {
             pid_file = take_pid_file(&config)?;
         }
         let mut manager = Manager::of_environment();
-        let passed = activation.listeners(&config, &mut manager);
-        let opened = passed.iter().filter(|(_, is_opened)| *is_opened);
-        let activated = opened.map(|(it, _)| Arc::downgrade(it)).collect();
-        let passed: Vec<_> = passed.into_iter().map(|(listener, _)| listener).collect();
+        let passed = activation.sort(&config, &mut manager);
         let backlog = config.listen_backlog;
-        let listeners = bind(&config.listen, backlog, &passed, &[])?;
-        let doors = Doors::open(&config.control, &Doors::default(), &[])?;
+        let listeners = bind(&config.listen, backlog, &passed.listeners, &[])?;
+        let doors = Doors::open(&config.control, &passed.doors, &[])?;
         plan.give(doors.sockets());
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, None, logs, &mut workshop)?;
@@ -294,7 +291,7 @@ impl Server {
             pid_file,
             manager,
             not_reloaded: None,
-            activated,
+            activated: passed.opened,
             removed: Removed::default(),
             program,
             successor: None,
@@ -325,7 +322,7 @@ impl Server {
                 Some(Request::GracefulStop) => {
                     self.call_off_upgrade(Signal::WINCH);
                     let limit = self.shared.in_force.get().config.graceful_shutdown;
-                    self.drain(limit, logs);
+                    self.drain(limit, "GracefulShutdownTimeout", logs);
                     break;
                 }
                 Some(Request::Upgrade) => self.upgrade(),

@@ -72,9 +72,15 @@ impl Workshop {
             client,
         })
         .map_err(|problem| format!("{origin}: TLS of {}: {problem}", host.server_name))?;
-        for validity in made.validity() {
-            let line = origin.to_string();
-            self.certificates.push((line, validity.clone()));
+        for (certificate, validity) in tls.certificates.iter().zip(made.validity()) {
+            let line = certificate.origin.to_string();
+            // A file that several hosts include is one line.
+            let is_known = |(known, other): &(String, Validity)| {
+                *known == line && other.subject() == validity.subject()
+            };
+            if !self.certificates.iter().any(is_known) {
+                self.certificates.push((line, validity.clone()));
+            }
         }
         Ok(Some(made))
     }

@@ -205,20 +205,25 @@ impl Server {
         let say = rustix::io::dup(say)?;
         let mut told = format!("{}:{}", std::process::id(), say.as_raw_fd());
         let mut passed = vec![say];
-        for listener in &self.listeners {
-            let mut listens = generation.config.listen.iter();
-            let listen = listens.find(|listen| asked(listen) == listener.asked());
-            let Some(listen) = listen else { continue };
-            let copy = rustix::io::dup(listener.as_fd())?;
-            let held = if self.is_activated(listener) {
-                ""
-            } else {
-                HELD
-            };
-            let (number, name) = (copy.as_raw_fd(), name_of(listen));
+        let mut pass = |socket: BorrowedFd<'_>, is_ours: bool, name: &str| {
+            let copy = rustix::io::dup(socket)?;
+            let (number, held) = (copy.as_raw_fd(), if is_ours { HELD } else { "" });
             // Writing to a string does not fail.
             let _ = write!(told, ":{number}={held}{name}");
             passed.push(copy);
+            io::Result::Ok(())
+        };
+        let doors = self.control.doors();
+        let config = &generation.config;
+        for listener in self.listeners.iter().chain(doors.status()) {
+            let mut listens = config.listen.iter().chain(&config.control.status);
+            if let Some(listen) = listens.find(|listen| asked(listen) == listener.asked()) {
+                let is_ours = !self.is_activated(listener);
+                pass(listener.as_fd(), is_ours, &name_of(listen))?;
+            }
+        }
+        for socket in doors.sockets() {
+            pass(socket.as_fd(), !socket.is_left(), "control")?;
         }
         Ok((passed, told))
     }
@@ -301,6 +306,7 @@ impl Server {
         };
         let pid = successor.process.id();
         self.manager.hand_over(pid);
+        self.control.leave();
         self.health.retire();
         let limit = match self.shared.in_force.get().config.on_upgrade {
             Fate::Keep => None,
@@ -310,7 +316,7 @@ impl Server {
         if successor.is_overtaken {
             successor.signal(Signal::HUP);
         }
-        self.drain(limit, logs);
+        self.drain(limit, "ProxyWebsocketOnUpgrade", logs);
     }
 }
 

@@ -2,10 +2,10 @@
 
 use crate::support::proxy::{BINARY, run};
 use crate::support::{
-    BOUND, Backend, Client, Mode, Proxy, TempDir, both_ends, each_mode, wait_until,
+    BOUND, Backend, Client, Mode, Port, Proxy, TempDir, both_ends, each_mode, wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -329,4 +329,47 @@ fn install(place: &Path, content: &str) {
     std::fs::write(&new, content).unwrap();
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::rename(new, place).unwrap();
+}
+
+#[test]
+fn the_control_socket_and_the_probes_are_the_new_process_s() {
+    let backend = Backend::listen();
+    let port = Port::at(Ipv4Addr::LOCALHOST.into());
+    let probe = port.address();
+    let more = format!("Listen 127.0.0.1:0\nListen {probe} status\nListen unix:c.sock\nPidFile p");
+    let mut proxy = Proxy::start(config(Mode::Worker, &backend, &more));
+    let socket = proxy.directory().join("c.sock");
+    let status = || {
+        let asked = run(&["--status", "--json", "--control", socket.to_str().unwrap()]);
+        assert_eq!(asked.status, 0, "{asked:?}");
+        asked.stdout
+    };
+    let pid = |json: &str| {
+        let (_, rest) = json.split_once("\"pid\":").expect("a number");
+        rest.trim_start()
+            .split(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let is_healthy = || {
+        let mut client = Client::connect(probe);
+        client.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.answer_head().expect_status(200);
+    };
+    assert_eq!(pid(&status()), proxy.id().to_string());
+    let (client, peer) = both_ends(&proxy, &backend);
+    let successor = upgrade(&proxy);
+    let new = successor.0.as_raw_nonzero().to_string();
+    for _ in 0..20 {
+        assert_eq!(pid(&status()), new);
+        is_healthy();
+    }
+    drop((client, peer));
+    proxy.await_exit_before_another();
+    assert_eq!(pid(&status()), new);
+    is_healthy();
+    kill_process(successor.0, Signal::TERM).unwrap();
+    wait_until("the other process to end", BOUND, || !successor.is_alive());
+    assert!(!socket.exists());
 }
