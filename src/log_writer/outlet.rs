@@ -2,11 +2,12 @@
 
 use super::syslog::Syslog;
 use crate::logging::{Facility, Severity, Target};
+use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use std::fs::{File, OpenOptions, symlink_metadata};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// An open [`Target`].
@@ -50,7 +51,13 @@ fn append_to(path: &Path) -> io::Result<File> {
              name the file that it leads to",
         ));
     }
-    OpenOptions::new().append(true).create(true).open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    // Opening a pipe waits for somebody who reads, and the server would wait with it. Writing to it may.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.custom_flags(flags).open(path)?;
+    rustix::io::ioctl_fionbio(&file, false)?;
+    Ok(file)
 }
 
 fn is_link_of_another(path: &Path) -> bool {

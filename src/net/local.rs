@@ -159,6 +159,11 @@ impl LocalListener {
         self.is_left.store(true, Ordering::Relaxed);
     }
 
+    /// Its file goes with it again: the other process has left it to this one.
+    pub fn keep(&self) {
+        self.is_left.store(false, Ordering::Relaxed);
+    }
+
     /// Whether it was [left](Self::leave).
     pub fn is_left(&self) -> bool {
         self.is_left.load(Ordering::Relaxed)
@@ -240,7 +245,7 @@ impl LocalListener {
 impl Drop for LocalListener {
     fn drop(&mut self) {
         // Another process may have taken the name meanwhile.
-        if !self.is_left.load(Ordering::Relaxed) && self.is_in_place() {
+        if !self.is_left() && self.is_in_place() {
             let _ = remove_file(&self.path);
         }
     }

@@ -142,7 +142,8 @@ impl Plan {
         let Self::Become(identity) = self else {
             return;
         };
-        for socket in sockets {
+        // Those of the manager stay its.
+        for socket in sockets.iter().filter(|it| !it.is_left()) {
             if let Err(error) = socket.give_to(identity.user, identity.group) {
                 let (id, path) = (Id::OutOfReach, socket.path().display());
                 warn!("{id} control socket {path}: it stays root's: {error}");

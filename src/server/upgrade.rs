@@ -10,6 +10,7 @@ use crate::error_log;
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
 use crate::net::listen::Listener;
+use crate::net::local::LocalListener;
 use crate::pid_file::PidFile;
 use log::{error, warn};
 use rustix::process::{Pid, Signal, kill_process};
@@ -322,7 +323,11 @@ impl Server {
 
 /// The process before this one, which waits for a word.
 #[derive(Debug)]
-pub(super) struct Predecessor(OwnedFd);
+pub(super) struct Predecessor {
+    say: OwnedFd,
+    /// Its sockets, until this one serves: if that comes to nothing, it goes on with them.
+    lent: Vec<Arc<LocalListener>>,
+}
 
 /// What the process before this one says of what it passes on: where it waits, then listeners and their names.
 pub(super) fn told() -> Option<(RawFd, Vec<(RawFd, String)>)> {
@@ -345,12 +350,25 @@ fn parse(told: &str, parent: i32) -> Option<(RawFd, Vec<(RawFd, String)>)> {
 
 impl Predecessor {
     pub(super) fn new(say: OwnedFd) -> Self {
-        Self(say)
+        let lent = Vec::new();
+        Self { say, lent }
+    }
+
+    /// Leaves it the files of those that are not the manager's.
+    pub(super) fn lends(&mut self, sockets: &[Arc<LocalListener>]) {
+        let ours = sockets.iter().filter(|it| !it.is_left());
+        self.lent = ours.cloned().collect();
+        for socket in &self.lent {
+            socket.leave();
+        }
     }
 
     /// Tells it that this process serves.
     pub(super) fn we_serve(self) {
-        if let Err(error) = io::PipeWriter::from(self.0).write_all(b"1") {
+        for socket in &self.lent {
+            socket.keep();
+        }
+        if let Err(error) = io::PipeWriter::from(self.say).write_all(b"1") {
             warn!("the process before this one is gone: {error}");
         }
     }
