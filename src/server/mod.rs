@@ -170,10 +170,7 @@ pub fn check(config: &Config, sources: &Sources) -> Result<Vec<String>, String> 
         privileges::forbid_new();
         plan.carry_out(config)?;
         let lost = privileges::out_of_reach(config, sources);
-        warnings.extend(
-            lost.into_iter()
-                .map(|it| format!("warning: a reload would fail at {it}")),
-        );
+        warnings.extend(lost.into_iter().map(|it| format!("warning: {it}")));
     }
     Ok(warnings)
 }

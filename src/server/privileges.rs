@@ -261,24 +261,29 @@ fn logs(config: &Config) -> impl Iterator<Item = &Path> {
 /// What the process could not open again as the user that it is now: one line for each thing, with what to do.
 pub(super) fn out_of_reach(config: &Config, sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
+    let reload = |what: &str| format!("a reload would fail at {what}");
     let remedy = "let its user read the file, such as by its group: chgrp, chmod g+r";
     match config::load(sources, &Machine) {
-        Err(errors) => found.extend(errors.iter().map(|error| format!("{error}; {remedy}"))),
+        Err(errors) => found.extend(
+            errors
+                .iter()
+                .map(|error| reload(&format!("{error}; {remedy}"))),
+        ),
         Ok(_) => {
             let mut workshop = Workshop::default();
             for host in config.hosts() {
                 let problems = [workshop.tls_host(host).err(), workshop.of(host).err()];
                 let problems = problems.into_iter().flatten();
-                found.extend(problems.map(|problem| format!("{problem}; {remedy}")));
+                found.extend(problems.map(|problem| reload(&format!("{problem}; {remedy}"))));
             }
         }
     }
     for path in logs(config) {
         if let Err(error) = may_write(path) {
-            found.push(format!(
+            found.push(reload(&format!(
                 "{}: {error}; give the log, and the folder that it is rotated in, to its user",
                 path.display()
-            ));
+            )));
         }
     }
     let pid_file = config.pid_file.iter();
@@ -291,7 +296,7 @@ pub(super) fn out_of_reach(config: &Config, sources: &Sources) -> Vec<String> {
             && error.kind() != io::ErrorKind::NotFound
         {
             found.push(format!(
-                "{what} {}: it cannot be removed at the end: {error}; put it into a folder of its user",
+                "{what} {}: its user can neither remove it nor make another: {error}; put it into a folder of its user",
                 path.display()
             ));
         }
@@ -305,7 +310,7 @@ pub(super) fn out_of_reach(config: &Config, sources: &Sources) -> Vec<String> {
 pub(super) fn say_out_of_reach(config: &Config, sources: &Sources) {
     let id = Id::OutOfReach;
     for problem in out_of_reach(config, sources) {
-        warn!("{id} a reload will fail at {problem}");
+        warn!("{id} {problem}");
     }
 }
 

@@ -13,6 +13,7 @@ use crate::net::listen::Listener;
 use crate::net::local::LocalListener;
 use crate::pid_file::PidFile;
 use log::{error, warn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use std::env::{args_os, current_exe};
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take to end when it has closed what it would say so in, and how often that is looked at.
 const ENDING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
+/// How long the process before this one may take to tell the manager.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// What the other process is told in: who tells it, where it says that it serves, and the numbers and names of listeners.
 const VARIABLE: &str = "PROXY_WSTUNNEL_UPGRADE";
 /// Variables that are for this process alone.
@@ -96,7 +99,6 @@ impl Successor {
 
     fn news(&mut self) -> Option<News> {
         let is_readable = {
-            use rustix::event::{PollFd, PollFlags, Timespec, poll};
             let mut word = [PollFd::new(&self.word, PollFlags::IN)];
             poll(&mut word, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
         };
@@ -317,6 +319,8 @@ impl Server {
         if successor.is_overtaken {
             successor.signal(Signal::HUP);
         }
+        // By which it knows that the manager listens to it.
+        drop(successor);
         self.drain(limit, "ProxyWebsocketOnUpgrade", logs);
     }
 }
@@ -363,14 +367,22 @@ impl Predecessor {
         }
     }
 
-    /// Tells it that this process serves.
+    /// Tells it that this process serves, and returns when it has told the manager so: before, that may not listen to this one.
     pub(super) fn we_serve(self) {
         for socket in &self.lent {
             socket.keep();
         }
-        if let Err(error) = io::PipeWriter::from(self.say).write_all(b"1") {
+        let mut word = io::PipeWriter::from(self.say);
+        if let Err(error) = word.write_all(b"1") {
             warn!("the process before this one is gone: {error}");
+            return;
         }
+        // Then it closes its end, which is an error of ours: poll(2).
+        let limit = Timespec::try_from(HAND_OVER).ok();
+        let _ = poll(
+            &mut [PollFd::new(&word, PollFlags::empty())],
+            limit.as_ref(),
+        );
     }
 }
 

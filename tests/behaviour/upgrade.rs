@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A process that has taken over; killed at the latest when this goes.
-struct Successor(Pid);
+pub struct Successor(pub Pid);
 
 impl Successor {
     fn is_alive(&self) -> bool {
@@ -30,7 +30,7 @@ impl Drop for Successor {
 
 /// Has another process take over from `proxy`, and returns when it has.
 #[track_caller]
-fn upgrade(proxy: &Proxy) -> Successor {
+pub fn upgrade(proxy: &Proxy) -> Successor {
     proxy.signal(Signal::USR2);
     let line = proxy.wait_for_log("has taken over");
     let (_, rest) = line.split_once("upgraded: process ").unwrap();
