@@ -4,13 +4,13 @@
 use crate::config::VirtualHost;
 use crate::error_log;
 use crate::ids::Id;
-use crate::net::tls::{Client, Connector, Credential, Listening, TlsHost, Validity};
+use crate::net::tls::{Client, Connector, Credential, Listening, TlsHost, Unfit, Validity};
 use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use crate::tls::backend::Policy;
 use log::warn;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Those of one host, by the address of the backend. Backends of the configuration live as long as the server.
@@ -34,6 +34,8 @@ pub(super) struct Workshop {
     made: HashMap<Policy, Connector>,
     /// How long the certificates that were read are good for, and the lines that name them.
     pub(super) certificates: Vec<(String, Validity)>,
+    /// The same: a line may hold for many hosts.
+    noted: HashSet<(String, Validity)>,
 }
 
 impl Workshop {
@@ -62,7 +64,7 @@ impl Workshop {
         };
         let made = TlsHost::new(&Listening {
             credentials: &credentials,
-            chain: tls.chain.as_deref(),
+            chain: tls.chain.as_ref(),
             protocols: policy.protocols,
             ciphers: policy.ciphers.as_deref(),
             suites: policy.suites.as_deref(),
@@ -71,10 +73,12 @@ impl Workshop {
             tickets: tls.tickets,
             client,
         })
-        .map_err(|problem| format!("{origin}: TLS of {}: {problem}", host.server_name))?;
-        for validity in made.validity() {
-            let line = origin.to_string();
-            self.certificates.push((line, validity.clone()));
+        .map_err(|Unfit { line, problem }| match line {
+            Some(line) => format!("{line}: {problem}"),
+            None => format!("{origin}: TLS of {}: {problem}", host.server_name),
+        })?;
+        for (certificate, validity) in tls.certificates.iter().zip(made.validity()) {
+            self.note(certificate.origin.to_string(), validity);
         }
         Ok(Some(made))
     }
@@ -85,7 +89,7 @@ impl Workshop {
         let mut take = |backend: &Arc<Backend>, policy: &dyn Fn() -> Policy| {
             if backend.url.scheme.is_tls() {
                 let connector = self.connector(policy())?;
-                connectors.0.insert(address(backend), connector.clone());
+                connectors.0.insert(address(backend), connector);
             }
             Ok::<(), String>(())
         };
@@ -118,17 +122,23 @@ impl Workshop {
         }
     }
 
-    fn connector(&mut self, policy: Policy) -> Result<&Connector, String> {
+    fn connector(&mut self, policy: Policy) -> Result<Connector, String> {
         let unmade = match self.made.entry(policy) {
-            Entry::Occupied(made) => return Ok(made.into_mut()),
+            Entry::Occupied(made) => return Ok(made.get().clone()),
             Entry::Vacant(unmade) => unmade,
         };
         let made = Connector::new(unmade.key())?;
-        let made = unmade.insert(made);
+        let made = unmade.insert(made).clone();
         if let Some((named, validity)) = made.validity() {
-            let line = named.line.to_string();
-            self.certificates.push((line, validity.clone()));
+            self.note(named.line.clone(), validity);
         }
         Ok(made)
+    }
+
+    fn note(&mut self, line: String, validity: &Validity) {
+        let noted = (line, validity.clone());
+        if self.noted.insert(noted.clone()) {
+            self.certificates.push(noted);
+        }
     }
 }

@@ -282,7 +282,7 @@ mod tests {
         let config = config(text);
         let of = |host: &crate::config::VirtualHost| {
             let certificates = host.tls.iter().flat_map(|tls| &tls.certificates);
-            let shown = certificates.map(|own| (own.file.clone(), own.key.clone()));
+            let shown = certificates.map(|own| (own.file.path.clone(), own.key.path.clone()));
             shown.collect()
         };
         config.hosts().map(|host| of(host)).collect()
