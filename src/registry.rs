@@ -58,7 +58,7 @@ impl Sums {
             tunnels: 1,
             to_backend,
             from_backend,
-            messages: live.messages().map(Option::unwrap_or_default),
+            messages: live.counted_messages(),
         }
     }
 

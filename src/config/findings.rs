@@ -58,7 +58,7 @@ pub struct ConfigWarning {
 /// How much a finding matters that is no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
-    /// The line has no effect here, and need not have one.
+    /// The line has no effect here, and need not have one; or it does what is safe where nothing is said.
     Note,
     /// It is probably not meant, or has a risk.
     Warning,

@@ -4,7 +4,7 @@
 use super::backend_tls::Engine;
 use super::balancers::Known;
 use super::documents::{DocumentDraft, Pages};
-use super::findings::Origin;
+use super::findings::{Findings, Origin};
 use super::proxy_pass::{MappingDraft, check_tls};
 use crate::route::access::{self, Access};
 use crate::route::backend::Parameters;
@@ -209,12 +209,18 @@ impl Section {
         }
     }
 
-    pub(super) fn finish(mut self) -> Finished {
+    pub(super) fn finish(mut self, findings: &mut Findings) -> Finished {
         let mut access = self.access.finish();
         let has_handler = |change: &Change| matches!(change, Change::Handler(Some(_)));
         if access.is_empty() && self.changes.iter().any(has_handler) {
             // What it shows is not for everybody, also where a section around this one permits all.
             access = Access::local();
+            let text = format!(
+                "{} has no Require, so only clients of this machine see it; write Require ip ... or Require all granted \
+                 there for others",
+                self.name
+            );
+            findings.note(&self.at, "SetHandler", text);
         }
         if !access.is_empty() {
             self.changes.push(Change::Access(access));

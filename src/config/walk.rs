@@ -327,7 +327,7 @@ impl Walk<'_> {
             Kind::Proxy | Kind::ProxyMatch => Context::Proxy,
         };
         self.items(&section.body, context, host, Some(&mut draft));
-        match draft.finish() {
+        match draft.finish(&mut self.findings) {
             Finished::Location(location) => host.locations.push(location),
             Finished::Proxy(proxy) => host.proxies.push(proxy),
         }

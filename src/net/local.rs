@@ -125,24 +125,42 @@ impl LocalListener {
     /// Takes over one that another process has made, and [left](Self::leave) to this one.
     ///
     /// # Errors
-    /// It is no Unix socket with a name, or its name does not lead to a file any more.
-    pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
-        let address = SocketAddrUnix::try_from(getsockname(&socket)?)?;
-        let path = address.path().map(|path| path.to_bytes().to_vec());
-        let path = PathBuf::from(OsString::from_vec(path.ok_or(io::ErrorKind::InvalidInput)?));
-        ioctl_fionbio(&socket, true)?;
-        fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    /// The socket, if it is none of Unix that listens at a name that leads to a file.
+    pub fn adopt(socket: OwnedFd) -> Result<Self, OwnedFd> {
+        let found = Self::place_of(&socket);
+        let Ok((path, file)) = found else {
+            return Err(socket);
+        };
         Ok(Self {
-            file: file_at(&path)?,
             socket,
             path,
+            file,
             is_left: AtomicBool::new(false),
         })
+    }
+
+    fn place_of(socket: &OwnedFd) -> io::Result<(PathBuf, File)> {
+        let address = SocketAddrUnix::try_from(getsockname(socket)?)?;
+        let path = address.path().map(|path| path.to_bytes().to_vec());
+        let path = PathBuf::from(OsString::from_vec(path.ok_or(io::ErrorKind::InvalidInput)?));
+        let is_stream = sockopt::socket_type(socket)? == SocketType::STREAM;
+        if !is_stream || !sockopt::socket_acceptconn(socket)? {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        ioctl_fionbio(socket, true)?;
+        fcntl_setfd(socket, FdFlags::CLOEXEC)?;
+        let file = file_at(&path)?;
+        Ok((path, file))
     }
 
     /// Its file stays when it is dropped: another process has the same socket, and goes on with it.
     pub fn leave(&self) {
         self.is_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was [left](Self::leave).
+    pub fn is_left(&self) -> bool {
+        self.is_left.load(Ordering::Relaxed)
     }
 
     /// Where it is.

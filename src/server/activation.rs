@@ -2,16 +2,18 @@
 //! before this one. Source: sd_listen_fds(3).
 
 use super::asked;
+use super::control::Doors;
 use super::notify::{HELD, Manager};
 use super::upgrade::{self, Predecessor};
 use crate::config::{Config, Listen};
 use crate::ids::Id;
 use crate::net::listen::Listener;
+use crate::net::local::LocalListener;
 use crate::sys;
 use log::warn;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A socket that came with the process.
 #[derive(Debug)]
@@ -71,15 +73,29 @@ impl Activation {
         }
     }
 
-    /// The listeners among them that `config` wants, and which of them the manager opens for every process anew. What nobody
-    /// wants is closed, and said.
-    pub(super) fn listeners(
-        self,
-        config: &Config,
-        manager: &mut Manager,
-    ) -> Vec<(Arc<Listener>, bool)> {
+    /// Those of them that `config` wants. What nobody wants is closed, and said.
+    pub(super) fn sort(self, config: &Config, manager: &mut Manager) -> Sorted {
         let mut offered: Vec<Offered> = Vec::new();
+        let mut sorted = Sorted::default();
         for Passed { name, socket } in self.passed {
+            let socket = match LocalListener::adopt(socket) {
+                Ok(listener) => {
+                    let mut wanted = config.control.sockets.iter();
+                    if wanted.any(|it| it.path == listener.path()) {
+                        if is_opened(&name) {
+                            // Its file is the manager's.
+                            listener.leave();
+                        }
+                        sorted.doors.add_socket(listener);
+                    } else {
+                        let path = listener.path().display().to_string();
+                        listener.leave();
+                        reject(&name, &format!("no Listen is for unix:{path}"), manager);
+                    }
+                    continue;
+                }
+                Err(socket) => socket,
+            };
             match Listener::address_of(&socket) {
                 Ok(address) => offered.push(Offered {
                     name,
@@ -93,22 +109,51 @@ impl Activation {
                 ),
             }
         }
-        let mut taken = Vec::new();
+        let backlog = config.listen_backlog;
+        let mut take = |listen: &Listen| {
+            let Offered { name, socket, .. } = offered.remove(choose(listen, &offered)?);
+            match Listener::adopt(asked(listen), socket, backlog) {
+                Ok(listener) => Some((Arc::new(listener), is_opened(&name))),
+                Err(error) => {
+                    reject(&name, &error.to_string(), manager);
+                    None
+                }
+            }
+        };
         for listen in &config.listen {
-            let Some(place) = choose(listen, &offered) else {
-                continue;
-            };
-            let Offered { name, socket, .. } = offered.remove(place);
-            match Listener::adopt(asked(listen), socket, config.listen_backlog) {
-                Ok(listener) => taken.push((Arc::new(listener), !name.starts_with(HELD))),
-                Err(error) => reject(&name, &error.to_string(), manager),
+            if let Some((listener, is_opened)) = take(listen) {
+                if is_opened {
+                    sorted.opened.push(Arc::downgrade(&listener));
+                }
+                sorted.listeners.push(listener);
+            }
+        }
+        for listen in &config.control.status {
+            if let Some((listener, _)) = take(listen) {
+                sorted.doors.add_status(listener);
             }
         }
         for Offered { name, address, .. } in offered {
             reject(&name, &format!("no Listen is for {address}"), manager);
         }
-        taken
+        sorted
     }
+}
+
+/// Sockets that came with the process, by what they are for.
+#[derive(Debug, Default)]
+pub(super) struct Sorted {
+    /// `Listen`
+    pub(super) listeners: Vec<Arc<Listener>>,
+    /// Those of the listeners that the manager opens for every process anew.
+    pub(super) opened: Vec<Weak<Listener>>,
+    /// `Listen unix:`, `Listen ... status`
+    pub(super) doors: Doors,
+}
+
+/// Whether the manager opens it for every process anew.
+fn is_opened(name: &str) -> bool {
+    !name.starts_with(HELD)
 }
 
 /// One that could be a listener.

@@ -55,6 +55,14 @@ impl Control {
         &self.doors
     }
 
+    /// Leaves what it listens at to another process, which has it as well.
+    pub(super) fn leave(&mut self) {
+        for socket in &self.doors.sockets {
+            socket.leave();
+        }
+        self.replace(Doors::default());
+    }
+
     /// Answers at `doors` from now on. Those that stay miss no connection.
     pub(super) fn replace(&mut self, doors: Doors) {
         if doors.mode != self.doors.mode {
@@ -136,6 +144,21 @@ impl Doors {
             mode: wanted.mode,
             status: bind(&wanted.status, BACKLOG, &open.status, going)?,
         })
+    }
+
+    /// One that came with the process.
+    pub(super) fn add_socket(&mut self, listener: LocalListener) {
+        self.sockets.push(Arc::new(listener));
+    }
+
+    /// One that came with the process, and only tells the status.
+    pub(super) fn add_status(&mut self, listener: Arc<Listener>) {
+        self.status.push(listener);
+    }
+
+    /// Through which the server takes orders.
+    pub(super) fn sockets(&self) -> &[Arc<LocalListener>] {
+        &self.sockets
     }
 
     /// What only tells the status.

@@ -1,9 +1,14 @@
-//! The graceful stop: nobody new, and whoever is there comes to an end of his own. httpd: `GracefulShutdownTimeout`.
+//! The end. The graceful stop: nobody new, and whoever is there comes to an end of his own; httpd:
+//! `GracefulShutdownTimeout`. And the stop, which ends them.
 
 use super::Server;
 use super::signals::Request;
 use crate::error_log;
+use crate::ids::Id;
 use crate::log_writer::LogWriter;
+use crate::transaction::CloseReason;
+use log::warn;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +16,13 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it is said in the log.
 const SAY: Duration = Duration::from_secs(10);
+/// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
+const STOP: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// Closes the listeners, and returns when the last connection and tunnel has ended, when the `limit` is over,
-    /// or when a stop is asked for.
-    pub(super) fn drain(&mut self, limit: Option<Duration>, logs: &LogWriter) {
+    /// Closes the listeners, and returns when the last connection and tunnel has ended, when the `limit` is over that a
+    /// `directive` has set, or when a stop is asked for.
+    pub(super) fn drain(&mut self, limit: Option<Duration>, directive: &str, logs: &LogWriter) {
         self.control.set_stopping();
         let begun = Instant::now();
         let end = limit.and_then(|limit| begun.checked_add(limit));
@@ -45,7 +52,7 @@ impl Server {
             }
             if end.is_some_and(|end| end <= now) {
                 error_log::notice(&format!(
-                    "the time for that is over; open connections and tunnels: {left}"
+                    "{directive} is over; open connections and tunnels: {left}"
                 ));
                 return;
             }
@@ -63,8 +70,53 @@ impl Server {
                     logs.reopen();
                     error_log::notice("not reloaded, since the server is stopping; logs reopened");
                 }
-                Some(Request::GracefulStop | Request::Upgrade | Request::GiveWay) | None => {}
+                Some(Request::Upgrade) => {
+                    error_log::notice("not upgraded, since the server is stopping");
+                }
+                Some(Request::GracefulStop | Request::GiveWay) | None => {}
             }
+        }
+    }
+
+    /// Closes the listeners, and ends the tunnels.
+    pub(super) fn stop(mut self) -> ExitCode {
+        error_log::notice("stopping");
+        self.control.set_stopping();
+        let status = self.status();
+        self.manager.stopping(status);
+        let was_accepting = self.acceptor.stop();
+        self.shared.cancel.cancel();
+        self.shared.resolver.close();
+        let reactors = self.shared.reactors.get();
+        if let Some(reactors) = reactors {
+            reactors.end(&CloseReason::Stopping);
+        }
+        let left = self.team.stop(STOP);
+        let left_async = reactors.map_or(0, |reactors| reactors.wait(STOP));
+        self.health.stop();
+        self.control.stop();
+        if left_async > 0 {
+            let id = Id::CutAtStop;
+            warn!(
+                "{id} {left_async} asynchronous tunnels did not end within {STOP:?}; they are cut"
+            );
+        }
+        if left > 0 {
+            let id = Id::CutAtStop;
+            warn!("{id} {left} workers did not end within {STOP:?}; their connections are cut");
+        }
+        if let Some(file) = self.pid_file {
+            let path = file.path().to_owned();
+            if let Err(error) = file.remove() {
+                let (id, path) = (Id::PidFileStays, path.display());
+                warn!("{id} PidFile {path}: cannot be removed: {error}");
+            }
+        }
+        error_log::notice("stopped");
+        if was_accepting {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
         }
     }
 

@@ -92,6 +92,20 @@ pub(super) struct Place {
 /// No host, and no backend. Each tunnel has a place, which is to be small.
 const NOWHERE: Number = Number::MAX;
 
+impl Counts {
+    /// Tunnels that were refused, by the bound that was reached.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 5] {
+        [
+            ("total", &self.refused_total),
+            ("host", &self.refused_host),
+            ("backend", &self.refused_backend),
+            ("address", &self.refused_address),
+            ("rate", &self.refused_rate),
+        ]
+        .map(|(bound, count)| (bound, count.load(Relaxed)))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

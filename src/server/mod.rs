@@ -12,6 +12,7 @@ mod generation;
 mod health;
 mod kept;
 mod limits;
+mod listening;
 mod notify;
 mod pool;
 mod privileges;
@@ -24,17 +25,17 @@ mod tls;
 mod turns;
 mod upgrade;
 
-use crate::config::{Config, Listen, Sources, Weight};
+use crate::config::{Config, Sources, Weight};
 use crate::error_log;
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
-use crate::net::listen::{Asked, Listener};
+use crate::logging::Target;
+use crate::net::listen::Listener;
 use crate::net::resolve::Resolver;
 use crate::net::wait::Cancel;
 use crate::pid_file::PidFile;
 use crate::registry::Registry;
 use crate::sys;
-use crate::transaction::CloseReason;
 use crate::tunnel::ScratchPool;
 use crate::tunnel::reactor::Reactors;
 use acceptor::{Acceptor, Closing};
@@ -45,26 +46,24 @@ use counters::Counters;
 use generation::{Generation, InForce};
 use health::Health;
 use limits::Limits;
+use listening::{asked, bind};
 use log::{error, info, warn};
 use notify::Manager;
 use pool::{Pool, Team, Workers};
 use privileges::Plan;
 use removed::Removed;
+use rustix::process::Signal;
 use signals::{Request, Requests};
 use site::{Site, SiteLogs, open_error_log};
 use std::collections::HashSet;
-use std::io;
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 use tls::Workshop;
 use upgrade::{Program, Successor};
-
-/// How long a stopping server waits for its workers: a closing tunnel takes [`crate::tunnel::CLOSING`].
-const STOP: Duration = Duration::from_secs(5);
 
 /// What all workers read, and nobody changes.
 #[derive(Debug)]
@@ -122,8 +121,15 @@ pub fn run(config: Config, sources: Sources) -> ExitCode {
     let outcome = LogWriter::start()
         .map_err(|error| format!("cannot start the log thread: {error}"))
         .and_then(|logs| {
+            let is_error_log_elsewhere = config.error_log.target != Target::Stderr;
             let outcome =
                 Server::start(config, sources, activation, &logs).map(|server| server.serve(&logs));
+            if let Err(problem) = &outcome
+                && is_error_log_elsewhere
+            {
+                // Whoever upgrades a server looks there. Where it is not open yet, nothing comes of this.
+                error!("cannot start: {problem}");
+            }
             logs.flush();
             outcome
         });
@@ -224,13 +230,10 @@ impl Server {
             pid_file = take_pid_file(&config)?;
         }
         let mut manager = Manager::of_environment();
-        let passed = activation.listeners(&config, &mut manager);
-        let opened = passed.iter().filter(|(_, is_opened)| *is_opened);
-        let activated = opened.map(|(it, _)| Arc::downgrade(it)).collect();
-        let passed: Vec<_> = passed.into_iter().map(|(listener, _)| listener).collect();
+        let passed = activation.sort(&config, &mut manager);
         let backlog = config.listen_backlog;
-        let listeners = bind(&config.listen, backlog, &passed, &[])?;
-        let doors = Doors::open(&config.control, &Doors::default(), &[])?;
+        let listeners = bind(&config.listen, backlog, &passed.listeners, &[])?;
+        let doors = Doors::open(&config.control, &passed.doors, &[])?;
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, None, logs, &mut workshop)?;
         let config = &generation.config;
@@ -287,7 +290,7 @@ impl Server {
             pid_file,
             manager,
             not_reloaded: None,
-            activated,
+            activated: passed.opened,
             removed: Removed::default(),
             program,
             successor: None,
@@ -309,14 +312,16 @@ impl Server {
     fn serve(mut self, logs: &LogWriter) -> ExitCode {
         loop {
             match self.next_request(None) {
+                Some(Request::Reload) if self.defers_reload(logs) => {}
                 Some(Request::Reload) => {
                     self.manager.reloading();
                     self.reload(logs);
                     self.say_ready();
                 }
                 Some(Request::GracefulStop) => {
+                    self.call_off_upgrade(Signal::WINCH);
                     let limit = self.shared.in_force.get().config.graceful_shutdown;
-                    self.drain(limit, logs);
+                    self.drain(limit, "GracefulShutdownTimeout", logs);
                     break;
                 }
                 Some(Request::Upgrade) => self.upgrade(),
@@ -324,7 +329,10 @@ impl Server {
                     self.give_way(logs);
                     break;
                 }
-                Some(Request::Stop) => break,
+                Some(Request::Stop) => {
+                    self.call_off_upgrade(Signal::TERM);
+                    break;
+                }
                 None => {}
             }
         }
@@ -345,8 +353,8 @@ impl Server {
             if let Some(request) = self.requests.next(wake_at, word) {
                 return Some(request);
             }
-            if self.is_succeeded() {
-                return Some(Request::GiveWay);
+            if let Some(request) = self.news_of_upgrade() {
+                return Some(request);
             }
             let status = self.status();
             self.manager.beat(|| self.acceptor.has_answered(), status);
@@ -392,48 +400,6 @@ impl Server {
         let status = self.status();
         self.manager.ready(status);
     }
-
-    /// Closes the listeners, and ends the tunnels.
-    fn stop(mut self) -> ExitCode {
-        error_log::notice("stopping");
-        self.control.set_stopping();
-        let status = self.status();
-        self.manager.stopping(status);
-        let was_accepting = self.acceptor.stop();
-        self.shared.cancel.cancel();
-        self.shared.resolver.close();
-        let reactors = self.shared.reactors.get();
-        if let Some(reactors) = reactors {
-            reactors.end(&CloseReason::Stopping);
-        }
-        let left = self.team.stop(STOP);
-        let left_async = reactors.map_or(0, |reactors| reactors.wait(STOP));
-        self.health.stop();
-        self.control.stop();
-        if left_async > 0 {
-            let id = Id::CutAtStop;
-            warn!(
-                "{id} {left_async} asynchronous tunnels did not end within {STOP:?}; they are cut"
-            );
-        }
-        if left > 0 {
-            let id = Id::CutAtStop;
-            warn!("{id} {left} workers did not end within {STOP:?}; their connections are cut");
-        }
-        if let Some(file) = self.pid_file {
-            let path = file.path().to_owned();
-            if let Err(error) = file.remove() {
-                let (id, path) = (Id::PidFileStays, path.display());
-                warn!("{id} PidFile {path}: cannot be removed: {error}");
-            }
-        }
-        error_log::notice("stopped");
-        if was_accepting {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
-    }
 }
 
 fn say_warnings(config: &Config) {
@@ -464,55 +430,6 @@ fn check_health(generation: &Generation, resolver: &Resolver) -> Result<Health, 
     };
     Health::start(health::targets(generation.sites()), size, resolver)
         .map_err(|e| format!("cannot start health checks: {e}"))
-}
-
-fn asked(listen: &Listen) -> Asked {
-    Asked {
-        address: listen.address,
-        port: listen.port,
-    }
-}
-
-/// Binds what is `wanted`: what is `open` already stays so. Those that are `going` do not keep others from their ports.
-fn bind(
-    wanted: &[Listen],
-    backlog: i32,
-    open: &[Arc<Listener>],
-    going: &[Arc<Listener>],
-) -> Result<Vec<Arc<Listener>>, String> {
-    let mut open = open.to_vec();
-    let bind_one = |listen: &Listen| {
-        let asked = asked(listen);
-        // Each once: the kernel may have been asked for a port several times.
-        if let Some(place) = open.iter().position(|it| it.asked() == asked) {
-            return Ok(open.remove(place));
-        }
-        let bound = Listener::bind(asked, backlog, going);
-        bound.map(Arc::new).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => "; another program listens there",
-                io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-                io::ErrorKind::PermissionDenied => {
-                    "; ports below 1024 take root or CAP_NET_BIND_SERVICE"
-                }
-                _ => "",
-            };
-            format!(
-                "{}: Listen: cannot bind {listen}: {error}{hint}",
-                listen.origin
-            )
-        })
-    };
-    wanted.iter().map(bind_one).collect()
-}
-
-/// Those of the `open` listeners that nobody wants any more.
-fn going<'a>(
-    wanted: &'a [Listen],
-    open: &'a [Arc<Listener>],
-) -> impl Iterator<Item = Arc<Listener>> + 'a {
-    let is_wanted = |it: &Listener| wanted.iter().any(|listen| asked(listen) == it.asked());
-    open.iter().filter(move |it| !is_wanted(it)).cloned()
 }
 
 fn take_pid_file(config: &Config) -> Result<Option<PidFile>, String> {

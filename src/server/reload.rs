@@ -4,11 +4,10 @@
 use super::acceptor::Port;
 use super::control::Doors;
 use super::generation::Generation;
+use super::listening::{bind, going};
 use super::privileges::explained;
 use super::tls::Workshop;
-use super::{
-    Server, bind, check_health, descriptors, going, open_error_log, say_warnings, start_reactors,
-};
+use super::{Server, check_health, descriptors, open_error_log, say_warnings, start_reactors};
 use crate::config::{self, Account, Config, ConfigError, Origin, VirtualHost};
 use crate::config_files::Machine;
 use crate::error_log::{self, ErrorLog};
@@ -19,11 +18,10 @@ use crate::tunnel::reactor::Reactors;
 use log::{error, warn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long a reload waits for listeners to be closed that the one before has removed.
 const CLOSING: Duration = Duration::from_secs(1);
-use std::time::SystemTime;
 
 /// All that is needed to put a configuration in force: nothing of it can fail any more.
 struct Next {

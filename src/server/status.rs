@@ -107,6 +107,7 @@ pub(super) struct Snapshot {
     pub(super) workers: Workers,
     pub(super) queue: Queue,
     pub(super) reactor: Reactor,
+    pub(super) places: Places,
     pub(super) totals: Totals,
     pub(super) balancers: Vec<BalancerView>,
     pub(super) certificates: Vec<CertificateView>,
@@ -159,6 +160,15 @@ pub(super) struct Reactor {
     pub(super) most: usize,
 }
 
+/// What `ProxyWebsocketMaxTunnels` counts.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// By tunnels, and by handshakes that may become some.
+    pub(super) taken: usize,
+    /// None: any number.
+    pub(super) most: Option<usize>,
+}
+
 /// Since the process was started.
 #[derive(Debug)]
 pub(super) struct Totals {
@@ -168,6 +178,10 @@ pub(super) struct Totals {
     pub(super) bytes_out: u64,
     pub(super) handshakes: [(&'static str, u64); 5],
     pub(super) ended: [(&'static str, u64); 9],
+    /// Tunnels that were refused, by the bound that was reached.
+    pub(super) refused: [(&'static str, u64); 5],
+    /// Addresses of which it is no more known how often they have asked.
+    pub(super) forgotten: u64,
     pub(super) panics: u64,
     pub(super) lost_lines: u64,
     /// Of all tunnels, those that are open among them.
@@ -218,7 +232,7 @@ impl Snapshot {
     pub(super) fn take(shared: &Shared) -> Self {
         let generation = shared.in_force.get();
         let (tunnels, sums) = tunnels(shared);
-        let counters = &shared.counters;
+        let (counters, limits) = (&shared.counters, &shared.limits.counts);
         let (good_reloads, failed_reloads, last_reload) = counters.reloads();
         let crew = shared.crew.get();
         let busy = shared.busy.load(Relaxed);
@@ -243,12 +257,18 @@ impl Snapshot {
                 tunnels: shared.reactors.get().map_or(0, |reactors| reactors.load()),
                 most: generation.config.reactor_limit,
             },
+            places: Places {
+                taken: limits.tunnels.load(Relaxed),
+                most: generation.config.max_tunnels,
+            },
             totals: Totals {
                 connections: counters.connections.get(),
                 answers: counters.answers(),
                 bytes_out: counters.bytes_out.get(),
                 handshakes: counters.handshakes(),
                 ended: counters.ends(),
+                refused: limits.refused(),
+                forgotten: limits.forgotten.load(Relaxed),
                 panics: counters.panics.get(),
                 lost_lines: lost_lines(),
                 tunnels: sums,
@@ -466,12 +486,24 @@ mod tests {
                 tunnels: 1,
                 most: 10,
             },
+            places: Places {
+                taken: 4,
+                most: Some(20),
+            },
             totals: Totals {
                 connections: 12,
                 answers: [("1xx", 3), ("2xx", 4), ("3xx", 0), ("4xx", 2), ("5xx", 1)],
                 bytes_out: 1000,
                 handshakes: Default::default(),
                 ended: Default::default(),
+                refused: [
+                    ("total", 1),
+                    ("host", 2),
+                    ("backend", 3),
+                    ("address", 4),
+                    ("rate", 5),
+                ],
+                forgotten: 6,
                 panics: 0,
                 lost_lines: 5,
                 tunnels: Sums {

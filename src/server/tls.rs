@@ -34,8 +34,8 @@ pub(super) struct Workshop {
     made: HashMap<Policy, Connector>,
     /// How long the certificates that were read are good for, and the lines that name them.
     pub(super) certificates: Vec<(String, Validity)>,
-    /// The same: a line may hold for many hosts.
-    noted: HashSet<(String, Validity)>,
+    /// The lines and subjects of them: a line may hold for many hosts.
+    noted: HashSet<(String, String)>,
 }
 
 impl Workshop {
@@ -136,9 +136,11 @@ impl Workshop {
     }
 
     fn note(&mut self, line: String, validity: &Validity) {
-        let noted = (line, validity.clone());
-        if self.noted.insert(noted.clone()) {
-            self.certificates.push(noted);
+        if self
+            .noted
+            .insert((line.clone(), validity.subject().to_owned()))
+        {
+            self.certificates.push((line, validity.clone()));
         }
     }
 }

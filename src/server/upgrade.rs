@@ -3,6 +3,7 @@
 
 use super::activation::name_of;
 use super::notify::HELD;
+use super::signals::Request;
 use super::{Server, asked};
 use crate::config::Fate;
 use crate::error_log;
@@ -11,18 +12,23 @@ use crate::log_writer::LogWriter;
 use crate::net::listen::Listener;
 use crate::pid_file::PidFile;
 use log::{error, warn};
+use rustix::process::{Pid, Signal, kill_process};
 use std::env::{args_os, current_exe};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, PipeReader, Read, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long the other process has until it serves: names may have to be looked up, and keys to be typed in nowhere.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take to end when it has closed what it would say so in, and how often that is looked at.
+const ENDING: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(10);
 /// What the other process is told in: who tells it, where it says that it serves, and the numbers and names of listeners.
 const VARIABLE: &str = "PROXY_WSTUNNEL_UPGRADE";
 /// Variables that are for this process alone.
@@ -32,17 +38,31 @@ const OWN_VARIABLES: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", 
 #[derive(Debug)]
 pub(super) struct Program {
     /// Where it was then: what is installed there since is another file.
-    path: io::Result<PathBuf>,
+    place: io::Result<PathBuf>,
     arguments: Vec<OsString>,
 }
 
 impl Program {
     pub(super) fn running() -> Self {
         Self {
-            path: current_exe(),
+            place: current_exe()
+                .map(|file| called().filter(|it| leads_to(it, &file)).unwrap_or(file)),
             arguments: args_os().skip(1).collect(),
         }
     }
+}
+
+/// The path that the program was called by. Where that is a link, what is installed later may be another link of its name.
+fn called() -> Option<PathBuf> {
+    let name = PathBuf::from(args_os().next()?);
+    // Without a folder the shell has looked for it, in places that only the shell knows.
+    let has_folder = name.parent().is_some_and(|it| !it.as_os_str().is_empty());
+    std::path::absolute(name).ok().filter(|_| has_folder)
+}
+
+/// The first word of a command line may be anything.
+fn leads_to(path: &Path, file: &Path) -> bool {
+    path.canonicalize().is_ok_and(|it| it == *file)
 }
 
 /// The process that is to take over.
@@ -52,6 +72,8 @@ pub(super) struct Successor {
     /// It says so here when it serves, and is gone if it ends.
     word: PipeReader,
     until: Instant,
+    /// Somebody has asked for a reload since it was started: it may have read the configuration before.
+    is_overtaken: bool,
 }
 
 /// What has become of it.
@@ -87,26 +109,47 @@ impl Successor {
             if matches!(said, Ok(1)) {
                 return Some(News::Serves);
             }
-            // Who closes that without a word is about to end, as all its descriptors go.
-            let how = match self.process.wait() {
+            let how = match self.end() {
                 Ok(status) => status.to_string(),
                 Err(error) => error.to_string(),
             };
             return Some(News::Failed(format!(
-                "it ended: {how}; its error log says why"
+                "it ended: {how}; its error log or standard error output says why"
             )));
         }
         (self.until <= Instant::now()).then(|| {
-            // It may have ended this moment.
-            let _ = self.process.kill();
-            let _ = self.process.wait();
+            let _ = self.kill();
             News::Failed(format!("it did not serve within {PATIENCE:?}"))
         })
+    }
+
+    /// Waits for its end: it has closed what it would speak in, as happens when all its descriptors go. What lives on all
+    /// the same, such as a program of another kind, could never say that it serves.
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        let until = Instant::now() + ENDING;
+        while Instant::now() < until {
+            if let Some(status) = self.process.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(LOOK);
+        }
+        self.kill()
+    }
+
+    fn kill(&mut self) -> io::Result<ExitStatus> {
+        // It may have ended this moment.
+        let _ = self.process.kill();
+        self.process.wait()
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It is our child, and nobody has waited for it: its number is its own.
+        let _ = kill_process(Pid::from_child(&self.process), signal);
     }
 }
 
 impl Server {
-    /// Starts the other process. What becomes of it is [known](Self::is_succeeded) later.
+    /// Starts the other process. What becomes of it is [told](Self::news_of_upgrade) later.
     pub(super) fn upgrade(&mut self) {
         let id = Id::NotUpgraded;
         if let Some(successor) = &self.successor {
@@ -131,7 +174,7 @@ impl Server {
     }
 
     fn start_successor(&self) -> Result<Successor, String> {
-        let path = match &self.program.path {
+        let path = match &self.program.place {
             Ok(path) => path,
             Err(error) => return Err(format!("nobody knows where the program is: {error}")),
         };
@@ -152,6 +195,7 @@ impl Server {
             process,
             word,
             until: Instant::now() + PATIENCE,
+            is_overtaken: false,
         })
     }
 
@@ -161,20 +205,25 @@ impl Server {
         let say = rustix::io::dup(say)?;
         let mut told = format!("{}:{}", std::process::id(), say.as_raw_fd());
         let mut passed = vec![say];
-        for listener in &self.listeners {
-            let mut listens = generation.config.listen.iter();
-            let listen = listens.find(|listen| asked(listen) == listener.asked());
-            let Some(listen) = listen else { continue };
-            let copy = rustix::io::dup(listener.as_fd())?;
-            let held = if self.is_activated(listener) {
-                ""
-            } else {
-                HELD
-            };
-            let (number, name) = (copy.as_raw_fd(), name_of(listen));
+        let mut pass = |socket: BorrowedFd<'_>, is_ours: bool, name: &str| {
+            let copy = rustix::io::dup(socket)?;
+            let (number, held) = (copy.as_raw_fd(), if is_ours { HELD } else { "" });
             // Writing to a string does not fail.
             let _ = write!(told, ":{number}={held}{name}");
             passed.push(copy);
+            io::Result::Ok(())
+        };
+        let doors = self.control.doors();
+        let config = &generation.config;
+        for listener in self.listeners.iter().chain(doors.status()) {
+            let mut listens = config.listen.iter().chain(&config.control.status);
+            if let Some(listen) = listens.find(|listen| asked(listen) == listener.asked()) {
+                let is_ours = !self.is_activated(listener);
+                pass(listener.as_fd(), is_ours, &name_of(listen))?;
+            }
+        }
+        for socket in doors.sockets() {
+            pass(socket.as_fd(), !socket.is_left(), "control")?;
         }
         Ok((passed, told))
     }
@@ -184,20 +233,54 @@ impl Server {
         self.activated.iter().any(is_it)
     }
 
-    /// Whether the other process serves by now. If it has failed, that is told, and this one goes on.
-    pub(super) fn is_succeeded(&mut self) -> bool {
-        match self.successor.as_mut().and_then(Successor::news) {
-            None => false,
-            Some(News::Serves) => true,
-            Some(News::Failed(why)) => {
-                self.successor = None;
-                let id = Id::NotUpgraded;
-                error!(
-                    "{id} not upgraded: {why}; this process goes on; {}",
-                    id.remedy()
-                );
-                false
-            }
+    /// What is to be done now that the other process serves, or has failed: that is told, and this one goes on.
+    pub(super) fn news_of_upgrade(&mut self) -> Option<Request> {
+        let successor = self.successor.as_mut()?;
+        let why = match successor.news()? {
+            News::Serves => return Some(Request::GiveWay),
+            News::Failed(why) => why,
+        };
+        let waits = successor.is_overtaken.then_some(Request::Reload);
+        self.successor = None;
+        let id = Id::NotUpgraded;
+        error!(
+            "{id} not upgraded: {why}; this process goes on; {}",
+            id.remedy()
+        );
+        waits
+    }
+
+    /// Whether a reload has to wait: two processes that both open what a configuration wants would be in each other's way.
+    /// The one that goes on then does it.
+    pub(super) fn defers_reload(&mut self, logs: &LogWriter) -> bool {
+        let Some(successor) = &mut self.successor else {
+            return false;
+        };
+        successor.is_overtaken = true;
+        let pid = successor.process.id();
+        logs.reopen();
+        error_log::notice(&format!(
+            "logs reopened; the reload waits for process {pid}, which is about to take over"
+        ));
+        true
+    }
+
+    /// The server is to end, so nobody takes over. One that serves already is asked as this one was.
+    pub(super) fn call_off_upgrade(&mut self, asked: Signal) {
+        let Some(mut successor) = self.successor.take() else {
+            return;
+        };
+        let pid = successor.process.id();
+        if matches!(successor.news(), Some(News::Serves)) {
+            error_log::notice(&format!(
+                "process {pid} has taken over, and is to end as well"
+            ));
+            successor.signal(asked);
+        } else {
+            let _ = successor.kill();
+            error_log::notice(&format!(
+                "not upgraded: process {pid} was ended before it served"
+            ));
         }
     }
 
@@ -223,13 +306,17 @@ impl Server {
         };
         let pid = successor.process.id();
         self.manager.hand_over(pid);
+        self.control.leave();
         self.health.retire();
         let limit = match self.shared.in_force.get().config.on_upgrade {
             Fate::Keep => None,
             Fate::End(limit) => Some(limit),
         };
         error_log::notice(&format!("upgraded: process {pid} has taken over"));
-        self.drain(limit, logs);
+        if successor.is_overtaken {
+            successor.signal(Signal::HUP);
+        }
+        self.drain(limit, "ProxyWebsocketOnUpgrade", logs);
     }
 }
 

@@ -647,6 +647,30 @@ mod tests {
         assert!(told[1] > 1 << 20, "{told:?}");
     }
 
+    #[test]
+    fn a_panic_when_one_has_ended_leaves_the_others_their_loop() {
+        let (bad, good) = (Arc::<Ends>::default(), Arc::<Ends>::default());
+        bad.panics.store(true, Ordering::Relaxed);
+        let (mut event_loop, mut alarm) = event_loop();
+        let (door, inbox) = (event_loop.door().unwrap(), event_loop.inbox());
+        let runs = thread::spawn(move || event_loop.run_many(&mut alarm));
+        let (first, client, backend) = tunnel(MINUTE, &bad);
+        let (second, mut client_2, mut backend_2) = tunnel(MINUTE, &good);
+        door.adopt(first).unwrap();
+        door.adopt(second).unwrap();
+        drop((client, backend));
+        while bad.reasons.lock().unwrap().is_empty() {
+            thread::yield_now();
+        }
+        client_2.write_all(b"still here").unwrap();
+        let mut received = [0; 10];
+        backend_2.read_exact(&mut received).unwrap();
+        drop((client_2, backend_2));
+        inbox.end(CloseReason::Stopping);
+        runs.join().unwrap().unwrap();
+        assert_eq!(good.reasons.lock().unwrap().len(), 1);
+    }
+
     const TOLD: CloseReason = CloseReason::Administrator { code: None };
 
     #[test]

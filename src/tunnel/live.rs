@@ -48,7 +48,7 @@ pub struct Live<O: ?Sized = dyn Observer> {
     began: Instant,
     /// Bytes that were delivered to the backend, and taken from it.
     moved: [AtomicU64; 2],
-    /// Messages from the client and from the backend; [`UNKNOWN`] where it is not made of frames.
+    /// Messages from the client and from the backend; with [`LOST`] where it is not made of frames, or no more.
     messages: [AtomicU64; 2],
     /// When bytes moved last, in nanoseconds since [`EPOCH`].
     moved_at: AtomicU64,
@@ -196,7 +196,10 @@ impl Live {
     /// Publishes how many bytes went to the backend and came from it so far, and messages.
     pub(super) fn publish(&self, moved: [u64; 2], messages: [Option<u64>; 2]) {
         for (place, count) in self.messages.iter().zip(messages) {
-            place.store(count.unwrap_or(UNKNOWN), Relaxed);
+            match count {
+                Some(count) => place.store(count, Relaxed),
+                None => _ = place.fetch_or(LOST, Relaxed),
+            }
         }
         let known = self.moved();
         if moved != known {
@@ -221,7 +224,13 @@ impl Live {
     /// Messages that have come from the client and from the backend so far; none where it is not made of frames.
     pub fn messages(&self) -> [Option<u64>; 2] {
         let counts = self.messages.each_ref().map(|count| count.load(Relaxed));
-        counts.map(|count| (count != UNKNOWN).then_some(count))
+        counts.map(|count| (count & LOST == 0).then_some(count))
+    }
+
+    /// Those that were counted, also where it was made of frames no more after them: for sums, which never grow less.
+    pub fn counted_messages(&self) -> [u64; 2] {
+        let counts = self.messages.each_ref().map(|count| count.load(Relaxed));
+        counts.map(|count| count & !LOST)
     }
 
     /// When bytes moved last, or it was given time anew for another reason.
@@ -282,8 +291,8 @@ impl Ending {
     }
 }
 
-/// In place of a count that nobody has.
-const UNKNOWN: u64 = u64::MAX;
+/// Beside a count that does not go on.
+const LOST: u64 = 1 << 63;
 
 /// What moments are counted from, so that one fits into an atomic number.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -15,11 +15,13 @@ pub use live::{Live, Observer};
 pub use scratch::ScratchPool;
 
 use crate::frame::{FrameTracker, Sender};
+use crate::ids::Id;
 use crate::net::stream::Stream;
 use crate::transaction::{CloseReason, Seen, Side};
 use flow::{Flow, FlowError, Operation};
-use log::trace;
+use log::{error, trace};
 use scratch::Scratch;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -403,6 +405,19 @@ impl Tunnel {
 impl Drop for Tunnel {
     /// Closes both connections, and tells the observer.
     fn drop(&mut self) {
+        // A fault in what is told must not take the loop with it, and all other tunnels that it runs.
+        if catch_unwind(AssertUnwindSafe(|| self.tell_end())).is_err() {
+            let id = Id::Panicked;
+            error!(
+                "{id} a panic at the end of a tunnel, which is a bug; {}",
+                id.remedy()
+            );
+        }
+    }
+}
+
+impl Tunnel {
+    fn tell_end(&mut self) {
         self.publish();
         let silence = self.live.silence();
         let Self {
@@ -431,6 +446,7 @@ mod tests {
     use rustix::net::sockopt::set_socket_linger;
     use std::io::Write;
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Condvar, Mutex};
     use std::time::SystemTime;
 
@@ -444,6 +460,8 @@ mod tests {
         has_moved: Condvar,
         /// What the transactions say at the end.
         pub(super) total: Mutex<[u64; 2]>,
+        /// Whether to panic when one has ended.
+        pub(super) panics: AtomicBool,
     }
 
     impl Ends {
@@ -481,6 +499,9 @@ mod tests {
                 .extend(transaction.close.clone());
             let mut total = self.total.lock().unwrap();
             *total = sum(&[*total, [transaction.to_backend, transaction.from_backend]]);
+            if self.panics.load(Ordering::Relaxed) {
+                std::panic::resume_unwind(Box::new(()));
+            }
         }
     }
 

@@ -126,7 +126,8 @@ each_mode! {
         let backend = Backend::listen();
         let (directives, url) = (mode.directives(), backend.url());
         let proxy = start(format!(
-            "{directives}\nProxyPass /ws/ {url}/\nCustomLog access.log \"%>s %{{close-reason}}n\""
+            "{directives}\nProxyPass /ws/ {url}/\n\
+             CustomLog access.log \"%>s %L %{{ended-by}}n: %{{close-reason}}n\""
         ));
         let (mut first, mut first_peer) = both_ends(&proxy, &backend);
         let (mut second, mut second_peer) = both_ends(&proxy, &backend);
@@ -140,7 +141,7 @@ each_mode! {
         second.expect_cut();
         second_peer.expect_cut();
         let lines = proxy.wait_for_lines("access.log", 1);
-        assert_eq!(lines, ["101 ended by the administrator with code 4001"]);
+        assert_eq!(lines, ["101 2 administrator: ended by the administrator with code 4001"]);
         let line = proxy.wait_for_log("tunnel 2 is told to end with code 4001");
         assert!(line.contains("at the request of user "), "{line}");
         first.send("goes on");

@@ -208,6 +208,8 @@ fn while_it_stops_gracefully_it_asks_for_more_time() {
     let (mut proxy, manager) = start(&config, "exec setsid \"$0\" \"$@\"");
     manager.wait_for("READY=1");
     let tunnel = both_ends(&proxy, &backend);
+    // The client has its 101 before the tunnel is known.
+    proxy.settle();
     proxy.signal(Signal::WINCH);
     let told = manager.wait_for("STOPPING=1");
     let time = |told: &Told| {

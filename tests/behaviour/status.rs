@@ -4,7 +4,8 @@ use crate::support::client::{frame, request_with};
 use crate::support::http::Message;
 use crate::support::pages::get_with;
 use crate::support::{
-    BOUND, Backend, Client, Json, Port, Proxy, both_ends, each_mode, proxy, wait_until,
+    BOUND, Backend, Certs, Client, Json, Port, Proxy, TempDir, both_ends, each_mode, proxy,
+    wait_until,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -141,6 +142,15 @@ each_mode! {
         let labels = format!("{{host=\"front.example\",mapping=\"ProxyPass \\\"/ws/\\\"\",mode=\"{expected}\"}}");
         let series = metrics(&proxy);
         assert_eq!(series[&format!("proxy_wstunnel_tunnels{labels}")], 1.0);
+        assert_eq!(series["proxy_wstunnel_answers_total{class=\"1xx\"}"], 1.0, "each counts once");
+        for (direction, field) in [("to_backend", "Up"), ("from_backend", "Down")] {
+            let name = format!("proxy_wstunnel_tunnel_messages_total{{direction=\"{direction}\"}}");
+            assert_eq!(series[&name], 1.0, "{name}");
+            assert_eq!(auto(&proxy)[&format!("Total Tunnel Messages {field}")], "1");
+        }
+        let messages = format!("<td class=\"n\">1</td><td class=\"n\">1</td><td>{expected}</td>");
+        assert!(page.contains(&messages), "{page}");
+        assert!(page.contains("11 B and 1 messages up, 102 B and 1 messages down"), "{page}");
         assert_eq!(auto(&proxy)["Tunnels"], "1");
 
         // When it has ended its bytes are in the sums still.
@@ -156,6 +166,147 @@ each_mode! {
         assert_eq!(ended, 1.0, "{totals:#?}");
         assert_eq!(metrics(&proxy)["proxy_wstunnel_tunnel_bytes_total{direction=\"from_backend\"}"], 102.0);
     }
+}
+
+each_mode! {
+    fn messages_stay_in_the_sums_when_what_follows_is_no_message(mode: Mode) {
+        let backend = Backend::listen();
+        let directives = mode.directives();
+        let proxy = Proxy::start(format!("{directives}\n{STATUS}ProxyPass /ws/ {}/", backend.url()));
+        let (mut client, mut peer) = both_ends(&proxy, &backend);
+        let sum = || metrics(&proxy)["proxy_wstunnel_tunnel_messages_total{direction=\"to_backend\"}"];
+        client.send(frame(b"hello", Some([1, 2, 3, 4])));
+        peer.receive(11);
+        wait_until("the message to be counted", BOUND, || sum() == 1.0);
+        client.send("SSH-2.0-x");
+        peer.receive(9);
+        wait_until("nobody to know any more", BOUND, || {
+            tunnels(&json(&proxy))[0].at("messages_to_backend") == &Json::Null
+        });
+        assert_eq!(sum(), 1.0);
+        drop((client, peer));
+        wait_until("the tunnel to be gone", BOUND, || tunnels(&json(&proxy)).is_empty());
+        assert_eq!(sum(), 1.0);
+    }
+
+    fn what_each_limit_has_refused_is_shown(mode: Mode) {
+        let backend = Backend::echo();
+        let host = |name: &str, bound: &str| {
+            let url = backend.url();
+            format!(
+                "<VirtualHost *>\nServerName {name}.example\n{bound}\n{STATUS}ProxyPass /ws/ {url}/\n</VirtualHost>\n"
+            )
+        };
+        let hosts = ["first", "second"].map(|name| host(name, "")).concat()
+            + &host("host", "ProxyWebsocketMaxTunnelsPerHost 1")
+            + &host("backend", "ProxyWebsocketMaxTunnelsPerBackend 1")
+            + &host("address", "ProxyWebsocketMaxTunnelsPerAddress 1");
+        let directives = mode.directives();
+        let proxy = Proxy::start(format!("{directives}\nProxyWebsocketMaxTunnels 2\n{hosts}"));
+        let ask = |name: &str| {
+            let request = request_with("/ws/", "").replace("Host: ", &format!("Host: {name}.example\r\nX-Host: "));
+            let mut client = Client::sending(&proxy, request);
+            let status = client.answer_head().status;
+            (client, status)
+        };
+        let _first = ask("host");
+        for (name, status) in [("host", 503), ("backend", 503), ("backend", 503), ("address", 429)] {
+            assert_eq!(ask(name).1, status, "{name}");
+        }
+        let _second = ask("first");
+        assert_eq!(ask("second").1, 503);
+        let expected = [("total", 1), ("host", 1), ("backend", 2), ("address", 1), ("rate", 0)];
+        let (status, series, fields, page) = (json(&proxy), metrics(&proxy), auto(&proxy), text(&proxy, ""));
+        for (limit, count) in expected {
+            assert_eq!(status.number(&format!("totals.refused.{limit}")), f64::from(count), "{limit}");
+            let name = format!("proxy_wstunnel_refused_total{{limit=\"{limit}\"}}");
+            assert_eq!(series[&name], f64::from(count), "{limit}");
+            assert_eq!(fields[&format!("Refused {limit}")], count.to_string());
+        }
+        let counts = "total 1, host 1, backend 2, address 1, rate 0";
+        assert!(page.contains(&format!("<td>{counts}</td>")), "{page}");
+        let table = text(&proxy, "?table");
+        let line = format!("limits: 2 places taken of 2; refused: {counts}; 0 addresses forgotten\n");
+        assert!(table.contains(&line), "{table}");
+        assert_eq!((status.number("places.taken"), status.number("places.max")), (2.0, 2.0));
+        assert_eq!((fields["PlacesTaken"].as_str(), fields["MaxTunnels"].as_str()), ("2", "2"));
+        assert_eq!(series["proxy_wstunnel_places_taken"], 2.0);
+    }
+}
+
+#[test]
+fn a_rate_that_has_refused_is_shown() {
+    let backend = Backend::echo();
+    let proxy = Proxy::start(format!(
+        "ProxyWebsocketHandshakeRate 1/h\n{STATUS}ProxyPass /ws/ {}/",
+        backend.url()
+    ));
+    while Client::sending(&proxy, request_with("/ws/", ""))
+        .answer_head()
+        .status
+        == 101
+    {}
+    assert_eq!(json(&proxy).number("totals.refused.rate"), 1.0);
+}
+
+/// A host of one name for each of two ports, as most who speak TLS have it, with what both include.
+#[test]
+fn no_two_series_are_the_same_where_hosts_share_names_and_lines() {
+    let certs = Certs::new();
+    let directory = TempDir::new();
+    for (name, identity) in [
+        ("one", certs.server("front.example")),
+        ("two", certs.rsa_server("front.example")),
+    ] {
+        directory.write(&format!("{name}.pem"), identity.pem());
+        directory.write(&format!("{name}.key"), identity.key_pem());
+    }
+    directory.write(
+        "tls.conf",
+        "SSLEngine On\nSSLCertificateFile one.pem\nSSLCertificateKeyFile one.key\n\
+         SSLCertificateFile two.pem\nSSLCertificateKeyFile two.key\n",
+    );
+    let host = |address: &str, more: &str| {
+        format!(
+            "<VirtualHost {address}:*>\nServerName front.example\n{more}\
+             <Proxy balancer://set>\nBalancerMember ws://127.0.0.1:9\n</Proxy>\n\
+             ProxyPass /ws/ balancer://set/\n{STATUS}</VirtualHost>\n"
+        )
+    };
+    let hosts = host("127.0.0.1", "")
+        + &host("127.0.0.2", "Include tls.conf\n")
+        + &host("127.0.0.3", "Include tls.conf\n");
+    let listen = "Listen 127.0.0.1:0\nListen 127.0.0.2:0\nListen 127.0.0.3:0\n";
+    let proxy = Proxy::start_in(directory, listen.to_owned() + &hosts, "");
+    let series = metrics(&proxy);
+    let of = |name: &str| series.keys().filter(|key| key.starts_with(name)).count();
+    assert_eq!(of("proxy_wstunnel_member_busy{"), 3);
+    assert_eq!(
+        of("proxy_wstunnel_certificate_expiry_timestamp_seconds{"),
+        2
+    );
+    // Each with the line that names it, and with its end.
+    let status = json(&proxy);
+    let certificates = status.list("certificates");
+    let now = status.number("now");
+    let path = proxy.directory().join("tls.conf");
+    for (certificate, line) in certificates.iter().zip([2, 4]) {
+        let line = format!("{}:{line}", path.display());
+        assert_eq!(certificate.text("line"), line);
+        assert_eq!(certificate.text("subject"), "CN=front.example");
+        let (ends, days) = (certificate.number("ends"), certificate.number("days"));
+        assert!(ends > now && days == ((ends - now) / 86_400.0).floor());
+        let name = format!(
+            "proxy_wstunnel_certificate_expiry_timestamp_seconds{{line=\"{line}\",subject=\"CN=front.example\"}}"
+        );
+        assert_eq!(series[&name], ends);
+        let row = format!("<td>{line}</td><td>CN=front.example</td><td class=\"n\">{days}</td>");
+        assert!(text(&proxy, "").contains(&row), "{row}");
+        let table = text(&proxy, "?table");
+        let row = format!("CN=front.example  {days:>9}  {line}\n");
+        assert!(table.contains(&row), "{table}");
+    }
+    assert_eq!(certificates.len(), 2);
 }
 
 #[test]
@@ -249,6 +400,12 @@ fn requests_and_handshakes_are_counted_by_what_came_of_them() {
 
 #[test]
 fn without_require_only_local_clients_see_it_whatever_stands_around() {
+    let told = |more: &str| {
+        let location = format!("<Location /x>\nSetHandler server-status\n{more}</Location>");
+        let proxy = Proxy::start(location);
+        proxy.log_lines("<Location \"/x\"> has no Require").len()
+    };
+    assert_eq!((told(""), told("Require all denied\n")), (1, 0));
     // Who comes by a trusted proxy is who that says he is.
     let behind = "RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 127.0.0.1\n";
     let proxy = Proxy::start(format!(

@@ -266,13 +266,18 @@ each_mode! {
             mode,
             &backend,
             &format!(
-                "{}\nLogLevel error\nProxyTimeout 50ms\nProxyPass /none/ ws://{}/",
+                "{}\nLogLevel error\nProxyPass /none/ ws://{}/\nProxyPass /late/ {}/ timeout=50ms",
                 bounds.concat(),
-                port.address()
+                port.address(),
+                backend.url()
             ),
         );
         for round in 0..300 {
-            let path = if round % 6 == 5 { "/none/" } else { "/ws/" };
+            let path = match round % 6 {
+                3 => "/late/",
+                5 => "/none/",
+                _ => "/ws/",
+            };
             let mut client = Client::asking(&proxy, path);
             if path == "/none/" {
                 client.answer_head().expect_status(503);

@@ -2,11 +2,11 @@
 
 use crate::support::proxy::{BINARY, run};
 use crate::support::{
-    BOUND, Backend, Client, Mode, Proxy, TempDir, both_ends, each_mode, wait_until,
+    BOUND, Backend, Client, Mode, Port, Proxy, TempDir, both_ends, each_mode, wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use std::net::SocketAddr;
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A process that has taken over; killed at the latest when this goes.
@@ -190,10 +190,186 @@ fn where_the_other_process_does_not_come_up_this_one_goes_on() {
     expect_echo(proxy.address());
 }
 
+/// A proxy that is started by a link to its program, whose place others can take, and without a terminal.
+fn start_replaceable(backend: &Backend, more: &str) -> (Proxy, PathBuf) {
+    let directory = TempDir::new();
+    let program = directory.path().join("proxy-wstunnel");
+    std::os::unix::fs::symlink(BINARY, &program).unwrap();
+    let start = format!("exec setsid {} \"$@\"", program.display());
+    let config = config(Mode::Worker, backend, more);
+    (Proxy::start_in(directory, config, &start), program)
+}
+
+/// Waits for the line about the process that is to take over.
+fn about_to_take_over(proxy: &Proxy) -> Successor {
+    proxy.signal(Signal::USR2);
+    let line = proxy.wait_for_log("upgrading: process ");
+    let (_, rest) = line.split_once("upgrading: process ").unwrap();
+    let pid = rest.split(' ').next().unwrap().parse().unwrap();
+    Successor(Pid::from_raw(pid).unwrap())
+}
+
+const NEVER_SERVES: &str = "#!/bin/sh\nexec sleep 1000\n";
+
+#[test]
+fn where_the_program_is_a_link_the_upgrade_goes_where_it_leads_by_then() {
+    let backend = Backend::echo();
+    let (proxy, program) = start_replaceable(&backend, "");
+    install(&program, "#!/bin/sh\nexit 7\n");
+    proxy.signal(Signal::USR2);
+    let line = proxy.wait_for_log("PW606");
+    assert!(line.contains("it ended: exit status: 7"), "{line}");
+    expect_echo(proxy.address());
+}
+
+#[test]
+fn a_stop_ends_who_was_about_to_take_over() {
+    let backend = Backend::echo();
+    let (mut proxy, program) = start_replaceable(&backend, "");
+    install(&program, NEVER_SERVES);
+    let successor = about_to_take_over(&proxy);
+    proxy.signal(Signal::TERM);
+    proxy.await_exit();
+    assert!(!successor.is_alive());
+}
+
+#[test]
+fn a_graceful_stop_ends_who_was_about_to_take_over_and_nobody_else() {
+    let backend = Backend::listen();
+    let (mut proxy, program) = start_replaceable(&backend, "GracefulShutdownTimeout 0");
+    let (mut client, mut peer) = both_ends(&proxy, &backend);
+    install(&program, NEVER_SERVES);
+    let successor = about_to_take_over(&proxy);
+    proxy.signal(Signal::WINCH);
+    proxy.wait_for_log("stopping gracefully; ");
+    assert!(!successor.is_alive());
+    proxy.signal(Signal::USR2);
+    proxy.wait_for_log("not upgraded, since the server is stopping");
+    client.send("still");
+    peer.expect("still");
+    drop((client, peer));
+    proxy.await_exit();
+}
+
+#[test]
+fn a_reload_waits_for_an_upgrade_and_is_done_by_who_goes_on() {
+    let backend = Backend::echo();
+    let (proxy, program) = start_replaceable(&backend, "");
+    install(&program, NEVER_SERVES);
+    let successor = about_to_take_over(&proxy);
+    proxy.signal(Signal::USR1);
+    proxy.wait_for_log("the reload waits for process ");
+    assert_eq!(proxy.log_lines("reloaded: "), [""; 0]);
+    kill_process(successor.0, Signal::KILL).unwrap();
+    proxy.wait_for_log("PW606");
+    proxy.wait_for_log("reloaded: generation 2 ");
+    // The other one reads the configuration when it likes, perhaps before it was changed.
+    let go = proxy.directory().join("go");
+    let waits = format!("until test -e {}; do sleep 0.01; done", go.display());
+    install(
+        &program,
+        &format!("#!/bin/sh\n{waits}\nexec {BINARY} \"$@\"\n"),
+    );
+    proxy.signal(Signal::USR2);
+    wait_until("the upgrade", BOUND, || {
+        proxy.log_lines("upgrading: ").len() == 2
+    });
+    proxy.signal(Signal::HUP);
+    wait_until("the reload to wait", BOUND, || {
+        proxy.log_lines("the reload waits for process ").len() == 2
+    });
+    std::fs::write(go, "").unwrap();
+    let line = proxy.wait_for_log("has taken over");
+    let pid = line.rsplit("process ").next().unwrap();
+    let pid = pid.split(' ').next().unwrap().parse().unwrap();
+    let _successor = Successor(Pid::from_raw(pid).unwrap());
+    wait_until("the other process to reload", BOUND, || {
+        proxy.log_lines("reloaded: generation 2 ").len() == 2
+    });
+    expect_echo(proxy.address());
+}
+
+#[test]
+fn a_program_that_goes_on_without_a_word_does_not_keep_the_server_waiting() {
+    let backend = Backend::echo();
+    let (mut proxy, program) = start_replaceable(&backend, "");
+    let closes =
+        "for file in /proc/$$/fd/*; do n=${file##*/}; test $n -lt 3 || eval \"exec $n>&-\"; done";
+    let speechless = format!("#!/usr/bin/env bash\n{closes}\nexec sleep 1000 2>/dev/null\n");
+    install(&program, &speechless);
+    proxy.signal(Signal::USR2);
+    let line = proxy.wait_for_log("PW606");
+    assert!(line.contains("it ended: signal: 9"), "{line}");
+    proxy.stop();
+}
+
+#[test]
+fn who_does_not_come_up_says_why_in_the_error_log() {
+    let backend = Backend::echo();
+    let proxy = Proxy::start(config(Mode::Worker, &backend, "ErrorLog error.log"));
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    let file = proxy.directory().join("proxy.conf");
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{good}\nListen {taken}")).unwrap();
+    proxy.signal(Signal::USR2);
+    let mut lines = Vec::new();
+    wait_until("the upgrade to fail", BOUND, || {
+        lines = crate::support::proxy::lines_of(&proxy.directory().join("error.log"));
+        lines.iter().any(|line| line.contains("PW606"))
+    });
+    let why = lines.iter().find(|line| line.contains("cannot start: "));
+    let why = why.expect("a line that says why");
+    assert!(why.contains(&format!("cannot bind {taken}: ")), "{why}");
+}
+
 fn install(place: &Path, content: &str) {
     use std::os::unix::fs::PermissionsExt;
     let new = place.with_extension("new");
     std::fs::write(&new, content).unwrap();
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::rename(new, place).unwrap();
+}
+
+#[test]
+fn the_control_socket_and_the_probes_are_the_new_process_s() {
+    let backend = Backend::listen();
+    let port = Port::at(Ipv4Addr::LOCALHOST.into());
+    let probe = port.address();
+    let more = format!("Listen 127.0.0.1:0\nListen {probe} status\nListen unix:c.sock\nPidFile p");
+    let mut proxy = Proxy::start(config(Mode::Worker, &backend, &more));
+    let socket = proxy.directory().join("c.sock");
+    let status = || {
+        let asked = run(&["--status", "--json", "--control", socket.to_str().unwrap()]);
+        assert_eq!(asked.status, 0, "{asked:?}");
+        asked.stdout
+    };
+    let pid = |json: &str| {
+        let (_, rest) = json.split_once("\"pid\":").expect("a number");
+        rest.trim_start()
+            .split(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let is_healthy = || {
+        let mut client = Client::connect(probe);
+        client.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.answer_head().expect_status(200);
+    };
+    assert_eq!(pid(&status()), proxy.id().to_string());
+    let (client, peer) = both_ends(&proxy, &backend);
+    let successor = upgrade(&proxy);
+    let new = successor.0.as_raw_nonzero().to_string();
+    for _ in 0..20 {
+        assert_eq!(pid(&status()), new);
+        is_healthy();
+    }
+    drop((client, peer));
+    proxy.await_exit_before_another();
+    assert_eq!(pid(&status()), new);
+    is_healthy();
+    kill_process(successor.0, Signal::TERM).unwrap();
+    wait_until("the other process to end", BOUND, || !successor.is_alive());
+    assert!(!socket.exists());
 }

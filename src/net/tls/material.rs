@@ -19,7 +19,7 @@ pub(super) struct Material {
 }
 
 /// What an administrator wants to know of a certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validity {
     /// Whom it names.
     pub subject: String,

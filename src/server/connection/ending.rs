@@ -64,7 +64,6 @@ impl Visit<'_> {
             _turn: self.turn,
             elected: self.elected.map(|elected| Box::new(elected.into_lease())),
         };
-        shared.counters.answered(&self.transaction);
         shared.counters.handshake(Handshake::Switched);
         let id = self.transaction.id;
         let is_too_late = !shared.in_force.is(self.generation)

@@ -16,6 +16,7 @@ pub(super) fn write(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         workers,
         queue,
         reactor,
+        places,
         totals,
         ..
     } = snapshot;
@@ -50,6 +51,10 @@ pub(super) fn write(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     writeln!(out, "Tunnels: {}", snapshot.tunnels.len())?;
     writeln!(out, "ReactorTunnels: {}", reactor.tunnels)?;
     writeln!(out, "MaxReactorTunnels: {}", reactor.most)?;
+    writeln!(out, "PlacesTaken: {}", places.taken)?;
+    if let Some(most) = places.most {
+        writeln!(out, "MaxTunnels: {most}")?;
+    }
     writeln!(out, "Total Connections: {}", totals.connections)?;
     writeln!(out, "Total Tunnels: {}", totals.tunnels.tunnels)?;
     writeln!(out, "Total Tunnel Bytes Up: {}", totals.tunnels.to_backend)?;
@@ -63,6 +68,13 @@ pub(super) fn write(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     writeln!(out, "Total Tunnel Messages Down: {from}")?;
     for (outcome, count) in totals.handshakes {
         writeln!(out, "Handshakes {outcome}: {count}")?;
+    }
+    for (bound, count) in totals.refused {
+        writeln!(out, "Refused {bound}: {count}")?;
+    }
+    writeln!(out, "ForgottenAddresses: {}", totals.forgotten)?;
+    for (who, count) in totals.ended {
+        writeln!(out, "Ended {who}: {count}")?;
     }
     writeln!(out, "Panics: {}", totals.panics)?;
     writeln!(out, "LostLogLines: {}", totals.lost_lines)?;

@@ -14,6 +14,7 @@
 //!   "workers": {"max": 400, "busy": 2, "handshakes": 0, "idle": 1},
 //!   "queue": {"waiting": 0, "max": 400},
 //!   "reactor": {"tunnels": 1, "max": 65536},
+//!   "places": {"taken": 3, "max": 20000},
 //!   "totals": {
 //!     "connections": 12, "requests": 11, "bytes_to_clients": 51234,
 //!     "answers": {"1xx": 3, "2xx": 8, "3xx": 0, "4xx": 0, "5xx": 0},
@@ -21,6 +22,7 @@
 //!     "tunnels": 3, "bytes_to_backends": 100, "bytes_from_backends": 200, "messages_to_backends": 9, "messages_from_backends": 8,
 //!     "tunnels_ended": {"client": 1, "backend": 0, "idle": 0, "lifetime": 0, "drain": 0, "administrator": 0, "reload": 0,
 //!                       "stop": 0, "fault": 0},
+//!     "refused": {"total": 0, "host": 0, "backend": 0, "address": 0, "rate": 0}, "addresses_forgotten": 0,
 //!     "panics": 0, "log_lines_lost": 0
 //!   },
 //!   "balancers": [{
@@ -82,6 +84,7 @@ fn write_process(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         workers,
         queue,
         reactor,
+        places,
         ..
     } = snapshot;
     writeln!(
@@ -115,7 +118,8 @@ fn write_process(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     writeln!(
         out,
         "}},\n\"workers\":{{\"max\":{},\"busy\":{},\"handshakes\":{},\"idle\":{}}},\n\
-         \"queue\":{{\"waiting\":{},\"max\":{}}},\n\"reactor\":{{\"tunnels\":{},\"max\":{}}},",
+         \"queue\":{{\"waiting\":{},\"max\":{}}},\n\"reactor\":{{\"tunnels\":{},\"max\":{}}},\n\
+         \"places\":{{\"taken\":{},\"max\":{}}},",
         workers.most,
         workers.busy,
         workers.handshakes,
@@ -123,7 +127,9 @@ fn write_process(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         queue.waiting,
         queue.room,
         reactor.tunnels,
-        reactor.most
+        reactor.most,
+        places.taken,
+        Optional(places.most)
     )
 }
 
@@ -147,10 +153,12 @@ fn write_totals(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         totals.tunnels.tunnels, totals.tunnels.to_backend, totals.tunnels.from_backend, to, from
     )?;
     counts(out, &totals.ended)?;
+    out.push_str(",\"refused\":");
+    counts(out, &totals.refused)?;
     write!(
         out,
-        ",\"panics\":{},\"log_lines_lost\":{}}},",
-        totals.panics, totals.lost_lines
+        ",\"addresses_forgotten\":{},\"panics\":{},\"log_lines_lost\":{}}},",
+        totals.forgotten, totals.panics, totals.lost_lines
     )
 }
 

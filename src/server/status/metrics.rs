@@ -3,6 +3,7 @@
 
 use super::text::Label;
 use super::{Snapshot, seconds};
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
@@ -103,6 +104,7 @@ fn load(metrics: &mut Metrics<'_>, snapshot: &Snapshot) -> fmt::Result {
         workers,
         queue,
         reactor,
+        places,
         ..
     } = snapshot;
     let states = [("busy", workers.busy as u64), ("idle", workers.idle as u64)];
@@ -125,6 +127,12 @@ fn load(metrics: &mut Metrics<'_>, snapshot: &Snapshot) -> fmt::Result {
     metrics.one("queued_connections_max", Kind::Gauge, help, queue.room)?;
     let help = "Most tunnels that reactors may have, ProxyWebsocketAsyncLimit.";
     metrics.one("reactor_tunnels_max", Kind::Gauge, help, reactor.most)?;
+    let help = "Tunnels, and handshakes that may become some.";
+    metrics.one("places_taken", Kind::Gauge, help, places.taken)?;
+    if let Some(most) = places.most {
+        let help = "Most tunnels that there may be, ProxyWebsocketMaxTunnels.";
+        metrics.one("places_max", Kind::Gauge, help, most)?;
+    }
     let name = format!("{PREFIX}tunnels");
     let help = "Tunnels that are open, by host, line of the configuration and mode.";
     metrics.begin(&name, Kind::Gauge, help)?;
@@ -154,6 +162,10 @@ fn totals(metrics: &mut Metrics<'_>, snapshot: &Snapshot) -> fmt::Result {
         "outcome",
         &totals.handshakes,
     )?;
+    let help = "Tunnels refused, by the limit that was reached.";
+    metrics.by("refused_total", counter, help, "limit", &totals.refused)?;
+    let help = "Addresses whose rate of handshakes was forgotten, as there were too many.";
+    metrics.one("forgotten_addresses_total", counter, help, totals.forgotten)?;
     let sums = &totals.tunnels;
     let help = "Tunnels opened.";
     metrics.one("tunnels_opened_total", counter, help, sums.tunnels)?;
@@ -248,10 +260,17 @@ fn members(metrics: &mut Metrics<'_>, snapshot: &Snapshot) -> fmt::Result {
     for (name, kind, help, values) in all {
         let name = format!("{PREFIX}{name}");
         metrics.begin(&name, kind, help)?;
+        // Two members of one URL are told apart by their number, also where two hosts of one name, for two ports, have a
+        // balancer of one name each.
+        let mut numbers = BTreeMap::<_, usize>::new();
         for view in &snapshot.balancers {
             let known = view.balancer.members().iter().zip(&view.members);
-            // Two members of one URL are told apart by their number.
-            for (number, (member, known)) in known.enumerate() {
+            let number = numbers
+                .entry((&*view.host, view.balancer.name()))
+                .or_default();
+            for (member, known) in known {
+                let this = *number;
+                *number += 1;
                 let (host, balancer) = (&view.host, view.balancer.name());
                 let member = member.name();
                 for (direction, value) in values {
@@ -259,7 +278,7 @@ fn members(metrics: &mut Metrics<'_>, snapshot: &Snapshot) -> fmt::Result {
                         ("host", host),
                         ("balancer", balancer),
                         ("member", &member),
-                        ("number", &number),
+                        ("number", &this),
                         ("direction", direction),
                     ];
                     let labels = match *direction {

@@ -1,6 +1,6 @@
 //! The status as a page for people, which needs no script. Pure.
 
-use super::text::{Bytes, Html, Span};
+use super::text::{Bytes, Html, Span, counts};
 use super::{STRETCH, Snapshot, seconds};
 use crate::http::date::imf_fixdate;
 use crate::registry::View;
@@ -48,6 +48,7 @@ fn write_process(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         workers,
         queue,
         reactor,
+        places,
         ..
     } = snapshot;
     out.push_str("<table>\n");
@@ -96,6 +97,15 @@ fn write_process(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         "Reactor",
         format_args!("{} tunnels, {} at the most", reactor.tunnels, reactor.most),
     )?;
+    let most = places.most.map(|most| format!(", {most} at the most"));
+    row(
+        "Places",
+        format_args!(
+            "{} taken by tunnels and handshakes{}",
+            places.taken,
+            most.unwrap_or_default()
+        ),
+    )?;
     out.push_str("</table>\n");
     Ok(())
 }
@@ -117,15 +127,12 @@ fn write_totals(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     );
     row("Tunnels", &tunnels)?;
     row("Ended by", &counts(&totals.ended))?;
+    row("Refused by limit", &counts(&totals.refused))?;
+    row("Addresses forgotten", &totals.forgotten)?;
     row("Panics", &totals.panics)?;
     row("Log lines lost", &totals.lost_lines)?;
     out.push_str("</table>\n");
     Ok(())
-}
-
-fn counts(counts: &[(&str, u64)]) -> String {
-    let texts = counts.iter().map(|(name, count)| format!("{name} {count}"));
-    texts.collect::<Vec<_>>().join(", ")
 }
 
 fn write_members(out: &mut String, snapshot: &Snapshot) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! The status as a table for a terminal: columns as wide as what is in them.
 
-use super::text::{Bytes, Span};
+use super::text::{Bytes, Span, counts};
 use super::{STRETCH, Snapshot};
 use std::fmt::{self, Display, Write};
 
@@ -44,7 +44,7 @@ fn write_process(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         };
         writeln!(out, "the last reload, {} ago, {outcome}", Span(ago))?;
         for problem in &reload.problems {
-            writeln!(out, "  {problem}")?;
+            writeln!(out, "  {}", problem.replace(char::is_control, "?"))?;
         }
     }
     let (workers, queue, reactor) = (&snapshot.workers, &snapshot.queue, &snapshot.reactor);
@@ -59,6 +59,26 @@ fn write_process(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         snapshot.tunnels.len(),
         reactor.tunnels,
         reactor.most
+    )?;
+    let totals = &snapshot.totals;
+    let (sums, [up, down]) = (&totals.tunnels, totals.tunnels.messages);
+    writeln!(
+        out,
+        "tunnels since the start: {}; {} and {up} messages sent, {} and {down} messages received",
+        sums.tunnels,
+        Bytes(sums.to_backend),
+        Bytes(sums.from_backend)
+    )?;
+    let places = &snapshot.places;
+    write!(out, "limits: {} places taken", places.taken)?;
+    if let Some(most) = places.most {
+        write!(out, " of {most}")?;
+    }
+    writeln!(
+        out,
+        "; refused: {}; {} addresses forgotten",
+        counts(&totals.refused),
+        totals.forgotten
     )
 }
 
@@ -105,7 +125,7 @@ fn certificates(snapshot: &Snapshot) -> Table<3> {
     table
 }
 
-fn tunnels(snapshot: &Snapshot, rests: &dyn Fn()) -> Table<10> {
+fn tunnels(snapshot: &Snapshot, rests: &dyn Fn()) -> Table<12> {
     use Align::{Left, Right};
     let mut table = Table::new([
         ("ID", Right),
@@ -116,7 +136,9 @@ fn tunnels(snapshot: &Snapshot, rests: &dyn Fn()) -> Table<10> {
         ("AGE", Right),
         ("IDLE", Right),
         ("SENT", Right),
+        ("MESSAGES", Right),
         ("RECEIVED", Right),
+        ("MESSAGES", Right),
         ("IN", Left),
     ]);
     for stretch in snapshot.tunnels.chunks(STRETCH) {
@@ -132,6 +154,10 @@ fn tunnels(snapshot: &Snapshot, rests: &dyn Fn()) -> Table<10> {
                 Some(backend) => &backend.url,
                 None => &"",
             };
+            let [up, down] = figures.messages.each_ref().map(|count| match count {
+                Some(count) => count as &dyn Display,
+                None => &"",
+            });
             table.row([
                 &view.id,
                 &view.client,
@@ -141,7 +167,9 @@ fn tunnels(snapshot: &Snapshot, rests: &dyn Fn()) -> Table<10> {
                 &Span(figures.age),
                 &Span(figures.idle),
                 &Bytes(figures.to_backend),
+                up,
                 &Bytes(figures.from_backend),
+                down,
                 &place,
             ]);
         }

@@ -103,6 +103,12 @@ impl Display for Bytes {
     }
 }
 
+/// Counts with their names: `client 1, backend 0`.
+pub(super) fn counts(counts: &[(&str, u64)]) -> String {
+    let texts = counts.iter().map(|(name, count)| format!("{name} {count}"));
+    texts.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

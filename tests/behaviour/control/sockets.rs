@@ -1,7 +1,7 @@
 //! The control socket as a file: whose it is, who gets in, and what becomes of it.
 
 use super::{LISTEN, ask, control, knock, probe, socket, start, status_address};
-use crate::support::proxy::{BINARY, run};
+use crate::support::proxy::{BINARY, root, run};
 use crate::support::{BOUND, Proxy, TempDir, missing, wait_until};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -79,7 +79,7 @@ fn a_socket_that_a_dead_process_left_is_replaced_and_a_live_one_s_is_not() {
     ask(knock(&path), "GET", "/healthz").expect_status(200);
     let file = first.directory().join("third.conf");
     std::fs::write(&file, &config).unwrap();
-    let third = run(&["-f", file.to_str().unwrap()]).expect_status(1);
+    let third = run(&["-f", file.to_str().unwrap(), "-c", root()]).expect_status(1);
     let place = format!(
         "{}:2: Listen: cannot make the control socket {}",
         file.display(),
@@ -95,7 +95,7 @@ fn a_socket_that_a_dead_process_left_is_replaced_and_a_live_one_s_is_not() {
     second.stop();
     assert!(!path.exists());
     std::fs::write(&path, "precious").unwrap();
-    let fourth = run(&["-f", file.to_str().unwrap()]).expect_status(1);
+    let fourth = run(&["-f", file.to_str().unwrap(), "-c", root()]).expect_status(1);
     assert!(
         fourth.stderr.contains("there is a file that is no socket"),
         "{fourth:?}"
@@ -104,7 +104,7 @@ fn a_socket_that_a_dead_process_left_is_replaced_and_a_live_one_s_is_not() {
     std::fs::remove_file(&path).unwrap();
     let missing = config.replace("control.sock", "no/such/control.sock");
     std::fs::write(&file, missing).unwrap();
-    let fifth = run(&["-f", file.to_str().unwrap()]).expect_status(1);
+    let fifth = run(&["-f", file.to_str().unwrap(), "-c", root()]).expect_status(1);
     assert!(
         fifth.stderr.contains("; its folder has to be there"),
         "{fifth:?}"

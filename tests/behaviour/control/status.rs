@@ -1,8 +1,9 @@
 //! What the server tells of itself: the table, the other forms, and probes.
 
 use super::{LISTEN, command, control, knock, probe, request, socket, start, status_address, text};
+use crate::support::client::frame;
 use crate::support::proxy::{BINARY, run};
-use crate::support::{BOUND, Backend, Wire, both_ends, each_mode, wait_until};
+use crate::support::{BOUND, Backend, Json, Wire, both_ends, each_mode, wait_until};
 use rustix::process::Signal;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -24,17 +25,22 @@ each_mode! {
              <Proxy balancer://set>\nBalancerMember ws://127.0.0.1:9\n</Proxy>\nProxyPass /b/ balancer://set/\n"
         ));
         let (mut client, mut peer) = both_ends(&proxy, &backend);
-        client.send("12345");
-        peer.expect("12345");
+        client.send(frame(b"12345", Some([1, 2, 3, 4])));
+        peer.receive(11);
+        peer.send(frame(b"", None));
+        peer.send(frame(b"", None));
+        client.receive(4);
         let second = both_ends(&proxy, &backend);
         let mut table = String::new();
         // The bytes are published at the end of the turn that has moved them.
         wait_until("the tunnels to be told of", BOUND, || {
             table = command(&proxy, &["--status"]).expect_status(0).stdout;
-            table.contains("tunnels: 2 open") && table.contains(" 5 B  ")
+            table.contains("tunnels: 2 open") && table.contains(" 4 B ")
         });
         let titles = row(&table, "ID");
-        let expected = ["ID", "CLIENT", "HOST", "MAPPING", "BACKEND", "AGE", "IDLE", "SENT", "RECEIVED", "IN"];
+        let expected = [
+            "ID", "CLIENT", "HOST", "MAPPING", "BACKEND", "AGE", "IDLE", "SENT", "MESSAGES", "RECEIVED", "MESSAGES", "IN",
+        ];
         assert_eq!(titles, expected);
         let lines = [(row(&table, "1"), &client), (row(&table, "2"), &second.0)];
         for (line, client) in lines {
@@ -43,6 +49,10 @@ each_mode! {
             assert_eq!(line[1..5].join(" "), format!("{address} front.example {mapping}"));
             assert_eq!(line[5], backend.url() + "/");
         }
+        let moved = &row(&table, "1")[8..14];
+        assert_eq!(moved, ["11", "B", "1", "4", "B", "2"], "{table}");
+        let sums = "since the start: 2; 11 B and 1 messages sent, 4 B and 2 messages received\n";
+        assert!(table.contains(sums), "{table}");
         assert!(table.find("\n 1  ") < table.find("\n 2  "), "{table}");
         let member = row(&table, "front.example");
         assert_eq!(member[1..5], ["balancer://set", "ws://127.0.0.1:9", "-", "0"]);
@@ -104,40 +114,52 @@ fn every_form_is_told_to_whoever_asks() {
     assert_eq!(again.field("Refresh").as_deref(), Some("5"));
 }
 
-#[test]
-fn the_table_says_why_reloads_have_failed() {
-    let rest = "ProxyPass / ws://127.0.0.1:9/\n";
-    let proxy = start(rest);
-    for wrong in [
-        "ProxyPas / ws://b/",
-        "Timeout x",
-        "Listen unix:/no/such/folder/x",
-    ] {
-        proxy.reload_refused(format!("{LISTEN}{rest}{wrong}\n"));
+each_mode! {
+    fn three_wrong_configurations_change_nothing_and_are_told_of_with_file_and_line(mode: Mode) {
+        let backend = Backend::listen();
+        let rest = format!("{}\nProxyPass /ws/ {}/\n", mode.directives(), backend.url());
+        let proxy = start(&rest);
+        let (mut client, mut peer) = both_ends(&proxy, &backend);
+        let file = proxy.directory().join("proxy.conf");
+        let begin = format!("{LISTEN}{rest}");
+        for (count, (wrong, problem)) in [
+            ("ProxyPas / ws://b/", "ProxyPas: unknown directive; did you mean \"ProxyPass\"?"),
+            // Nobody speaks to a terminal by this.
+            ("Timeout \u{1b}[31mx\u{9b}2J", "Timeout: "),
+            ("Listen unix:/no/such/folder/x", "Listen: cannot make the control socket /no/such/folder/x: "),
+        ].into_iter().enumerate() {
+            let lines = proxy.reload_refused(format!("{begin}{wrong}\n"));
+            let text = std::fs::read_to_string(&file).unwrap();
+            let number = text.lines().position(|line| line == wrong).unwrap() + 1;
+            let problem = format!("{}:{number}: {problem}", file.display());
+            assert!(lines.iter().any(|line| line.contains(&problem)), "{problem} in {lines:?}");
+            let ask = |more: &[&str]| {
+                let all = [&["-f", file.to_str().unwrap(), "--status"], more].concat();
+                run(&all).expect_status(0).stdout
+            };
+            let (table, json) = (ask(&[]), ask(&["--json"]));
+            let failed = format!("configuration 1, 0 reloads, {} failed\n", count + 1);
+            assert!(table.contains(&failed), "{table}");
+            assert!(table.contains(", has failed, and left this configuration in force\n"), "{table}");
+            assert!(table.contains(&format!("\n  {problem}")), "{problem} in {table}");
+            assert!(!table.contains(|c: char| c.is_control() && c != '\n'), "{table:?}");
+            let json = Json::parse(&json);
+            let last = json.at("configuration.last_reload");
+            assert_eq!(last.at("succeeded"), &Json::Bool(false));
+            let [Json::Text(told)] = last.list("problems") else {
+                panic!("{last:?}");
+            };
+            assert!(told.starts_with(&problem), "{told}");
+            client.send("goes on");
+            peer.expect("goes on");
+        }
+        // The old one is in force for who comes new as well.
+        both_ends(&proxy, &backend);
+        proxy.reload(&begin);
+        let table = command(&proxy, &["--status"]).expect_status(0).stdout;
+        assert!(table.contains("configuration 2, 1 reloads, 3 failed\n"), "{table}");
+        assert!(table.contains(", has put this configuration in force\n"), "{table}");
     }
-    let file = proxy.directory().join("proxy.conf");
-    let status = run(&["-f", file.to_str().unwrap(), "--status"])
-        .expect_status(0)
-        .stdout;
-    assert!(
-        status.contains("configuration 1, 0 reloads, 3 failed\n"),
-        "{status}"
-    );
-    assert!(
-        status.contains(", has failed, and left this configuration in force\n"),
-        "{status}"
-    );
-    let problem = format!(
-        "\n  {}:7: Listen: cannot make the control socket ",
-        file.display()
-    );
-    assert!(status.contains(&problem), "{status}");
-    proxy.reload(LISTEN.to_owned() + rest);
-    let status = command(&proxy, &["--status"]).expect_status(0).stdout;
-    assert!(
-        status.contains("configuration 2, 1 reloads, 3 failed\n"),
-        "{status}"
-    );
 }
 
 /// A status of more than a megabyte, which no socket takes at once.
