@@ -172,6 +172,8 @@ pub enum Id {
     LogNotWritten,
     /// There is no control socket, or not as it should be.
     NoControlSocket,
+    /// Out of memory for one tunnel, which is cut, and no other.
+    OutOfMemory,
 }
 
 /// What is known of a message beside its words.
@@ -633,6 +635,12 @@ const ENTRIES: &[Entry] = &[
         code: "PW514",
         counterpart: None,
         remedy: "see whether the disk is full, and whether the collector of syslog runs; lines are lost until then",
+    },
+    Entry {
+        id: Id::OutOfMemory,
+        code: "PW515",
+        counterpart: None,
+        remedy: "give it more memory, or lower ProxyWebsocketMaxTunnels",
     },
     Entry {
         id: Id::NotReloaded,

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use outlet::{Collector, Outlet};
 use std::cell::RefCell;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -194,7 +195,11 @@ impl LogWriter {
         thread::Builder::new()
             .name("log".to_owned())
             .stack_size(128 * 1024)
-            .spawn(move || write_all(&inbox, &of_thread, &written))?;
+            .spawn(move || {
+                // A panic costs the lines in hand; what it said is among the next.
+                let write = || write_all(&inbox, &of_thread, &written);
+                while catch_unwind(AssertUnwindSafe(write)).is_err() {}
+            })?;
         Ok(Self {
             messages,
             known,

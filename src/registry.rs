@@ -232,7 +232,7 @@ impl Shard {
 fn view(live: &Live, now: Instant) -> Option<View> {
     live.look(now, |transaction, figures| View {
         id: transaction.id,
-        client: transaction.client,
+        client: transaction.client(),
         host: Arc::clone(&transaction.server_name),
         mapping: transaction.mapping.clone(),
         backend: transaction.backend.clone(),

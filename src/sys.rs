@@ -1,6 +1,7 @@
 //! System calls that neither std nor rustix has, and what the TLS library leaves to its callers to do right. The only file
 //! with unsafe code.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
@@ -156,6 +157,27 @@ pub(crate) fn run_as_batch() -> io::Result<()> {
     // SAFETY: 0 is the calling thread, and the pointer is to a live value of the type that sched_setscheduler(2)
     // reads. It writes nothing.
     outcome(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) })
+}
+
+/// So many zeros, with no memory touched for them.
+///
+/// # Errors
+/// Out of memory. Where std makes zeros, that ends the process.
+pub(crate) fn zeros(count: usize) -> io::Result<Box<[u8]>> {
+    let refused = || io::Error::from(io::ErrorKind::OutOfMemory);
+    if count == 0 {
+        return Ok(Box::default());
+    }
+    let layout = Layout::array::<u8>(count).map_err(|_| refused())?;
+    // SAFETY: the layout is of at least one byte.
+    let start = unsafe { alloc_zeroed(layout) };
+    if start.is_null() {
+        return Err(refused());
+    }
+    let bytes = std::ptr::slice_from_raw_parts_mut(start, count);
+    // SAFETY: it has just been allocated with the layout that a box of so many bytes has, all of them are set, and nobody
+    // else has it.
+    Ok(unsafe { Box::from_raw(bytes) })
 }
 
 /// Gives memory that has been freed back to the system, where the C library would keep it. Takes some milliseconds.

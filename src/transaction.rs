@@ -17,10 +17,10 @@ use std::time::{Duration, SystemTime};
 pub struct Transaction {
     /// The number of the connection, as log lines name it.
     pub id: u64,
-    /// The address of the client, as far as it is known.
-    pub client: SocketAddr,
     /// The other end of the connection: somebody who speaks for the client, or the client itself.
     pub peer: SocketAddr,
+    /// The client that the other end speaks for; nothing where that is the client. In a box, since a tunnel is to be small.
+    spoken_for: Option<Box<SocketAddr>>,
     /// Our address on the connection to the client.
     pub local: SocketAddr,
     /// When the connection was accepted.
@@ -29,18 +29,10 @@ pub struct Transaction {
     pub server_name: Arc<str>,
     /// The request line as written, without its end.
     pub request_line: Vec<u8>,
-    /// The request, where the log format needs it (`LogFormat::needs_request`) and it was one. In a box, since a tunnel
-    /// without it is to be small.
-    pub request: Option<Box<RequestHead>>,
     /// The status that we sent; 0 if nothing was answered.
     pub status: u16,
-    /// The header fields of the backend's answer, as they came, where the log format needs them
-    /// (`LogFormat::needs_answer`); none for an answer of our own. In a box, as the request.
-    pub answer: Option<Box<Headers>>,
-    /// The variables of the request that an access log looks at; no others.
-    pub environment: Environment,
-    /// What an access log looks at of the client's TLS; nothing else.
-    pub tls: Session,
+    /// What an access log looks at and most do not; nothing where none does. In a box, as the client.
+    noted: Option<Box<Noted>>,
     /// The line of the configuration that the request met, as logs name it: `ProxyPass "/ws2/"`.
     pub mapping: Option<Arc<str>>,
     /// The backend that it leads to.
@@ -63,10 +55,24 @@ pub struct Transaction {
     pub to_backend: u64,
     /// The tunnel has opened, and goes on: what follows counts for the time so far, and its end has a line of its own.
     pub is_open: bool,
-    /// Why the tunnel ended; `None` if there was none.
-    pub close: Option<CloseReason>,
+    /// Why the tunnel ended; `None` if there was none. In a box, as the client.
+    pub close: Option<Box<CloseReason>>,
     /// What was seen of a tunnel until its end.
     pub seen: Option<Box<Seen>>,
+}
+
+/// What an access log looks at and most do not.
+#[derive(Debug, Default)]
+pub struct Noted {
+    /// The request, where the log format needs it (`LogFormat::needs_request`) and it was one.
+    pub request: Option<RequestHead>,
+    /// The header fields of the backend's answer, as they came, where the log format needs them
+    /// (`LogFormat::needs_answer`); none for an answer of our own.
+    pub answer: Option<Headers>,
+    /// The variables of the request that an access log looks at; no others.
+    pub environment: Environment,
+    /// What an access log looks at of the client's TLS; nothing else.
+    pub tls: Session,
 }
 
 /// What was seen of a tunnel until its end.
@@ -94,17 +100,14 @@ impl Transaction {
     pub fn new(id: u64, peer: SocketAddr, local: SocketAddr, received: SystemTime) -> Self {
         Self {
             id,
-            client: peer,
             peer,
+            spoken_for: None,
             local,
             received,
             server_name: Arc::from(""),
             request_line: Vec::new(),
-            request: None,
             status: 0,
-            answer: None,
-            environment: Environment::default(),
-            tls: Session::default(),
+            noted: None,
             mapping: None,
             backend: None,
             served: 0,
@@ -119,6 +122,26 @@ impl Transaction {
             close: None,
             seen: None,
         }
+    }
+
+    /// The address of the client, as far as it is known.
+    pub fn client(&self) -> SocketAddr {
+        self.spoken_for.as_deref().copied().unwrap_or(self.peer)
+    }
+
+    /// Notes who the client is, whoever is at the other end.
+    pub fn set_client(&mut self, client: SocketAddr) {
+        self.spoken_for = (client != self.peer).then(|| Box::new(client));
+    }
+
+    /// What was noted for an access log, if anything was.
+    pub fn noted(&self) -> Option<&Noted> {
+        self.noted.as_deref()
+    }
+
+    /// To note something for an access log.
+    pub fn note(&mut self) -> &mut Noted {
+        self.noted.get_or_insert_default()
     }
 }
 

@@ -11,6 +11,7 @@ mod time;
 pub use escape::Escape;
 
 use crate::http::authority::Authority;
+use crate::http::head::RequestHead;
 use crate::http::headers::is_token;
 use crate::route::url::{Slashes, canonical_path};
 use crate::tls::Session;
@@ -459,9 +460,9 @@ impl Field {
             let _ = write!(out, "{value}");
         };
         match self {
-            Self::ClientAddress => print(&t.client.ip().to_canonical()),
+            Self::ClientAddress => print(&t.client().ip().to_canonical()),
             Self::PeerAddress => print(&t.peer.ip().to_canonical()),
-            Self::ClientPort => print(&t.client.port()),
+            Self::ClientPort => print(&t.client().port()),
             Self::LocalAddress => print(&t.local.ip().to_canonical()),
             Self::LocalPort => print(&t.local.port()),
             Self::Nothing => return None,
@@ -498,7 +499,7 @@ impl Field {
             Self::BytesOut => print(&t.bytes_out),
             Self::BytesBoth => print(&t.bytes_in.saturating_add(t.bytes_out)),
             Self::Took(unit) => print(&unit.count(took)),
-            Self::ConnectionStatus => out.push(match t.close {
+            Self::ConnectionStatus => out.push(match t.close.as_deref() {
                 Some(CloseReason::Failed(Side::Client, _)) => b'X',
                 None if t.status == 0 || t.is_cut => b'X',
                 None if t.stays => b'+',
@@ -506,23 +507,23 @@ impl Field {
             }),
             Self::KeptAlive => print(&t.served),
             Self::RequestHeader(name) => {
-                let values = t.request.iter().flat_map(|head| head.headers.all(name));
+                let values = request(t)
+                    .into_iter()
+                    .flat_map(|head| head.headers.all(name));
                 join(values, escape, out)?;
             }
             Self::AnswerHeader(name) => {
-                let values = t.answer.iter().flat_map(|headers| headers.all(name));
+                let values = t.noted().and_then(|it| it.answer.as_ref());
+                let values = values.into_iter().flat_map(|headers| headers.all(name));
                 join(values, escape, out)?;
             }
             Self::Cookie(name) => escape.append(cookie(t, name)?, out),
-            Self::Variable(name) => escape.append(t.environment.get(name)?, out),
-            Self::Tls(name) => escape.append(t.tls.get(name)?.as_bytes(), out),
+            Self::Variable(name) => escape.append(t.noted()?.environment.get(name)?, out),
+            Self::Tls(name) => escape.append(t.noted()?.tls.get(name)?.as_bytes(), out),
             Self::Note(note) => note.render(t, escape, out)?,
             Self::ServerName => escape.append(t.server_name.as_bytes(), out),
             Self::HostName => {
-                let host = t
-                    .request
-                    .as_ref()
-                    .and_then(|head| head.headers.first("Host"));
+                let host = request(t).and_then(|head| head.headers.first("Host"));
                 match host.map(Authority::parse) {
                     Some(Ok(authority)) => escape.append(authority.host.as_bytes(), out),
                     _ => escape.append(t.server_name.as_bytes(), out),
@@ -533,6 +534,10 @@ impl Field {
         }
         Some(())
     }
+}
+
+fn request(t: &Transaction) -> Option<&RequestHead> {
+    t.noted()?.request.as_ref()
 }
 
 /// One of the three words of the request line, if there are three. Taken from the line, so that it is known of refused
@@ -560,7 +565,9 @@ fn path_and_query(t: &Transaction) -> Option<(&str, Option<&str>)> {
 
 /// The value of the first cookie called `name` (any case, as in httpd).
 fn cookie<'a>(t: &'a Transaction, name: &str) -> Option<&'a [u8]> {
-    let fields = t.request.iter().flat_map(|head| head.headers.all("Cookie"));
+    let fields = request(t)
+        .into_iter()
+        .flat_map(|head| head.headers.all("Cookie"));
     let mut pairs = fields
         .flat_map(|field| field.split(|byte| *byte == b';'))
         .map(|pair| pair.splitn(2, |byte| *byte == b'='));
@@ -605,20 +612,20 @@ mod tests {
         let client = "[::ffff:192.0.2.7]:50123".parse().unwrap();
         let peer = "[::ffff:192.0.2.9]:443".parse().unwrap();
         let mut t = Transaction::new(17, peer, "192.0.2.1:8080".parse().unwrap(), received);
-        t.client = client;
+        t.set_client(client);
         let request = b"GET /a%20b/../ws?x=%20 HTTP/1.1\r\nHost: Front:8080\r\n\
             User-Agent: \"evil\\\x80\" \r\nX: 1\r\nX: 2\r\nEmpty:\r\nCookie: a=1; B = two ;c\r\n\r\n";
         t.request_line = crate::http::head::request_line(request).to_vec();
         let (_, head) = RequestHead::parse(request, &Limits::default())
             .unwrap()
             .unwrap();
-        t.request = Some(Box::new(head));
+        t.note().request = Some(head);
         t.server_name = Arc::from("www.example");
-        t.environment.set("Robot", b"\"y\xe4\n");
+        t.note().environment.set("Robot", b"\"y\xe4\n");
         t.status = 101;
         let mut answer = Headers::default();
         answer.push("Upgrade", b"websocket");
-        t.answer = Some(Box::new(answer));
+        t.note().answer = Some(answer);
         t.mapping = Some(Arc::from("ProxyPass \"/ws\""));
         t.backend = Some(Arc::new(Backend {
             url: BackendUrl::parse("ws://b/").unwrap(),
@@ -629,7 +636,7 @@ mod tests {
         t.body_out = 1800;
         t.from_backend = 1850;
         t.to_backend = 900;
-        t.close = Some(CloseReason::Closed(Side::Client));
+        t.close = Some(Box::new(CloseReason::Closed(Side::Client)));
         let counts = |frames, messages| Some(Counts { frames, messages });
         t.seen = Some(Box::new(Seen {
             from_client: Said {
@@ -779,7 +786,7 @@ mod tests {
     #[test]
     fn refused_requests_show_what_they_were() {
         let mut t = transaction();
-        t.request = None;
+        t.note().request = None;
         for (request, expected) in [
             (&b"GET http://h:1/p?q HTTP/2.0"[..], "GET|/p|?q|HTTP/2.0"),
             (b"GET http://h HTTP/1.1", "GET|/||HTTP/1.1"),
@@ -891,9 +898,10 @@ mod tests {
     #[test]
     fn an_aborted_client_is_marked() {
         let mut t = transaction();
-        t.close = Some(CloseReason::Failed(Side::Client, "reset".to_owned()));
+        let failed = |side| Some(Box::new(CloseReason::Failed(side, "reset".to_owned())));
+        t.close = failed(Side::Client);
         assert_eq!(line("%X", &t), "X");
-        t.close = Some(CloseReason::Failed(Side::Backend, "reset".to_owned()));
+        t.close = failed(Side::Backend);
         assert_eq!(line("%X", &t), "-");
     }
 

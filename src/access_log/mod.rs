@@ -4,7 +4,7 @@ pub mod format;
 
 use crate::log_writer::LineSink;
 use crate::logging::{Events, Severity};
-use crate::route::environment::Condition;
+use crate::route::environment::{Condition, Environment};
 use crate::transaction::Transaction;
 use format::LogFormat;
 use std::sync::Arc;
@@ -61,7 +61,9 @@ impl AccessLog {
 
     /// Writes the line of a transaction that has taken `took` up to now, if it is one that is logged here.
     pub fn write(&self, transaction: &Transaction, took: Duration) {
-        let holds = |condition: &Condition| condition.holds(&transaction.environment);
+        let nothing = Environment::default();
+        let environment = transaction.noted().map_or(&nothing, |it| &it.environment);
+        let holds = |condition: &Condition| condition.holds(environment);
         let is_due = self.events.include(transaction.is_open);
         if !is_due || !self.condition.as_ref().is_none_or(holds) {
             return;

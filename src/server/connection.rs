@@ -306,7 +306,7 @@ impl<'a> Visit<'a> {
         let site = generation.site_for(link.local, None);
         let received = SystemTime::now() - began.elapsed();
         let mut transaction = Transaction::new(link.id, link.peer, link.local, received);
-        transaction.client = link.forwarded_for.unwrap_or(link.peer);
+        transaction.set_client(link.forwarded_for.unwrap_or(link.peer));
         transaction.server_name = Arc::clone(&site.host.server_name);
         transaction.served = link.served;
         Box::new(Self {
@@ -406,7 +406,7 @@ impl<'a> Visit<'a> {
             Err(refusal) => Err(End::Refused(refusal)),
         };
         if self.site.logs.access.iter().any(AccessLog::needs_request) {
-            self.transaction.request = Some(Box::new(head));
+            self.transaction.note().request = Some(head);
         }
         outcome
     }
@@ -501,7 +501,7 @@ impl<'a> Visit<'a> {
         self.send(&switched)?;
         self.transaction.status = answer.status;
         if self.site.logs.access.iter().any(AccessLog::needs_answer) {
-            self.transaction.answer = Some(Box::new(answer.headers));
+            self.transaction.note().answer = Some(answer.headers);
         }
         let leftovers = Leftovers {
             is_websocket: asked.is_websocket(),
@@ -520,7 +520,7 @@ impl<'a> Visit<'a> {
     fn find_route(&mut self, head: &mut RequestHead) -> Result<Found, Refusal> {
         let router = &self.site.host.router;
         let decision = router.route(head, &self.arrival(), &mut |_| ());
-        self.transaction.client = decision.client;
+        self.transaction.set_client(decision.client);
         self.settings = decision.settings;
         self.environment = decision.environment;
         self.host = decision.host;
@@ -555,14 +555,13 @@ impl<'a> Visit<'a> {
 
     fn arrival(&self) -> Arrival<'_> {
         let Transaction {
-            client,
             peer,
             local,
             received,
             ..
         } = self.transaction;
         Arrival {
-            client,
+            client: self.transaction.client(),
             peer,
             local,
             tls: self.link.secured.as_ref().map(|secured| &secured.session),

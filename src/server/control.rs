@@ -2,8 +2,8 @@
 //! its own serves them, never the pool and no reactor, so that they answer when every worker is taken.
 //!
 //! What is asked through a Unix socket by root, or by the server's own user, may change something; everybody else only
-//! looks. Everything is bounded: visits, the bytes of a head, the time that each may take, and how many renderings wait
-//! for slow readers. Who has been there longest makes room for the next.
+//! looks. Everything is bounded: visits, the bytes of a head, the time that each may take, and how many renderings there
+//! are for slow readers. Who has been there longest makes room for the next, but a reader that goes on has its time.
 
 mod members;
 mod service;

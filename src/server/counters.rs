@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+/// Problems of one reload that are kept and shown: a file that is none has one in every line.
+const MOST_PROBLEMS: usize = 100;
+
 /// A number that grows.
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicU64);
@@ -153,9 +156,15 @@ impl Counters {
     }
 
     /// A reload has put another configuration in force, or has failed for these problems.
-    pub(super) fn reloaded(&self, at: SystemTime, problems: Vec<String>) {
+    pub(super) fn reloaded(&self, at: SystemTime, mut problems: Vec<String>) {
         let Reloads { good, failed, last } = &self.reloads;
         if problems.is_empty() { good } else { failed }.count();
+        let more = problems.len().saturating_sub(MOST_PROBLEMS);
+        if more > 0 {
+            problems.truncate(MOST_PROBLEMS);
+            problems.push(format!("and {more} more; the log has them all"));
+            problems.shrink_to_fit();
+        }
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(Reload { at, problems });
     }
@@ -232,5 +241,12 @@ mod tests {
             problems: Vec::new(),
         };
         assert_eq!(counters.reloads(), (1, 1, Some(last)));
+        counters.reloaded(at, vec!["a.conf:1: no".to_owned(); 5000]);
+        let problems = counters.reloads().2.unwrap().problems;
+        let last = problems.last().unwrap();
+        assert_eq!(
+            (problems.len(), &**last),
+            (101, "and 4900 more; the log has them all")
+        );
     }
 }

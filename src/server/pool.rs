@@ -407,6 +407,8 @@ impl Pool {
             Err(error) if is_exhaustion(&error) && self.close_kept() => Worker::new(&self.shared),
             outcome => outcome,
         }?;
+        // On its way to the thread it would be copied from frame to frame, and each is part of that thread's stack.
+        let worker = Box::new(worker);
         let id = self.next_worker;
         self.next_worker += 1;
         let membership = Membership::new(id, &self.workers, worker.inbox(), self.alive.clone());
@@ -470,7 +472,7 @@ impl Membership {
         }
     }
 
-    fn serve(&self, shared: &Shared, mut worker: Worker) {
+    fn serve(&self, shared: &Shared, mut worker: Box<Worker>) {
         let seat = Arc::new(Seat::here(self.id));
         while let Some(accepted) = self.workers.next(&seat, &shared.clients, &self.is_starting) {
             let (id, client) = (accepted.id, accepted.connection.client);
@@ -484,16 +486,8 @@ impl Membership {
                     Id::Panicked,
                     said(panic.as_ref())
                 );
-                // The descriptors of the lost one are free again.
-                worker = loop {
-                    match Worker::new(shared) {
-                        Ok(fresh) => break fresh,
-                        Err(error) => {
-                            error!("{} cannot make a worker anew: {error}", Id::NoWorker);
-                            thread::sleep(IDLE_WORKER);
-                        }
-                    }
-                };
+                drop(worker);
+                worker = make_anew(shared);
                 self.workers.state().inboxes.insert(self.id, worker.inbox());
             }
         }
@@ -512,6 +506,21 @@ impl Drop for Membership {
         drop(state);
         if is_last_of_a_crowd {
             crate::sys::trim_memory();
+        }
+    }
+}
+
+/// A worker in place of one that was lost, and whose descriptors are free again.
+#[cold]
+#[inline(never)]
+fn make_anew(shared: &Shared) -> Box<Worker> {
+    loop {
+        match Worker::new(shared) {
+            Ok(worker) => return Box::new(worker),
+            Err(error) => {
+                error!("{} cannot make a worker anew: {error}", Id::NoWorker);
+                thread::sleep(IDLE_WORKER);
+            }
         }
     }
 }

@@ -72,7 +72,7 @@ impl SiteLogs {
         transaction: &Transaction,
         text: fmt::Arguments<'_>,
     ) {
-        let (id, client) = (transaction.id, transaction.client);
+        let (id, client) = (transaction.id, transaction.client());
         match &self.error {
             Some(own) => own.say(topic, level, format_args!("[{id}] {client} {text}")),
             None => error_log::say(topic, level, format_args!("[{id}] {client} {text}")),

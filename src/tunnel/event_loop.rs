@@ -325,7 +325,10 @@ impl EventLoop {
     /// A turn for each that is due now; who can go on then is due again.
     fn give_turns(&mut self) {
         let pool = Arc::clone(&self.scratch);
-        let mut scratch = pool.take();
+        let mut scratch = match pool.take() {
+            Ok(scratch) => scratch,
+            Err(error) => return self.cut_first_due(&error),
+        };
         for _ in 0..self.due.len() {
             let Some(index) = self.due.pop_front() else {
                 break;
@@ -354,6 +357,19 @@ impl EventLoop {
             }
         }
         pool.give_back(scratch.buffer);
+    }
+
+    /// There is not even memory for a turn: somebody has to go, and the others try again.
+    fn cut_first_due(&mut self, error: &io::Error) {
+        let Some(mut tunnel) = self.due.pop_front().and_then(|index| self.take_out(index)) else {
+            return;
+        };
+        let (name, id) = (tunnel.name(), Id::OutOfMemory);
+        error!(
+            "{name} {id} the tunnel is cut: {error} for its turn; {}",
+            id.remedy()
+        );
+        tunnel.fail(format!("{error} for its turn"));
     }
 
     /// Sees to it that the tunnel gets its next turn, or is looked at when its time is up.
@@ -581,6 +597,31 @@ mod tests {
             *reasons,
             [CloseReason::Idle(idle), CloseReason::Idle(2 * idle)]
         );
+    }
+
+    #[test]
+    fn a_panic_in_a_turn_ends_that_tunnel_and_leaves_the_others_their_loop() {
+        let (bad, good) = (Arc::<Ends>::default(), Arc::<Ends>::default());
+        bad.panics_in_turn.store(true, Ordering::Relaxed);
+        let (mut event_loop, mut alarm) = event_loop();
+        let (door, inbox) = (event_loop.door().unwrap(), event_loop.inbox());
+        let runs = thread::spawn(move || event_loop.run_many(&mut alarm));
+        let (first, mut client, mut backend) = tunnel(MINUTE, &bad);
+        let (second, mut client_2, mut backend_2) = tunnel(MINUTE, &good);
+        door.adopt(first).unwrap();
+        door.adopt(second).unwrap();
+        client.write_all(b"x").unwrap();
+        let mut received = Vec::new();
+        backend.read_to_end(&mut received).unwrap();
+        assert_eq!(received, b"x");
+        client_2.write_all(b"x").unwrap();
+        backend_2.read_exact(&mut [0]).unwrap();
+        inbox.end(CloseReason::Stopping);
+        drop((client_2, backend_2));
+        runs.join().unwrap().unwrap();
+        let fault = CloseReason::Fault("panic".to_owned());
+        assert_eq!(*bad.reasons.lock().unwrap(), [fault]);
+        assert_eq!(good.reasons.lock().unwrap().len(), 1);
     }
 
     #[test]

@@ -485,7 +485,12 @@ impl Flow {
     fn deliver(&mut self, bytes: &[u8], to: &mut impl Sink) -> Result<(), FlowError> {
         let sent = self.offer(bytes, to)?;
         if let Some(refused @ [_, ..]) = bytes.get(sent..) {
-            self.residue = Residue::of(refused.to_vec());
+            let mut kept = Vec::new();
+            if let Err(error) = kept.try_reserve_exact(refused.len()) {
+                return Err(self.write_failed(error.into()));
+            }
+            kept.extend_from_slice(refused);
+            self.residue = Residue::of(kept);
         }
         Ok(())
     }
@@ -517,11 +522,15 @@ impl Flow {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(0),
             Err(error) => error,
         };
+        Err(self.write_failed(failure))
+    }
+
+    fn write_failed(&mut self, source: io::Error) -> FlowError {
         self.break_sink();
-        Err(FlowError {
+        FlowError {
             operation: Operation::Write,
-            source: failure,
-        })
+            source,
+        }
     }
 }
 

@@ -131,7 +131,7 @@ impl Live {
     /// What logs begin their lines with.
     pub fn name(&self) -> String {
         match &self.state().transaction {
-            Some(Transaction { id, client, .. }) => format!("[{id}] {client}"),
+            Some(transaction) => format!("[{}] {}", transaction.id, transaction.client()),
             None => String::new(),
         }
     }

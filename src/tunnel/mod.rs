@@ -21,6 +21,7 @@ use crate::transaction::{CloseReason, Seen, Side};
 use flow::{Flow, FlowError, Operation};
 use log::{error, trace};
 use scratch::Scratch;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,7 +65,7 @@ pub struct Tunnel {
     half_close: Bound,
     lifetime: Bound,
     /// Why it ends, from the moment that it does.
-    close: Option<CloseReason>,
+    close: Option<Box<CloseReason>>,
     /// It has been told to end or has failed: see [`CLOSING`] and [`DEAD`].
     closing: bool,
     live: Arc<Live>,
@@ -101,7 +102,7 @@ pub(super) struct Readiness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     GoesOn,
-    /// Both directions have ended.
+    /// Both directions have ended, or it cannot go on.
     Ended,
 }
 
@@ -211,7 +212,8 @@ impl Tunnel {
             self.up.delivered(),
             self.down.delivered()
         );
-        if self.up.is_done() && self.down.is_done() {
+        let is_over = self.up.is_done() && self.down.is_done();
+        if is_over || matches!(self.close.as_deref(), Some(CloseReason::Fault(_))) {
             Turn::Ended
         } else {
             Turn::GoesOn
@@ -242,6 +244,12 @@ impl Tunnel {
     fn note(&mut self, source: Side, outcome: Result<(), FlowError>) {
         match outcome {
             Ok(()) => self.note_end(source),
+            Err(FlowError { source: error, .. }) if error.kind() == ErrorKind::OutOfMemory => {
+                let cause = format!("{error} for what comes from the {source}");
+                let (name, id) = (self.name(), Id::OutOfMemory);
+                error!("{name} {id} the tunnel is cut: {cause}; {}", id.remedy());
+                self.fail(cause);
+            }
             Err(FlowError {
                 operation,
                 source: error,
@@ -270,17 +278,17 @@ impl Tunnel {
             return;
         }
         let is_cut = leg.was_cut() && !flow.has_said_close();
-        match self.close {
+        match self.close.as_deref() {
             None => {
-                self.close = Some(if is_cut {
+                self.close = Some(Box::new(if is_cut {
                     CloseReason::Cut(source)
                 } else {
                     CloseReason::Closed(source)
-                });
+                }));
                 self.live.moves();
             }
-            Some(CloseReason::Closed(first)) if is_cut && first != source => {
-                self.close = Some(CloseReason::Cut(source));
+            Some(CloseReason::Closed(first)) if is_cut && *first != source => {
+                self.close = Some(Box::new(CloseReason::Cut(source)));
             }
             Some(_) => {}
         }
@@ -290,7 +298,7 @@ impl Tunnel {
     /// it will take nothing more either, so that nothing is left to wait for but that the client gets what was there.
     /// Looked at when all has been read: the Close may come behind a write that has failed.
     fn notice_death(&mut self) {
-        let cause = match &self.close {
+        let cause = match self.close.as_deref() {
             Some(CloseReason::Closed(Side::Backend)) => None,
             Some(CloseReason::Cut(Side::Backend)) => Some("TLS ended without close_notify"),
             Some(CloseReason::Failed(Side::Backend, cause)) => Some(cause.as_str()),
@@ -298,7 +306,7 @@ impl Tunnel {
         };
         let is_unannounced = self.up.lacks_close() && self.down.lacks_close();
         if self.down.source_has_ended() && is_unannounced {
-            self.close = Some(CloseReason::Died(cause.map(str::to_owned)));
+            self.close = Some(Box::new(CloseReason::Died(cause.map(str::to_owned))));
             self.closing = true;
             self.live.moves();
             self.up.discard();
@@ -313,7 +321,7 @@ impl Tunnel {
 
     /// For how long nothing may move now.
     fn limit(&self) -> Option<Duration> {
-        match &self.close {
+        match self.close.as_deref() {
             None => self.idle.get(),
             // An end is read only when all in front of it has been delivered.
             Some(CloseReason::Died(_)) => Some(DEAD),
@@ -368,7 +376,7 @@ impl Tunnel {
             return true;
         }
         let is_too_old = self.is_too_old(Instant::now());
-        let reason = match self.close.take() {
+        let reason = match self.close.take().map(|reason| *reason) {
             Some(cut @ CloseReason::Cut(_)) => cut,
             _ if is_too_old => CloseReason::Lifetime(self.lifetime.get().unwrap_or_default()),
             Some(CloseReason::Closed(side)) => {
@@ -387,14 +395,15 @@ impl Tunnel {
         self.start_closing(reason);
     }
 
-    /// It cannot go on for a reason of ours, and is to be closed at once.
+    /// It cannot go on for a reason of ours, and is to be closed at once. Had it begun to end, it has not ended like that.
     pub(super) fn fail(&mut self, cause: String) {
-        self.start_closing(CloseReason::Fault(cause));
+        self.close = Some(Box::new(CloseReason::Fault(cause)));
+        self.closing = true;
     }
 
     /// The first reason stands: what follows from it is not why.
     fn start_closing(&mut self, reason: CloseReason) {
-        self.close.get_or_insert(reason);
+        self.close.get_or_insert_with(|| Box::new(reason));
         if !self.closing {
             self.closing = true;
             self.live.moves();
@@ -405,11 +414,12 @@ impl Tunnel {
 impl Drop for Tunnel {
     /// Closes both connections, and tells the observer.
     fn drop(&mut self) {
+        let name = self.name();
         // A fault in what is told must not take the loop with it, and all other tunnels that it runs.
         if catch_unwind(AssertUnwindSafe(|| self.tell_end())).is_err() {
             let id = Id::Panicked;
             error!(
-                "{id} a panic at the end of a tunnel, which is a bug; {}",
+                "{name} {id} a panic at the end of the tunnel, which is a bug; {}",
                 id.remedy()
             );
         }
@@ -429,7 +439,10 @@ impl Tunnel {
             transaction.from_backend += down.accepted();
             transaction.bytes_out += down.delivered();
             transaction.body_out += down.delivered();
-            transaction.close = close.take();
+            // Who has no reason was left by a thread that failed.
+            let reason = close.take();
+            transaction.close =
+                Some(reason.unwrap_or_else(|| Box::new(CloseReason::Fault("panic".to_owned()))));
             transaction.seen = Some(Box::new(Seen {
                 from_client: up.said(),
                 from_backend: down.said(),
@@ -460,6 +473,8 @@ mod tests {
         has_moved: Condvar,
         /// What the transactions say at the end.
         pub(super) total: Mutex<[u64; 2]>,
+        /// Whether to panic when bytes have moved.
+        pub(super) panics_in_turn: AtomicBool,
         /// Whether to panic when one has ended.
         pub(super) panics: AtomicBool,
     }
@@ -488,6 +503,9 @@ mod tests {
 
     impl Observer for Ends {
         fn moved(&self, to_backend: u64, from_backend: u64) {
+            if self.panics_in_turn.load(Ordering::Relaxed) {
+                std::panic::resume_unwind(Box::new(()));
+            }
             self.moved.lock().unwrap().push([to_backend, from_backend]);
             self.has_moved.notify_all();
         }
@@ -496,7 +514,7 @@ mod tests {
             self.reasons
                 .lock()
                 .unwrap()
-                .extend(transaction.close.clone());
+                .extend(transaction.close.as_deref().cloned());
             let mut total = self.total.lock().unwrap();
             *total = sum(&[*total, [transaction.to_backend, transaction.from_backend]]);
             if self.panics.load(Ordering::Relaxed) {
@@ -581,7 +599,7 @@ mod tests {
             };
             tunnel.ready(side, readiness);
         }
-        tunnel.turn(&mut pool.take());
+        tunnel.turn(&mut pool.take().unwrap());
         tunnel
     }
 
@@ -607,7 +625,7 @@ mod tests {
             (b"", &CLOSE[..1]),
         ] {
             let tunnel = when_the_backend_ends(client_sends, backend_sends);
-            assert_eq!(tunnel.close, Some(CloseReason::Died(None)));
+            assert_eq!(tunnel.close.as_deref(), Some(&CloseReason::Died(None)));
             assert_eq!(tunnel.limit(), Some(DEAD));
         }
         for (client_sends, backend_sends) in [
@@ -617,7 +635,10 @@ mod tests {
             (b"SSH-2.0-x\r\n", b""),
         ] {
             let tunnel = when_the_backend_ends(client_sends, backend_sends);
-            assert_eq!(tunnel.close, Some(CloseReason::Closed(Side::Backend)));
+            assert_eq!(
+                tunnel.close.as_deref(),
+                Some(&CloseReason::Closed(Side::Backend))
+            );
             assert_eq!(tunnel.limit(), Some(MINUTE));
         }
     }
@@ -639,7 +660,7 @@ mod tests {
             assert_eq!(tunnel.up.delivered(), 0, "the write has failed");
             let sent = backend_sends.len() as u64;
             assert_eq!(tunnel.down.delivered(), sent, "and the read has not");
-            let is_said = matches!(tunnel.close, Some(CloseReason::Died(Some(_))));
+            let is_said = matches!(tunnel.close.as_deref(), Some(CloseReason::Died(Some(_))));
             assert_eq!(is_said, is_dead, "{:?}", tunnel.close);
             assert_eq!(tunnel.limit(), Some(if is_dead { DEAD } else { CLOSING }));
         }
@@ -655,6 +676,6 @@ mod tests {
         tunnel.end(CloseReason::Stopping);
         drop(backend);
         let tunnel = after_a_turn(tunnel);
-        assert_eq!(tunnel.close, Some(CloseReason::Stopping));
+        assert_eq!(tunnel.close.as_deref(), Some(&CloseReason::Stopping));
     }
 }

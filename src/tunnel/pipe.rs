@@ -220,7 +220,9 @@ impl Pipe {
 
     /// Reads all that is in the pipe, which is then of no more use.
     pub(super) fn into_bytes(mut self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; self.held];
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(self.held)?;
+        bytes.resize(self.held, 0);
         let mut read = 0;
         while self.held > 0 {
             match rustix::io::read(&self.out, bytes.get_mut(read..).unwrap_or_default()) {

@@ -1,7 +1,9 @@
 //! What is borrowed for one turn: an idle tunnel has no buffer, and a few serve all that are busy.
 
 use super::pipe::Pipes;
+use crate::sys;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use std::io;
 use std::num::NonZero;
 use std::thread;
 
@@ -10,6 +12,8 @@ use std::thread;
 pub(super) const SEGMENT: usize = 64 * 1024 - 64;
 /// Bytes in one buffer: what one read takes at the most, and so what a tunnel holds at the most for a slow reader.
 const SCRATCH: usize = 2 * SEGMENT;
+/// Bytes in a buffer for who is out of memory: bytes move still.
+const MEAGRE: usize = 4 * 1024;
 /// Buffers that are kept for each processor while nobody needs them: for a thread that runs, and for one that was
 /// interrupted in the midst of its turn. Who finds none pays for a new one with each message.
 const KEPT: usize = 2;
@@ -43,18 +47,24 @@ impl Default for ScratchPool {
 
 impl ScratchPool {
     /// Takes a buffer out, for as long as bytes are moved.
-    pub(super) fn take(&self) -> Scratch<'_> {
-        let buffer = self.take.try_recv();
-        Scratch {
-            buffer: buffer.unwrap_or_else(|_| vec![0; SCRATCH].into_boxed_slice()),
-            pipes: &self.pipes,
-        }
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub(super) fn take(&self) -> io::Result<Scratch<'_>> {
+        let buffer = match self.take.try_recv() {
+            Ok(buffer) => buffer,
+            Err(_) => sys::zeros(SCRATCH).or_else(|_| sys::zeros(MEAGRE))?,
+        };
+        let pipes = &self.pipes;
+        Ok(Scratch { buffer, pipes })
     }
 
     /// Puts a buffer back.
     pub(super) fn give_back(&self, buffer: Box<[u8]>) {
-        // Where there are enough of them, it is one less.
-        let _ = self.put.try_send(buffer);
+        if buffer.len() == SCRATCH {
+            // Where there are enough of them, it is one less.
+            let _ = self.put.try_send(buffer);
+        }
     }
 }
 
@@ -66,13 +76,13 @@ mod tests {
     fn two_turns_for_each_processor_find_a_buffer_that_was_there() {
         let pool = ScratchPool::default();
         let at_once = 2 * thread::available_parallelism().unwrap().get();
-        let mut borrowed: Vec<_> = (0..at_once).map(|_| pool.take().buffer).collect();
+        let mut borrowed: Vec<_> = (0..at_once).map(|_| pool.take().unwrap().buffer).collect();
         for mut buffer in borrowed.drain(..) {
             // A new one would be zero.
             buffer[0] = 1;
             pool.give_back(buffer);
         }
-        borrowed.extend((0..at_once).map(|_| pool.take().buffer));
+        borrowed.extend((0..at_once).map(|_| pool.take().unwrap().buffer));
         assert!(borrowed.iter().all(|buffer| buffer[0] == 1));
     }
 }

@@ -129,6 +129,45 @@ each_mode! {
         assert_eq!(client.rest_in_order().len(), sent);
     }
 
+    /// What the clients do not read is more than there is memory for.
+    fn out_of_memory_for_one_tunnel_ends_that_one_and_no_other(mode: Mode) {
+        const SLOW: usize = 48;
+        let backend = Backend::listen();
+        let echo = Backend::echo();
+        let proxy = Proxy::start(format!(
+            "{}\nProxyPass /push/ {}/\nProxyPass /echo/ {}/\n\
+             CustomLog access.log \"%{{ended-by}}n: %{{close-reason}}n\"",
+            mode.directives(),
+            backend.url(),
+            echo.url()
+        ));
+        let mut other = Client::tunnel(&proxy, "/echo/");
+        let mut slow: Vec<_> = (0..SLOW).map(|_| tunnel(&proxy, &backend)).collect();
+        other.echo("warm");
+        proxy.settle();
+        proxy.limit_growth(MEBIBYTE / 4);
+        for (_, peer) in &mut slow {
+            let is_stuck = Duration::from_millis(100);
+            peer.tcp().set_write_timeout(Some(is_stuck)).unwrap();
+            // Until it is, or has been cut.
+            while peer.send_if_taken([0x42; 65_536]) {}
+            if !proxy.log_lines("PW515").is_empty() {
+                break;
+            }
+        }
+        let line = proxy.wait_for_log("PW515");
+        let cause = "out of memory for what comes from the backend";
+        assert!(line.contains(cause), "{line}");
+        assert!(line.contains("] 127.0.0.1:"), "it names the tunnel: {line}");
+        let ends = proxy.wait_for_lines("access.log", 1);
+        assert_eq!(ends[0], format!("fault: fault: {cause}"));
+        for _ in 0..100 {
+            other.echo("undisturbed");
+        }
+        let ends = proxy.wait_for_lines("access.log", 1);
+        assert!(ends.len() < SLOW / 2, "and others not: {ends:?}");
+    }
+
     /// A held tunnel takes no turn at the processor.
     fn a_held_tunnel_does_not_spin(mode: Mode) {
         let backend = Backend::listen();

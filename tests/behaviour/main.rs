@@ -32,6 +32,7 @@
 //! | `backpressure` | a slow reader slows its own writer, in constant memory |
 //! | `reload` | another configuration, put in force while tunnels go on |
 //! | `upgrade` | another process that takes over |
+//! | `under_load` | reloads, a restart and an upgrade, while many talk and more come |
 //! | `idle_timeout` | `ProxyWebsocketIdleTimeout` |
 //! | `keep_alive` | several requests on a client's connection |
 //! | `control` | the control socket, probes, and the command line that speaks to a running server |
@@ -126,5 +127,6 @@ mod tls_terms;
 mod tunnel;
 mod tunnel_limits;
 mod tunnel_log;
+mod under_load;
 mod unix_backends;
 mod upgrade;

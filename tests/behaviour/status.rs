@@ -4,8 +4,7 @@ use crate::support::client::{frame, request_with};
 use crate::support::http::Message;
 use crate::support::pages::get_with;
 use crate::support::{
-    BOUND, Backend, Certs, Client, Json, Port, Proxy, TempDir, both_ends, each_mode, proxy,
-    wait_until,
+    BOUND, Backend, Client, Json, Port, Proxy, both_ends, each_mode, proxy, wait_until,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -250,10 +249,11 @@ fn a_rate_that_has_refused_is_shown() {
 }
 
 /// A host of one name for each of two ports, as most who speak TLS have it, with what both include.
+#[cfg(feature = "tls")]
 #[test]
 fn no_two_series_are_the_same_where_hosts_share_names_and_lines() {
-    let certs = Certs::new();
-    let directory = TempDir::new();
+    let certs = crate::support::Certs::new();
+    let directory = crate::support::TempDir::new();
     for (name, identity) in [
         ("one", certs.server("front.example")),
         ("two", certs.rsa_server("front.example")),

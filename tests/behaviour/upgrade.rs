@@ -10,10 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A process that has taken over; killed at the latest when this goes.
-struct Successor(Pid);
+pub struct Successor(pub Pid);
 
 impl Successor {
-    fn is_alive(&self) -> bool {
+    /// The one that this line of the log is about.
+    #[track_caller]
+    pub fn named(line: &str) -> Self {
+        let (_, rest) = line.split_once("upgraded: process ").unwrap();
+        let pid = rest.split(' ').next().unwrap().parse().unwrap();
+        Self(Pid::from_raw(pid).unwrap())
+    }
+
+    pub fn is_alive(&self) -> bool {
         // One that has ended and that nobody has waited for is still there.
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.as_raw_nonzero()));
         stat.is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
@@ -30,12 +38,9 @@ impl Drop for Successor {
 
 /// Has another process take over from `proxy`, and returns when it has.
 #[track_caller]
-fn upgrade(proxy: &Proxy) -> Successor {
+pub fn upgrade(proxy: &Proxy) -> Successor {
     proxy.signal(Signal::USR2);
-    let line = proxy.wait_for_log("has taken over");
-    let (_, rest) = line.split_once("upgraded: process ").unwrap();
-    let pid = rest.split(' ').next().unwrap().parse().unwrap();
-    Successor(Pid::from_raw(pid).unwrap())
+    Successor::named(&proxy.wait_for_log("has taken over"))
 }
 
 fn config(mode: Mode, backend: &Backend, more: &str) -> String {

@@ -47,11 +47,11 @@ fn transaction() -> Transaction {
         .unwrap()
         .unwrap();
     transaction.request_line = request_line(request).to_vec();
-    transaction.request = Some(Box::new(head));
+    transaction.note().request = Some(head);
     transaction.status = 101;
     transaction.bytes_in = 123_456;
     transaction.bytes_out = 234_567;
     transaction.body_out = 234_345;
-    transaction.close = Some(CloseReason::Closed(Side::Client));
+    transaction.close = Some(Box::new(CloseReason::Closed(Side::Client)));
     transaction
 }

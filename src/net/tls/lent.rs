@@ -1,6 +1,7 @@
 //! Buffers for what comes from sockets in TLS: lent for as long as a session reads, so that an idle one holds none.
 
 use crate::net::stream::Socket;
+use crate::sys;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::{self, Read};
 use std::num::NonZero;
@@ -51,22 +52,25 @@ impl Drop for Lent {
 
 impl Lent {
     /// For a read into `room` bytes: takes no more than what becomes of it has room for, beside a record whose beginning is
-    /// there already; so that, as a rule, nothing is left over.
-    pub(super) fn new(room: usize) -> Self {
+    /// there already; so that, as a rule, nothing is left over. None is to be had where memory is short.
+    pub(super) fn new(room: usize) -> Option<Self> {
         let most = if room > 2 * RECORD {
             room - RECORD
         } else {
             room
         };
         let most = most.min(SIZE);
-        let buffer = SHELF.take.try_recv();
-        Self {
-            buffer: buffer.unwrap_or_else(|_| vec![0; most].into_boxed_slice()),
+        let buffer = match SHELF.take.try_recv() {
+            Ok(buffer) => buffer,
+            Err(_) => sys::zeros(most).ok()?,
+        };
+        Some(Self {
+            buffer,
             filled: 0..0,
             most,
             is_dry: false,
             asks_no_more: false,
-        }
+        })
     }
 
     /// What has come and was not yet given.

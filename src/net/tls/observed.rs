@@ -34,7 +34,7 @@ impl Observed {
         Self {
             socket,
             read_already,
-            lent: Some(Lent::new(RECORD)),
+            lent: Lent::new(RECORD),
             blocked_on: Want::Read,
             ended: false,
             more_follows: false,
@@ -55,15 +55,21 @@ impl Observed {
         woken.map(drop).map_err(TlsError::Interrupted)
     }
 
-    /// From now on, until it is taken back, there is a buffer for what comes and is read into `room` bytes.
+    /// From now on, until it is taken back, there is a buffer for what comes and is read into `room` bytes. Where memory is
+    /// short there is none, and the library asks the socket itself.
     pub(super) fn lend(&mut self, room: usize) {
-        self.lent = Some(Lent::new(room));
+        match &mut self.lent {
+            Some(kept) => kept.asks_no_more = false,
+            None => self.lent = Lent::new(room),
+        }
     }
 
-    /// Takes the buffer back. What is in it will be read first.
+    /// Takes the buffer back. What is in it will be read first; where no memory is left for that, it is not taken back.
     pub(super) fn take_back(&mut self) {
-        if let Some(lent) = self.lent.take() {
-            self.read_already.extend_from_slice(lent.bytes());
+        let Some(lent) = self.lent.take() else { return };
+        match self.read_already.try_reserve_exact(lent.bytes().len()) {
+            Ok(()) => self.read_already.extend_from_slice(lent.bytes()),
+            Err(_) => self.lent = Some(lent),
         }
     }
 

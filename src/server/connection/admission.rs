@@ -25,7 +25,7 @@ impl Visit<'_> {
             per_address: host.bounds.per_address,
             rate: self.generation.config.handshake_rate,
         };
-        let client = self.transaction.client.ip();
+        let client = self.transaction.client().ip();
         let entered = shared
             .limits
             .enter(client, &host.identity, &bounds, Instant::now());

@@ -13,6 +13,7 @@ use crate::net::wait::Interrupted;
 use crate::route::Route;
 use crate::route::backend::Backend;
 use crate::route::destination::Destination;
+use crate::route::environment::Environment;
 use log::Level;
 use std::borrow::Cow;
 use std::fmt;
@@ -244,7 +245,10 @@ impl Visit<'_> {
     pub(super) fn note_environment(&mut self) {
         let logs = &self.site.logs.access;
         let is_logged = |name: &str| logs.iter().any(|log: &AccessLog| log.needs_variable(name));
-        self.transaction.environment = self.environment.only(is_logged);
+        let environment = self.environment.only(is_logged);
+        if self.transaction.noted().is_some() || environment != Environment::default() {
+            self.transaction.note().environment = environment;
+        }
     }
 
     fn no_member(&self, balancer: &Balancer, why: Why) -> End {

@@ -299,7 +299,7 @@ impl SiteLogs {
     fn tunnel_ended(&self, transaction: &Transaction, took: Duration) {
         if let Some(reason) = &transaction.close {
             let (up, down) = (transaction.to_backend, transaction.from_backend);
-            if let CloseReason::Died(_) = reason
+            if let CloseReason::Died(_) = **reason
                 && let (Some(mapping), Some(backend)) = (&transaction.mapping, &transaction.backend)
             {
                 // No warning: thousands may have had this backend, and who comes next is warned about. And where a
@@ -379,11 +379,25 @@ impl Observer for Guest {
     }
 
     fn ended(&self, live: &Live, transaction: &Transaction, took: Duration) {
-        self.counters.ended(transaction.close.as_ref());
+        self.counters.ended(transaction.close.as_deref());
         if let Some(place) = &self.place {
             place.end();
         }
         self.tunnels.close(transaction.id, live);
         self.logs.tunnel_ended(transaction, took);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that there may be thousands of, but for the request line, a seat in the loop and one in the registry, and a deadline.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn an_idle_tunnel_is_two_small_pieces() {
+        assert!(size_of::<Tunnel>() <= 296, "{}", size_of::<Tunnel>());
+        let shared = size_of::<Live<Guest>>();
+        assert!(shared <= 408, "{shared}");
     }
 }

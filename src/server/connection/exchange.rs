@@ -112,7 +112,7 @@ impl Visit<'_> {
         };
         self.debug(Topic::Exchange, format_args!("answered {}", answer.status));
         if self.site.logs.access.iter().any(AccessLog::needs_answer) {
-            self.transaction.answer = Some(Box::new(answer.headers.clone()));
+            self.transaction.note().answer = Some(answer.headers.clone());
         }
         let timeout = self.site.host.backend_timeout(lease.backend);
         let answer = Answer {

@@ -36,7 +36,7 @@ impl Visit<'_> {
             return End::Failed(ours);
         }
         self.count_received(first.len());
-        self.transaction.answer = Some(Box::new(answer.headers.clone()));
+        self.transaction.note().answer = Some(answer.headers.clone());
         let id = Id::NoSwitch;
         self.log(
             Topic::Tunnel,

@@ -51,7 +51,7 @@ impl Visit<'_> {
         };
         self.debug(Topic::Core, format_args!("PROXY header: {header}"));
         if let Header::Proxied { source, .. } = header {
-            self.transaction.client = source;
+            self.transaction.set_client(source);
             self.link.forwarded_for = Some(source);
         }
         buffer.discard(used);

@@ -124,7 +124,10 @@ impl Visit<'_> {
         if let Some(secured) = &self.link.secured {
             let logs = &self.site.logs.access;
             let is_logged = |name: &str| logs.iter().any(|log| log.needs_tls(name));
-            self.transaction.tls = secured.session.only(is_logged);
+            let session = secured.session.only(is_logged);
+            if session != Session::default() {
+                self.transaction.note().tls = session;
+            }
         }
     }
 

@@ -63,6 +63,12 @@ impl Service {
         Self { shared, orders }
     }
 
+    /// Whether the answer may take megabytes.
+    pub(super) fn may_be_large(head: &RequestHead) -> bool {
+        let path = head.target().split('?').next();
+        matches!(path, Some("/server-status" | "/metrics"))
+    }
+
     /// What a request comes to.
     pub(super) fn answer(&self, head: &RequestHead, caller: Caller) -> Reply {
         let target = head.target();

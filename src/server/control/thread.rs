@@ -22,14 +22,15 @@ use std::time::{Duration, Instant};
 /// Its stack: a rendering takes more than a connection does.
 const STACK: usize = 256 * 1024;
 /// Visits at a time through Unix sockets.
-const MOST_LOCAL: usize = 8;
+const MOST_LOCAL: usize = 16;
 /// Visits at a time through TCP. They take no place of a local one.
 const MOST_REMOTE: usize = 32;
-/// Connections that are taken from one listener before others have their turn.
-const AT_ONCE: usize = 16;
+/// Connections that are taken from one listener before others have their turn. Less than there may be visits: who has
+/// just come is heard before he makes room for others.
+const AT_ONCE: usize = 8;
 /// Bodies from here on are few at a time: a rendering for many tunnels takes megabytes.
 const BIG: usize = 64 * 1024;
-/// Big bodies at a time for either kind of visits. One more, and the oldest of them is cut off.
+/// Big bodies at a time for either kind of visits. Who comes on top waits, but not long for those who do not read.
 const MOST_BIG: usize = 2;
 /// What the kernel may hold for a reader on the network; by itself it would take megabytes.
 const SEND_BUFFER: usize = 128 * 1024;
@@ -194,11 +195,13 @@ impl Thread {
                 .iter()
                 .map(|visit| PollFd::new(visit, visit.wants())),
         );
+        let places = [true, false].map(|is_local| self.next_place(is_local, now));
         let next = self
             .visits
             .iter()
             .map(Visit::deadline)
-            .chain(self.pauses_until);
+            .chain(self.pauses_until)
+            .chain(places.into_iter().flatten());
         let timeout = next.min().map(|next| {
             // Rounded up, so that it has passed when the wait is over.
             let left = next.saturating_duration_since(now) + Duration::from_millis(1);
@@ -266,30 +269,67 @@ impl Thread {
             while let Some(visit) = self.visits.get_mut(place) {
                 let now = Instant::now();
                 let has_time = is_local || now < begun + MOMENT;
-                if !(visit.is_ready && visit.caller.is_local() == is_local && has_time) {
+                let is_due = visit.is_ready || visit.waits();
+                if !(is_due && visit.caller.is_local() == is_local && has_time) {
                     place += 1;
                     continue;
                 }
-                visit.is_ready = false;
-                match visit.advance(now, &self.service) {
-                    Next::Stays => place += 1,
+                let mut next = visit.advance(now, &self.service);
+                if next == Next::Waits {
+                    match self.make_place(is_local, now) {
+                        None => {
+                            place += 1;
+                            continue;
+                        }
+                        // Those behind it move up.
+                        Some(Some(cut)) if cut < place => place -= 1,
+                        Some(_) => {}
+                    }
+                    if let Some(visit) = self.visits.get_mut(place) {
+                        next = visit.answer(now, &self.service);
+                    }
+                }
+                match next {
+                    Next::Stays | Next::Waits => place += 1,
                     Next::Ends => drop(self.visits.remove(place)),
                 }
             }
-            self.shed(is_local);
         }
     }
 
-    /// Bodies that wait for slow readers are few.
-    fn shed(&mut self, is_local: bool) {
+    /// The places in the list of those with big bodies, the oldest first.
+    fn big(&self, is_local: bool) -> impl Iterator<Item = usize> {
+        let visits = self.visits.iter().enumerate();
         let is_big =
-            |visit: &Visit| visit.caller.is_local() == is_local && visit.body_length() > BIG;
-        let mut count = self.visits.iter().filter(|visit| is_big(visit)).count();
-        self.visits.retain(|visit| {
-            let goes = count > MOST_BIG && is_big(visit);
-            count -= usize::from(goes);
-            !goes
-        });
+            move |visit: &Visit| visit.caller.is_local() == is_local && visit.body_length() > BIG;
+        visits.filter_map(move |(place, visit)| is_big(visit).then_some(place))
+    }
+
+    /// Sees to it that there is a place for one more big body: whether there is, and who was cut off for it.
+    fn make_place(&mut self, is_local: bool, now: Instant) -> Option<Option<usize>> {
+        if self.big(is_local).count() < MOST_BIG {
+            return Some(None);
+        }
+        let is_over = |place: &usize| {
+            let visit = self.visits.get(*place);
+            visit.is_some_and(|visit| visit.has_place_until() <= now)
+        };
+        let place = self.big(is_local).find(is_over)?;
+        self.visits.remove(place);
+        Some(Some(place))
+    }
+
+    /// When there is a place for those who wait for one, if somebody does.
+    fn next_place(&self, is_local: bool, now: Instant) -> Option<Instant> {
+        let waits = |visit: &Visit| visit.caller.is_local() == is_local && visit.waits();
+        if !self.visits.iter().any(waits) {
+            return None;
+        }
+        if self.big(is_local).count() < MOST_BIG {
+            return Some(now);
+        }
+        let until = |place| self.visits.get(place).map(Visit::has_place_until);
+        self.big(is_local).filter_map(until).min()
     }
 }
 

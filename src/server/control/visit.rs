@@ -29,6 +29,8 @@ const LIMITS: Limits = Limits {
     field: 4096,
     fields: 64,
 };
+/// How long a large answer has its place for itself, though others wait for one.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What is read or written before others have their turn.
 const STEP: usize = 256 * 1024;
 
@@ -83,6 +85,8 @@ pub(super) struct Visit {
 enum State {
     /// What has come of the head.
     Asking(Vec<u8>),
+    /// It asks for what may be large, and waits for a place among those who get that.
+    Waiting(Box<RequestHead>),
     Answering {
         head: Vec<u8>,
         body: Vec<u8>,
@@ -97,6 +101,8 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Stays,
+    /// It is to be [answered](Visit::answer) when there is a place for a large answer.
+    Waits,
     Ends,
 }
 
@@ -119,6 +125,8 @@ impl Visit {
     pub(super) fn wants(&self) -> PollFlags {
         match self.state {
             State::Answering { .. } => PollFlags::OUT,
+            // That the other side has gone is heard of in any case.
+            State::Waiting(_) => PollFlags::empty(),
             State::Asking(_) | State::Leaving => PollFlags::IN,
         }
     }
@@ -132,13 +140,49 @@ impl Visit {
     pub(super) fn body_length(&self) -> usize {
         match &self.state {
             State::Answering { body, .. } => body.len(),
-            State::Asking(_) | State::Leaving => 0,
+            _ => 0,
         }
+    }
+
+    /// Until when its answer is not cut off for others.
+    pub(super) fn has_place_until(&self) -> Instant {
+        match self.state {
+            State::Answering { .. } => self.deadline - ANSWERING + PATIENCE,
+            _ => self.deadline,
+        }
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
     }
 
     /// Goes on as far as it can without waiting, and not for long.
     pub(super) fn advance(&mut self, now: Instant, service: &Service) -> Next {
+        let is_ready = std::mem::take(&mut self.is_ready);
+        if self.waits() {
+            return if is_ready { Next::Ends } else { Next::Waits };
+        }
         self.step(now, service).unwrap_or(Next::Ends)
+    }
+
+    /// Gives the answer for which it has waited.
+    pub(super) fn answer(&mut self, now: Instant, service: &Service) -> Next {
+        if let State::Waiting(head) = &self.state {
+            let head = head.clone();
+            self.begin_answer(&head, now, service);
+        }
+        self.step(now, service).unwrap_or(Next::Ends)
+    }
+
+    fn begin_answer(&mut self, head: &RequestHead, now: Instant, service: &Service) {
+        let reply = service.answer(head, self.caller);
+        let is_head = head.method() == "HEAD";
+        self.state = State::Answering {
+            head: reply.head(unix_seconds()),
+            body: if is_head { Vec::new() } else { reply.body },
+            sent: 0,
+        };
+        self.deadline = now + ANSWERING;
     }
 
     fn step(&mut self, now: Instant, service: &Service) -> io::Result<Next> {
@@ -146,15 +190,12 @@ impl Visit {
             match read_head(&mut self.socket, bytes)? {
                 Asked::More => return Ok(Next::Stays),
                 Asked::Ended => return Ok(Next::Ends),
-                Asked::Head(head) => {
-                    let reply = service.answer(&head, self.caller);
-                    let is_head = head.method() == "HEAD";
-                    self.state = State::Answering {
-                        head: reply.head(unix_seconds()),
-                        body: if is_head { Vec::new() } else { reply.body },
-                        sent: 0,
-                    };
+                Asked::Head(head) if Service::may_be_large(&head) => {
+                    self.state = State::Waiting(head);
+                    self.deadline = now + ANSWERING;
+                    return Ok(Next::Waits);
                 }
+                Asked::Head(head) => self.begin_answer(&head, now, service),
                 Asked::Wrong(refusal) => {
                     let none = Headers::default();
                     let ends = Afterwards::Ends;
@@ -164,9 +205,9 @@ impl Visit {
                         body: Vec::new(),
                         sent: 0,
                     };
+                    self.deadline = now + ANSWERING;
                 }
             }
-            self.deadline = now + ANSWERING;
         }
         if let State::Answering { head, body, sent } = &mut self.state {
             if !write_some(&mut self.socket, head, body, sent)? {

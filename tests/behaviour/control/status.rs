@@ -188,10 +188,10 @@ fn slow_readers_of_a_large_status_hold_no_more_than_a_few() {
         wire.receive(1);
         wire
     };
-    let slow: Vec<Wire> = (0..20)
+    let slow: Vec<Wire> = (0..7)
         .map(|_| ask(Wire::new(TcpStream::connect(address).unwrap())))
         .collect();
-    let local: Vec<Wire> = (0..6).map(|_| ask(knock(&socket(&proxy)))).collect();
+    let local: Vec<Wire> = (0..5).map(|_| ask(knock(&socket(&proxy)))).collect();
     let json = command(&proxy, &["--status", "--json"])
         .expect_status(0)
         .stdout;
@@ -205,6 +205,35 @@ fn slow_readers_of_a_large_status_hold_no_more_than_a_few() {
         whole.len()
     );
     drop((slow, local));
+}
+
+#[test]
+fn many_who_ask_for_a_large_status_at_once_all_get_it_whole() {
+    let proxy = start(large());
+    let path = socket(&proxy);
+    let address = status_address(&proxy);
+    let whole = text(&probe(address, "GET", "/server-status?json").expect_status(200));
+    let lines = whole.lines().count();
+    // All have asked before the first of them reads.
+    let mut wires: Vec<Wire> = (0..8)
+        .flat_map(|_| {
+            [
+                knock(&path),
+                Wire::new(TcpStream::connect(address).unwrap()),
+            ]
+        })
+        .collect();
+    for wire in &mut wires {
+        wire.send(request("GET", "/server-status?json"));
+    }
+    std::thread::scope(|scope| {
+        for mut wire in wires {
+            scope.spawn(move || {
+                let told = text(&wire.answer().expect_status(200));
+                assert!(told.lines().count() == lines && told.ends_with("]}\n"));
+            });
+        }
+    });
 }
 
 #[test]

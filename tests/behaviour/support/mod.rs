@@ -5,6 +5,7 @@ pub mod backend;
 pub mod certs;
 pub mod cgroup;
 pub mod client;
+pub mod echoing;
 pub mod http;
 pub mod httpd;
 pub mod json;

@@ -1,7 +1,7 @@
 //! The built binary as a process.
 
 use super::{BOUND, TempDir, wait_until};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, kill_process, prlimit};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -231,9 +231,25 @@ impl Proxy {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: Signal) {
+    fn pid(&self) -> Pid {
         let id = i32::try_from(self.child.id()).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).expect("to signal the proxy");
+        Pid::from_raw(id).unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("to signal the proxy");
+    }
+
+    /// From now on it gets no more memory from the system than this much. What it has and does not use it keeps.
+    #[track_caller]
+    pub fn limit_growth(&self, bytes: usize) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let most = (number_in(&status, "VmData:") * 1024 + bytes) as u64;
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        prlimit(Some(self.pid()), Resource::Data, limit).expect("to limit the proxy");
     }
 
     /// Stops it as an operator does, and holds it to exit status 0.

@@ -3,7 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | `backend` | the server behind the proxies |
-//! | `handshake`, `echo`, `stream`, `idle` | a kind of load each, as the client before the proxies |
+//! | `handshake`, `echo`, `stream`, `idle`, `status` | a kind of load each, as the client before the proxies |
 //! | `client`, `pingpong`, `window` | what the loads share: connections, messages, the measured time |
 //! | `relay` | a forwarder that knows nothing but bytes |
 //! | `transport` | bare sockets, and TLS |
@@ -21,6 +21,7 @@ mod idle;
 mod json;
 mod pingpong;
 mod relay;
+mod status;
 mod stream;
 mod sys;
 mod transport;
@@ -39,15 +40,17 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: loadgen backend [--listen ADDR]... [--listen-tls ADDR --cert FILE --key FILE]...
        loadgen relay --listen ADDR --to ADDR [--threads N]
-       loadgen handshake|echo|stream|idle --to ADDR [options]
+       loadgen handshake|echo|stream|idle|status --to ADDR [options]
 options:
   --path PATH       what to ask for                               [/echo]
   --conns N         tunnels (handshake: in flight at a time)      [1]
   --size BYTES      payload of a message or frame                 [32]
-  --seconds S       length of the window (idle: limit of opening) [2]
+  --seconds S       length of the window (idle, status: limit of opening) [2]
   --warmup S        time before the window                        [0.3]
   --protocol NAME   ws, or wss, which trusts anybody            [ws]
   --beside PATH     echo: one tunnel to PATH streams meanwhile
+  --ask NAME=ADDR/PATH  status: what is asked for meanwhile
+  --rounds N        status: how often each is                     [10]
   --watch NAME=PID  measure the CPU time of this process tree";
 
 fn main() -> ExitCode {
@@ -104,6 +107,12 @@ fn run() -> Result<(), String> {
         "echo" => echo::run(&target, conns, size, options.last("--beside")),
         "stream" => stream::run(&target, conns, size),
         "idle" => idle::run(&target, conns, size),
+        "status" => {
+            let questions = options.all("--ask").map(question);
+            let questions = questions.collect::<Result<_, _>>()?;
+            let rounds = options.number("--rounds", 10)?;
+            status::run(&target, conns, size, questions, rounds)
+        }
         _ => return Err(USAGE.to_owned()),
     };
     done.map_err(|error| format!("{mode}: {error}"))
@@ -164,6 +173,20 @@ impl Options {
     fn addresses(&self, name: &str) -> Result<Vec<SocketAddrV4>, String> {
         self.all(name).map(loopback).collect()
     }
+}
+
+/// `NAME=ADDR/PATH`
+fn question(text: &str) -> Result<status::Question, String> {
+    let parts = text.split_once('=').and_then(|(name, place)| {
+        let (addr, path) = place.split_once('/')?;
+        Some((name, addr, path))
+    });
+    let (name, addr, path) = parts.ok_or_else(|| format!("--ask: not NAME=ADDR/PATH: {text}"))?;
+    Ok(status::Question {
+        name: name.to_owned(),
+        addr: loopback(addr)?,
+        path: format!("/{path}"),
+    })
 }
 
 /// Only loopback addresses are ever listened on or connected to.
