@@ -34,8 +34,7 @@ pub(super) struct Workshop {
     made: HashMap<Policy, Connector>,
     /// How long the certificates that were read are good for, and the lines that name them.
     pub(super) certificates: Vec<(String, Validity)>,
-    /// The lines and subjects of them: a line may hold for many hosts.
-    noted: HashSet<(String, String)>,
+    noted: Noted,
 }
 
 impl Workshop {
@@ -78,7 +77,8 @@ impl Workshop {
             None => format!("{origin}: TLS of {}: {problem}", host.server_name),
         })?;
         for (certificate, validity) in tls.certificates.iter().zip(made.validity()) {
-            self.note(certificate.origin.to_string(), validity);
+            let line = certificate.origin.to_string();
+            self.noted.note(line, validity, &mut self.certificates);
         }
         Ok(Some(made))
     }
@@ -89,7 +89,7 @@ impl Workshop {
         let mut take = |backend: &Arc<Backend>, policy: &dyn Fn() -> Policy| {
             if backend.url.scheme.is_tls() {
                 let connector = self.connector(policy())?;
-                connectors.0.insert(address(backend), connector);
+                connectors.0.insert(address(backend), connector.clone());
             }
             Ok::<(), String>(())
         };
@@ -122,25 +122,34 @@ impl Workshop {
         }
     }
 
-    fn connector(&mut self, policy: Policy) -> Result<Connector, String> {
+    fn connector(&mut self, policy: Policy) -> Result<&Connector, String> {
         let unmade = match self.made.entry(policy) {
-            Entry::Occupied(made) => return Ok(made.get().clone()),
+            Entry::Occupied(made) => return Ok(made.into_mut()),
             Entry::Vacant(unmade) => unmade,
         };
         let made = Connector::new(unmade.key())?;
-        let made = unmade.insert(made).clone();
+        let made = unmade.insert(made);
         if let Some((named, validity)) = made.validity() {
-            self.note(named.line.clone(), validity);
+            let line = named.line.clone();
+            self.noted.note(line, validity, &mut self.certificates);
         }
         Ok(made)
     }
+}
 
-    fn note(&mut self, line: String, validity: &Validity) {
-        if self
-            .noted
-            .insert((line.clone(), validity.subject().to_owned()))
-        {
-            self.certificates.push((line, validity.clone()));
+/// The lines and subjects of certificates: a line may hold for many hosts.
+#[derive(Debug, Default)]
+struct Noted(HashSet<(String, String)>);
+
+impl Noted {
+    fn note(
+        &mut self,
+        line: String,
+        validity: &Validity,
+        certificates: &mut Vec<(String, Validity)>,
+    ) {
+        if self.0.insert((line.clone(), validity.subject().to_owned())) {
+            certificates.push((line, validity.clone()));
         }
     }
 }
