@@ -6,6 +6,47 @@ pub mod backend;
 pub mod hello;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+/// A file or folder, and the line that names it. Which line that is makes no difference.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// Where it is.
+    pub path: PathBuf,
+    /// As messages begin: `file:line: directive`.
+    pub line: String,
+}
+
+impl Named {
+    /// What `directive` names, which stands at `origin`, as messages say it.
+    pub fn at(origin: &dyn fmt::Display, directive: &str, path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            line: format!("{origin}: {directive}"),
+        }
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for Named {}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.path.hash(state);
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.line, self.path.display())
+    }
+}
 
 /// A version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

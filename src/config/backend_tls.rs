@@ -9,7 +9,8 @@ use super::tls::files::{self, Pem};
 use super::tls::lines::{List, needs_library};
 use super::value;
 use crate::route::destination::ProxyUrl;
-use crate::tls::backend::{Demands, Named};
+use crate::tls::Named;
+use crate::tls::backend::Demands;
 use crate::tls::{Protocols, Version};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -192,8 +193,5 @@ fn with_certificate(scope: &Scope<'_>, text: &str) -> Result<Named, String> {
 }
 
 fn named(scope: &Scope<'_>, path: &Path) -> Named {
-    Named {
-        path: path.to_owned(),
-        line: format!("{}: {}", scope.at, scope.directive),
-    }
+    Named::at(scope.at, scope.directive, path)
 }

@@ -295,19 +295,19 @@ fn write_tls(out: &mut String, host: &VirtualHost, tls: &ListenerTls) -> fmt::Re
             } else {
                 "optional"
             },
-            client.authorities.display(),
+            client.authorities.path.display(),
             client.depth
         )?;
     }
     for certificate in &tls.certificates {
-        write!(out, "  certificate {}", certificate.file.display())?;
+        write!(out, "  certificate {}", certificate.file.path.display())?;
         if certificate.key != certificate.file {
-            write!(out, ", key {}", certificate.key.display())?;
+            write!(out, ", key {}", certificate.key.path.display())?;
         }
         writeln!(out, "  [{}]", certificate.origin)?;
     }
     if let Some(chain) = &tls.chain {
-        writeln!(out, "  certificate chain {}", chain.display())?;
+        writeln!(out, "  certificate chain {}", chain.path.display())?;
     }
     Ok(())
 }

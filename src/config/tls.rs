@@ -11,8 +11,7 @@ pub(super) use hosts::resolve;
 pub(super) use lines::Draft;
 
 use super::Origin;
-use crate::tls::Protocols;
-use std::path::PathBuf;
+use crate::tls::{Named, Protocols};
 
 /// How a host speaks TLS with its clients. httpd: `SSLEngine`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub struct ListenerTls {
     /// `SSLCertificateFile`, `SSLCertificateKeyFile`: at least one.
     pub certificates: Vec<Certificate>,
     /// `SSLCertificateChainFile`
-    pub chain: Option<PathBuf>,
+    pub chain: Option<Named>,
     /// What clients can rely on.
     pub policy: TlsPolicy,
     /// `SSLSessionTickets`
@@ -33,9 +32,9 @@ pub struct ListenerTls {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// With those that lead to its authority.
-    pub file: PathBuf,
+    pub file: Named,
     /// May be the same.
-    pub key: PathBuf,
+    pub key: Named,
     /// The line of the certificate.
     pub origin: Origin,
 }
@@ -66,5 +65,5 @@ pub struct ClientCertificates {
     /// `SSLVerifyDepth`, which counts the authority as well: how many certificates may stand between it and theirs.
     pub depth: u32,
     /// `SSLCACertificateFile`
-    pub authorities: PathBuf,
+    pub authorities: Named,
 }

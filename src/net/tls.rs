@@ -20,9 +20,8 @@ mod resume;
 mod session;
 
 use super::wait::Interrupted;
-use crate::tls::Protocols;
+use crate::tls::{Named, Protocols};
 use std::fmt;
-use std::path::Path;
 
 /// Why a TLS connection was not made.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ pub struct Listening<'a> {
     /// At least one, and at most one for each kind of key.
     pub credentials: &'a [Credential<'a>],
     /// PEM: what leads from a certificate to its authority, where its own file says nothing of it.
-    pub chain: Option<&'a Path>,
+    pub chain: Option<&'a Named>,
     /// The versions that it speaks.
     pub protocols: Protocols,
     /// The ciphers for TLS up to 1.2, in OpenSSL's words; unset: those of the library.
@@ -71,9 +70,9 @@ pub struct Listening<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Credential<'a> {
     /// PEM: the certificate, then those that lead to its authority.
-    pub certificate: &'a Path,
+    pub certificate: &'a Named,
     /// PEM: PKCS#8, PKCS#1 or SEC1; may be the same file.
-    pub key: &'a Path,
+    pub key: &'a Named,
 }
 
 /// What is asked of clients' certificates.
@@ -84,7 +83,23 @@ pub struct Client<'a> {
     /// How many certificates may stand between theirs and the authority.
     pub depth: u32,
     /// PEM: the authorities that count.
-    pub authorities: &'a Path,
+    pub authorities: &'a Named,
+}
+
+/// Why a listener cannot do what it is to do.
+#[derive(Debug)]
+pub struct Unfit {
+    /// The line that names the file which is to blame, as messages begin; none: it is no file.
+    pub line: Option<String>,
+    /// A sentence, with the file. It holds no part of a key.
+    pub problem: String,
+}
+
+impl From<String> for Unfit {
+    fn from(problem: String) -> Self {
+        let line = None;
+        Self { line, problem }
+    }
 }
 
 #[cfg(feature = "tls")]
@@ -106,10 +121,11 @@ pub use without::{Connector, TlsHost, TlsStream, Validity};
     reason = "the same as above, and never called"
 )]
 mod without {
-    use super::{Listening, TlsError};
+    use super::{Listening, TlsError, Unfit};
     use crate::net::stream::{Socket, Stream};
     use crate::net::wait::{Waiter, Want};
-    use crate::tls::backend::{Named, Policy};
+    use crate::tls::Named;
+    use crate::tls::backend::Policy;
     use std::io::{self, Read, Write};
     use std::time::Instant;
 
@@ -164,8 +180,12 @@ mod without {
     }
 
     impl TlsHost {
-        pub fn new(_: &Listening<'_>) -> Result<Self, String> {
-            Err("this binary was built without TLS".to_owned())
+        pub fn new(_: &Listening<'_>) -> Result<Self, Unfit> {
+            Err("this binary was built without TLS".to_owned().into())
+        }
+
+        pub fn authorities(&self) -> Option<&[u8; 32]> {
+            match *self {}
         }
 
         pub fn validity(&self) -> &[Validity] {

@@ -382,8 +382,14 @@ impl<'a> Visit<'a> {
             .site_for(self.transaction.local, head.headers.first("Host"));
         self.transaction.server_name = self.site.host.server_name.clone();
         self.note_tls();
-        let route = self.check_terms().and_then(|()| self.find_route(&mut head));
-        self.afterwards = self.afterwards_of_refusal(&head);
+        let terms = self.check_terms();
+        let is_outdated = terms.is_err() && self.is_outdated();
+        let route = terms.and_then(|()| self.find_route(&mut head));
+        self.afterwards = if is_outdated {
+            Afterwards::Ends
+        } else {
+            self.afterwards_of_refusal(&head)
+        };
         let outcome = match route {
             Ok(Found::Handler(handler)) => match self.answer_ourselves(&head, handler) {
                 Ok(afterwards) => Err(End::Answered(afterwards)),

@@ -258,11 +258,25 @@ fn logs(config: &Config) -> impl Iterator<Item = &Path> {
     })
 }
 
+const READABLE: &str = "let its user read the file, such as by its group: chgrp, chmod g+r";
+
+/// What a reload could not read or open, with what to do where a start as root has had the right to.
+pub(super) fn explained(problem: String, in_force: &Config) -> String {
+    // As the standard library says it, through whatever hands that has gone.
+    let is_denied = problem.contains("ermission denied");
+    match &in_force.user {
+        Some((user, _)) if is_denied && !geteuid().is_root() => {
+            format!("{problem}; the process is User {user} since its start: {READABLE}")
+        }
+        _ => problem,
+    }
+}
+
 /// What the process could not open again as the user that it is now: one line for each thing, with what to do.
 pub(super) fn out_of_reach(config: &Config, sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     let reload = |what: &str| format!("a reload would fail at {what}");
-    let remedy = "let its user read the file, such as by its group: chgrp, chmod g+r";
+    let remedy = READABLE;
     match config::load(sources, &Machine) {
         Err(errors) => found.extend(
             errors

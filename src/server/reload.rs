@@ -5,9 +5,10 @@ use super::acceptor::Port;
 use super::control::Doors;
 use super::generation::Generation;
 use super::listening::{bind, going};
+use super::privileges::explained;
 use super::tls::Workshop;
 use super::{Server, check_health, descriptors, open_error_log, say_warnings, start_reactors};
-use crate::config::{self, Account, Config, Origin, VirtualHost};
+use crate::config::{self, Account, Config, ConfigError, Origin, VirtualHost};
 use crate::config_files::Machine;
 use crate::error_log::{self, ErrorLog};
 use crate::ids::Id;
@@ -62,8 +63,9 @@ impl Server {
     fn prepare(&mut self, logs: &LogWriter) -> Result<Next, Vec<String>> {
         let config = config::load(&self.sources, &Machine);
         let config = config.map_err(|errors| {
-            let errors = errors.iter();
-            errors.map(ToString::to_string).collect::<Vec<_>>()
+            let in_force = self.shared.in_force.get();
+            let explained = |error: &ConfigError| explained(error.to_string(), &in_force.config);
+            errors.iter().map(explained).collect::<Vec<_>>()
         })?;
         self.acquire(config, logs).map_err(|problem| vec![problem])
     }
@@ -71,7 +73,8 @@ impl Server {
     fn acquire(&mut self, config: Config, logs: &LogWriter) -> Result<Next, String> {
         let before = self.shared.in_force.get();
         let mut workshop = Workshop::default();
-        let generation = Generation::open(config, Some(&before), logs, &mut workshop)?;
+        let generation = Generation::open(config, Some(&before), logs, &mut workshop)
+            .map_err(|problem| explained(problem, &before.config))?;
         let config = &generation.config;
         let error_log = open_error_log(logs, &config.error_log)?;
         let reactors = match self.shared.reactors.get() {

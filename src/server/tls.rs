@@ -4,13 +4,13 @@
 use crate::config::VirtualHost;
 use crate::error_log;
 use crate::ids::Id;
-use crate::net::tls::{Client, Connector, Credential, Listening, TlsHost, Validity};
+use crate::net::tls::{Client, Connector, Credential, Listening, TlsHost, Unfit, Validity};
 use crate::route::backend::Backend;
 use crate::route::destination::Destination;
 use crate::tls::backend::Policy;
 use log::warn;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Those of one host, by the address of the backend. Backends of the configuration live as long as the server.
@@ -34,6 +34,7 @@ pub(super) struct Workshop {
     made: HashMap<Policy, Connector>,
     /// How long the certificates that were read are good for, and the lines that name them.
     pub(super) certificates: Vec<(String, Validity)>,
+    noted: Noted,
 }
 
 impl Workshop {
@@ -62,7 +63,7 @@ impl Workshop {
         };
         let made = TlsHost::new(&Listening {
             credentials: &credentials,
-            chain: tls.chain.as_deref(),
+            chain: tls.chain.as_ref(),
             protocols: policy.protocols,
             ciphers: policy.ciphers.as_deref(),
             suites: policy.suites.as_deref(),
@@ -71,16 +72,13 @@ impl Workshop {
             tickets: tls.tickets,
             client,
         })
-        .map_err(|problem| format!("{origin}: TLS of {}: {problem}", host.server_name))?;
+        .map_err(|Unfit { line, problem }| match line {
+            Some(line) => format!("{line}: {problem}"),
+            None => format!("{origin}: TLS of {}: {problem}", host.server_name),
+        })?;
         for (certificate, validity) in tls.certificates.iter().zip(made.validity()) {
             let line = certificate.origin.to_string();
-            // A file that several hosts include is one line.
-            let is_known = |(known, other): &(String, Validity)| {
-                *known == line && other.subject() == validity.subject()
-            };
-            if !self.certificates.iter().any(is_known) {
-                self.certificates.push((line, validity.clone()));
-            }
+            self.noted.note(line, validity, &mut self.certificates);
         }
         Ok(Some(made))
     }
@@ -132,9 +130,26 @@ impl Workshop {
         let made = Connector::new(unmade.key())?;
         let made = unmade.insert(made);
         if let Some((named, validity)) = made.validity() {
-            let line = named.line.to_string();
-            self.certificates.push((line, validity.clone()));
+            let line = named.line.clone();
+            self.noted.note(line, validity, &mut self.certificates);
         }
         Ok(made)
+    }
+}
+
+/// The lines and subjects of certificates: a line may hold for many hosts.
+#[derive(Debug, Default)]
+struct Noted(HashSet<(String, String)>);
+
+impl Noted {
+    fn note(
+        &mut self,
+        line: String,
+        validity: &Validity,
+        certificates: &mut Vec<(String, Validity)>,
+    ) {
+        if self.0.insert((line.clone(), validity.subject().to_owned())) {
+            certificates.push((line, validity.clone()));
+        }
     }
 }

@@ -1,10 +1,8 @@
 //! What is asked of backends in TLS: what one place of the configuration says of it, and what all of them add up to.
 //! httpd: the `SSLProxy` directives.
 
-use super::Protocols;
+use super::{Named, Protocols};
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
 
 /// What one place of the configuration says; what is unset, the place around it says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,35 +31,6 @@ pub struct Demands {
     pub identity: Option<Named>,
     /// `SSLProxyMachineCertificateChainFile`
     pub identity_chain: Option<Named>,
-}
-
-/// A file or folder, and the line that names it. Which line that is makes no difference.
-#[derive(Debug, Clone)]
-pub struct Named {
-    /// Where it is.
-    pub path: PathBuf,
-    /// As messages begin: `file:line: directive`.
-    pub line: String,
-}
-
-impl PartialEq for Named {
-    fn eq(&self, other: &Self) -> bool {
-        self.path == other.path
-    }
-}
-
-impl Eq for Named {}
-
-impl Hash for Named {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.path.hash(state);
-    }
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.line, self.path.display())
-    }
 }
 
 impl Demands {

@@ -354,34 +354,122 @@ fn t_says_it_too_and_changes_nothing() {
 }
 
 #[cfg(feature = "tls")]
-#[test]
-fn keys_are_read_before_and_a_reload_needs_them_again() {
-    if !is_root() {
-        return;
+mod keys {
+    use super::*;
+    use crate::support::Certs;
+    use crate::support::certs::Identity;
+    use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+    use std::net::TcpStream;
+    use std::path::PathBuf;
+
+    /// What root alone may read.
+    fn secret(directory: &TempDir, name: &str, content: &[u8]) -> PathBuf {
+        let path = directory.write(name, content);
+        chown(&path, Some(0), Some(0)).unwrap();
+        set_mode(&path, 0o600);
+        path
     }
-    let directory = folder();
-    let identity = crate::support::Certs::new().server("localhost");
-    let certificate = directory.write("cert.pem", identity.pem());
-    let key = directory.write("key.pem", identity.key_pem());
-    set_mode(&key, 0o600);
-    let config = format!(
-        "User nobody\nSSLEngine On\nSSLCertificateFile \"{}\"\nSSLCertificateKeyFile \"{}\"\n",
-        certificate.display(),
-        key.display()
-    );
-    let mut proxy = Proxy::start_in(directory, &config, "");
-    let said = proxy.log_lines("PW611");
-    assert_eq!(said.len(), 1, "{said:#?}");
-    assert!(
-        said[0].contains("key.pem") && said[0].contains("chmod g+r"),
-        "{said:#?}"
-    );
-    proxy.reload_refused(&config);
-    // Its group may read it.
-    chown(&key, Some(0), Some(NOBODY)).unwrap();
-    set_mode(&key, 0o640);
-    proxy.reload(&config);
-    proxy.stop();
+
+    /// A key for clients, and one for backends, which are out of the user's reach.
+    fn directory(front: &Identity, me: &Identity) -> TempDir {
+        let directory = folder();
+        directory.write("cert.pem", front.pem());
+        secret(&directory, "key.pem", &front.key_pem());
+        secret(&directory, "me.pem", &[me.pem(), me.key_pem()].concat());
+        directory
+    }
+
+    const CONFIG: &str = "Listen 127.0.0.1:0\nUser nobody\nSSLEngine On\nSSLCertificateFile cert.pem\n\
+                          SSLCertificateKeyFile key.pem\nSSLProxyMachineCertificateFile me.pem\n\
+                          ProxyPass / wss://localhost:9/\n";
+
+    /// Where the lines are, behind those that tests begin with.
+    const EXPECTED: [(&str, &str); 2] = [
+        ("SSLCertificateKeyFile: ", "key.pem"),
+        ("SSLProxyMachineCertificateFile: ", "me.pem"),
+    ];
+
+    #[track_caller]
+    fn shown(proxy: &Proxy) -> Vec<u8> {
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        builder.set_verify(SslVerifyMode::NONE);
+        let tcp = TcpStream::connect(proxy.address()).unwrap();
+        let made = builder.build().connect("localhost", tcp).unwrap();
+        made.ssl().peer_certificate().unwrap().to_pem().unwrap()
+    }
+
+    #[test]
+    fn are_read_before_and_a_reload_needs_them_again() {
+        if !is_root() {
+            return;
+        }
+        let certs = Certs::new();
+        let (front, me) = (certs.server("localhost"), certs.server("me"));
+        let mut proxy = Proxy::start_in(directory(&front, &me), CONFIG, "");
+        let file = |name: &str| proxy.directory().join(name);
+        let said = proxy.log_lines("PW611");
+        assert_eq!(said.len(), EXPECTED.len(), "{said:#?}");
+        for (line, (directive, name)) in said.iter().zip(EXPECTED) {
+            for part in [
+                "a reload will fail at ",
+                "proxy.conf:",
+                directive,
+                name,
+                "chmod g+r",
+            ] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+        }
+        assert!(shown(&proxy) == front.pem());
+        // Renewed, and still for root alone.
+        let next = certs.server("localhost");
+        std::fs::write(file("cert.pem"), next.pem()).unwrap();
+        std::fs::write(file("key.pem"), next.key_pem()).unwrap();
+        let said = proxy.reload_refused(CONFIG);
+        for ((directive, name), line) in EXPECTED.into_iter().zip(&said) {
+            for part in [
+                "proxy.conf:",
+                directive,
+                name,
+                "ermission denied",
+                "nobody",
+                "chmod g+r",
+            ] {
+                assert!(line.contains(part), "{part}: {said:#?}");
+            }
+        }
+        assert!(shown(&proxy) == front.pem());
+        // The user's group may read them.
+        for (_, name) in EXPECTED {
+            chown(file(name), Some(0), Some(NOBODY)).unwrap();
+            set_mode(&file(name), 0o640);
+        }
+        proxy.reload(CONFIG);
+        assert!(shown(&proxy) == next.pem());
+        proxy.stop();
+    }
+
+    #[test]
+    fn that_a_reload_could_not_read_are_found_by_t() {
+        if !is_root() {
+            return;
+        }
+        let certs = Certs::new();
+        let directory = directory(&certs.server("localhost"), &certs.server("me"));
+        let text = format!("ServerRoot \"{}\"\n{CONFIG}", directory.path().display());
+        let file = directory.write("proxy.conf", text);
+        let finished = run(&["-t", "-f", file.to_str().unwrap()]).expect_status(0);
+        let said: Vec<_> = finished.stderr.lines().collect();
+        for (directive, name) in EXPECTED {
+            let is_it = |line: &&&str| {
+                line.starts_with("warning: a reload would fail at ")
+                    && line.contains(directive)
+                    && line.contains(name)
+            };
+            assert_eq!(said.iter().filter(is_it).count(), 1, "{name}: {said:#?}");
+        }
+        assert_eq!(said.last(), Some(&"Syntax OK"));
+    }
 }
 
 #[test]

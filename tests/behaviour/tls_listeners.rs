@@ -6,6 +6,8 @@ mod endings;
 mod hostile;
 mod hosts;
 mod matrix;
+mod records;
+mod renewal;
 mod requests;
 mod sessions;
 mod shown;

@@ -184,7 +184,10 @@ fn a_check_finds_what_a_start_would_find() {
     assert!(sound.stderr.ends_with("Syntax OK\n"), "{sound:?}");
     let mismatched = checked("other.key").expect_status(1);
     let said = &mismatched.stderr;
-    assert!(said.contains("proxy.conf:4: TLS of "), "{said}");
+    assert!(
+        said.contains("proxy.conf:5: SSLCertificateKeyFile: "),
+        "{said}"
+    );
     assert!(
         said.contains("does not belong to the certificate"),
         "{said}"

@@ -282,7 +282,7 @@ mod tests {
         let config = config(text);
         let of = |host: &crate::config::VirtualHost| {
             let certificates = host.tls.iter().flat_map(|tls| &tls.certificates);
-            let shown = certificates.map(|own| (own.file.clone(), own.key.clone()));
+            let shown = certificates.map(|own| (own.file.path.clone(), own.key.path.clone()));
             shown.collect()
         };
         config.hosts().map(|host| of(host)).collect()
@@ -385,7 +385,10 @@ mod tests {
             Some("TLS_AES_128_GCM_SHA256")
         );
         assert_eq!(first.policy.groups.as_deref(), Some("P-256"));
-        assert_eq!(first.chain.as_deref(), Some(Path::new("/k/b.pem")));
+        assert_eq!(
+            first.chain.as_ref().map(|chain| chain.path.as_path()),
+            Some(Path::new("/k/b.pem"))
+        );
         for (tls, is_own) in [(first, true), (second, false)] {
             assert_eq!(tls.policy.prefers_own_order, is_own);
             assert_eq!(tls.tickets, !is_own);
@@ -393,7 +396,7 @@ mod tests {
         }
         let client = |host: usize| {
             let client = tls(host).policy.client.as_ref().unwrap();
-            let authorities = client.authorities.display().to_string();
+            let authorities = client.authorities.path.display().to_string();
             (client.is_required, client.depth, authorities)
         };
         assert_eq!(client(0), (false, 2, "/k/a.pem".to_owned()));

@@ -5,7 +5,7 @@ use super::{Certificate, ClientCertificates, ListenerTls, TlsPolicy};
 use crate::config::draft::Scope;
 use crate::config::findings::{Findings, Origin};
 use crate::config::value;
-use crate::tls::{Protocols, Version};
+use crate::tls::{Named, Protocols, Version};
 use std::path::PathBuf;
 
 /// What is left out of each list of ciphers, whatever it says: those without encryption, without a certificate, and those
@@ -21,7 +21,7 @@ pub(in crate::config) struct Draft {
     /// `SSLEngine`, and where.
     pub(super) engine: Option<(bool, Origin)>,
     shown: Shown,
-    chain: Option<PathBuf>,
+    chain: Option<Named>,
     protocols: Protocols,
     ciphers: Option<String>,
     suites: Option<String>,
@@ -32,7 +32,7 @@ pub(in crate::config) struct Draft {
     /// `SSLVerifyClient`, unless it is `none`: whether a certificate is required, and where.
     pub(super) client: Option<(bool, Origin)>,
     depth: u32,
-    authorities: Option<PathBuf>,
+    authorities: Option<Named>,
 }
 
 /// `SSLCertificateFile` and `SSLCertificateKeyFile`, each in the order of the lines.
@@ -92,14 +92,14 @@ impl Draft {
 
     /// What a host does that speaks TLS.
     pub(super) fn finish(&self, findings: &mut Findings) -> ListenerTls {
-        let mut keys = self.shown.keys.iter().map(|(path, _)| path);
+        let mut keys = self.shown.keys.iter();
         let certificates = self.shown.certificates.iter();
         let certificates = certificates.map(|line| Certificate {
-            file: line.path.clone(),
-            key: keys
-                .next()
-                .unwrap_or_else(|| line.own_key(findings))
-                .clone(),
+            file: line.named(),
+            key: match keys.next() {
+                Some((path, at)) => Named::at(at, "SSLCertificateKeyFile", path),
+                None => line.own_key(findings),
+            },
             origin: line.at.clone(),
         });
         let certificates = certificates.collect();
@@ -138,7 +138,7 @@ impl Draft {
 
 impl CertificateLine {
     /// The key in the same file.
-    fn own_key(&self, findings: &mut Findings) -> &PathBuf {
+    fn own_key(&self, findings: &mut Findings) -> Named {
         match (&self.key, &self.doubt) {
             (Err(problem), _) => findings.error(
                 &self.at,
@@ -148,7 +148,11 @@ impl CertificateLine {
             (Ok(()), Some(doubt)) => findings.warning(&self.at, "SSLCertificateFile", doubt),
             (Ok(()), None) => {}
         }
-        &self.path
+        self.named()
+    }
+
+    fn named(&self) -> Named {
+        Named::at(&self.at, "SSLCertificateFile", &self.path)
     }
 }
 
@@ -206,7 +210,7 @@ pub(in crate::config) fn key_file(scope: &mut Scope<'_>, text: &str) -> Result<(
 pub(in crate::config) fn chain_file(scope: &mut Scope<'_>, text: &str) -> Result<(), String> {
     let path = scope.path(text)?;
     Pem::read(scope.files, &path)?.certificate()?;
-    scope.host.tls.chain = Some(path);
+    scope.host.tls.chain = Some(Named::at(scope.at, scope.directive, &path));
     Ok(())
 }
 
@@ -215,7 +219,7 @@ pub(in crate::config) fn ca_certificate_file(
     text: &str,
 ) -> Result<(), String> {
     let path = scope.path(text)?;
-    scope.host.tls.authorities = Some(path.clone());
+    scope.host.tls.authorities = Some(Named::at(scope.at, scope.directive, &path));
     Pem::read(scope.files, &path)?.certificate()
 }
 

@@ -1,13 +1,14 @@
 //! TLS towards clients.
 
-use super::material::{self, Validity, certificates};
+use super::material::{self, Validity, named, unfit};
 use super::observed::Observed;
-use super::session::{Side, shake_hands};
-use super::{Client, Listening, TlsError, TlsStream};
+use super::session::{self, Side, shake_hands};
+use super::{Client, Listening, TlsError, TlsStream, Unfit};
 use crate::net::stream::{Socket, Stream};
 use crate::net::wait::Waiter;
 use crate::tls::{Protocols, Version};
 use openssl::error::ErrorStack;
+use openssl::sha::sha256;
 use openssl::ssl::{
     AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions,
     SslSessionCacheMode, SslVerifyMode, SslVersion,
@@ -23,6 +24,7 @@ const HTTP_1_1: &[u8] = b"\x08http/1.1";
 pub struct TlsHost {
     context: SslContext,
     validity: Vec<Validity>,
+    authorities: Option<[u8; 32]>,
 }
 
 impl std::fmt::Debug for TlsHost {
@@ -37,8 +39,8 @@ impl TlsHost {
     /// Reads certificates and keys.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with them. It holds no part of a key.
-    pub fn new(listening: &Listening<'_>) -> Result<Self, String> {
+    /// [`Unfit`].
+    pub fn new(listening: &Listening<'_>) -> Result<Self, Unfit> {
         let in_words = |error: ErrorStack| format!("cannot set up TLS: {error}");
         let mut builder = SslContextBuilder::new(SslMethod::tls_server()).map_err(in_words)?;
         builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION);
@@ -76,42 +78,53 @@ impl TlsHost {
         for credential in listening.credentials {
             let material = credential.read()?;
             if kinds.contains(&material.kind()) {
-                return Err(format!(
+                let problem = format!(
                     "there are two certificates with keys of the kind {}; expected one of each kind",
                     material.kind()
-                ));
+                );
+                return Err(unfit(credential.certificate, problem));
             }
             kinds.push(material.kind());
-            let file = credential.certificate.display();
+            let file = credential.certificate.path.display();
+            let refused = |problem| unfit(credential.certificate, problem);
             // Not by what has been read: only so has each certificate a chain of its own.
             builder
-                .set_certificate_chain_file(credential.certificate)
-                .map_err(|error| format!("{file}: the certificate is not accepted: {error}"))?;
+                .set_certificate_chain_file(&credential.certificate.path)
+                .map_err(|error| {
+                    format!(
+                        "{file}: the certificate is not accepted: {}",
+                        reasons(&error)
+                    )
+                })
+                .map_err(refused)?;
             builder
                 .set_private_key(&material.key)
                 .and_then(|()| builder.check_private_key())
-                .map_err(|error| format!("{file}: its key is not accepted: {error}"))?;
+                .map_err(|error| format!("{file}: its key is not accepted: {}", reasons(&error)))
+                .map_err(refused)?;
             validity.push(material.validity());
         }
         // For those that have none in their own file.
-        for above in listening
-            .chain
-            .map(certificates)
-            .transpose()?
-            .unwrap_or_default()
-        {
+        for above in listening.chain.map(named).transpose()?.unwrap_or_default() {
             builder.add_extra_chain_cert(above).map_err(in_words)?;
         }
-        clients(&mut builder, listening.client.as_ref())?;
+        let authorities = clients(&mut builder, listening.client.as_ref())?;
         Ok(Self {
             context: builder.build(),
             validity,
+            authorities,
         })
     }
 
     /// How long its certificates are good for, in their order.
     pub fn validity(&self) -> &[Validity] {
         &self.validity
+    }
+
+    /// What tells the authorities of its clients from others, whichever file they were read from; none: clients are not
+    /// asked for certificates.
+    pub fn authorities(&self) -> Option<&[u8; 32]> {
+        self.authorities.as_ref()
     }
 
     /// Speaks TLS over `socket` with a client that has sent the bytes `first` already.
@@ -130,6 +143,10 @@ impl TlsHost {
         let socket = Observed::new(socket, first);
         shake_hands(ssl, Side::Server, socket, deadline, waiter)
     }
+}
+
+fn reasons(error: &ErrorStack) -> String {
+    session::in_words(Some(error), None, "")
 }
 
 pub(super) fn protocols(
@@ -166,14 +183,26 @@ pub(super) fn ciphers(
     Ok(())
 }
 
-/// Whose certificates are asked for.
-fn clients(builder: &mut SslContextBuilder, client: Option<&Client<'_>>) -> Result<(), String> {
+/// Whose certificates are asked for. What tells them from others, as [`TlsHost::authorities`].
+fn clients(
+    builder: &mut SslContextBuilder,
+    client: Option<&Client<'_>>,
+) -> Result<Option<[u8; 32]>, Unfit> {
     let Some(client) = client else {
         builder.set_verify(SslVerifyMode::NONE);
-        return Ok(());
+        return Ok(None);
     };
-    let in_words = |error: ErrorStack| format!("the authorities of clients: {error}");
-    let authorities = certificates(client.authorities)?;
+    let in_words = |error: ErrorStack| {
+        let problem = format!("the authorities of clients: {}", reasons(&error));
+        unfit(client.authorities, problem)
+    };
+    let authorities = named(client.authorities)?;
+    let each = authorities.iter().map(|authority| authority.to_der());
+    let mut each = each.collect::<Result<Vec<_>, _>>().map_err(in_words)?;
+    // Neither their order nor how often they stand there makes a difference.
+    each.sort_unstable();
+    each.dedup();
+    let known_by = sha256(&each.concat());
     let mut store = X509StoreBuilder::new().map_err(in_words)?;
     let mut names = openssl::stack::Stack::new().map_err(in_words)?;
     for authority in authorities {
@@ -191,7 +220,7 @@ fn clients(builder: &mut SslContextBuilder, client: Option<&Client<'_>>) -> Resu
     } else {
         SslVerifyMode::PEER
     });
-    Ok(())
+    Ok(Some(known_by))
 }
 
 impl TlsStream {

@@ -1,6 +1,8 @@
 //! Certificates and keys, as they stand in files.
 
-use super::Credential;
+use super::session::in_words;
+use super::{Credential, Unfit};
+use crate::tls::Named;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
@@ -47,8 +49,8 @@ impl std::fmt::Display for Validity {
 
 impl Validity {
     fn of(certificate: &X509) -> Self {
-        let now = openssl::asn1::Asn1Time::days_from_now(0);
         let until = certificate.not_after();
+        let now = openssl::asn1::Asn1Time::days_from_now(0);
         let left = now.and_then(|now| now.diff(until));
         let since_1970 = openssl::asn1::Asn1Time::from_unix(0);
         let since_1970 = since_1970.and_then(|start| start.diff(until));
@@ -58,7 +60,8 @@ impl Validity {
             ends: since_1970.map_or(0, seconds),
             subject: subject(certificate),
             until: until.to_string(),
-            days: left.map_or(0, |left| left.days),
+            // The library rounds towards 0, where one that has ended today would be good for the rest of the day.
+            days: left.map_or(0, |left| left.days - i32::from(left.secs < 0)),
         }
     }
 
@@ -146,23 +149,38 @@ fn count(text: &[u8], begin: &[u8], end: &[u8]) -> usize {
 
 impl Credential<'_> {
     /// Reads the files.
-    pub(super) fn read(&self) -> Result<Material, String> {
-        let chain = certificates(self.certificate)?;
-        let file = self.certificate.display();
+    pub(super) fn read(&self) -> Result<Material, Unfit> {
+        let chain = named(self.certificate)?;
+        let path = &self.certificate.path;
+        let file = path.display();
         let leaf = chain.into_iter().next();
-        let leaf = leaf.ok_or_else(|| without_certificate(self.certificate))?;
-        let key = private_key(self.key)?;
+        let leaf = leaf.ok_or_else(|| unfit(self.certificate, without_certificate(path)))?;
+        let key = private_key(&self.key.path).map_err(|problem| unfit(self.key, problem))?;
         let public = leaf.public_key().map_err(|error| {
-            format!("{file}: the key in the certificate cannot be read: {error}")
+            let reasons = in_words(Some(&error), None, "");
+            let problem = format!("{file}: the key in the certificate cannot be read: {reasons}");
+            unfit(self.certificate, problem)
         })?;
         if !public.public_eq(&key) {
-            return Err(format!(
+            let problem = format!(
                 "{}: the key does not belong to the certificate in {file}; expected the one that it was made with",
-                self.key.display()
-            ));
+                self.key.path.display()
+            );
+            return Err(unfit(self.key, problem));
         }
         Ok(Material { leaf, key })
     }
+}
+
+/// The file that this line names is to blame.
+pub(super) fn unfit(named: &Named, problem: String) -> Unfit {
+    let line = Some(named.line.clone());
+    Unfit { line, problem }
+}
+
+/// The certificates in the file that a line names; at least one.
+pub(super) fn named(named: &Named) -> Result<Vec<X509>, Unfit> {
+    certificates(&named.path).map_err(|problem| unfit(named, problem))
 }
 
 /// The certificates in a file; at least one.
@@ -170,8 +188,9 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<X509>, String> {
     let text = read(file)?;
     let found = X509::stack_from_pem(&text).map_err(|error| {
         format!(
-            "{}: a certificate in it cannot be read: {error}",
-            file.display()
+            "{}: a certificate in it cannot be read: {}",
+            file.display(),
+            in_words(Some(&error), None, "")
         )
     })?;
     if found.is_empty() {

@@ -1,12 +1,13 @@
 //! TLS with a client, before its first request.
 
 use super::{End, Visit};
+use crate::config::TlsPolicy;
 use crate::http::answer::Refusal;
 use crate::ids::Id;
 use crate::logging::Topic;
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
-use crate::net::tls::TlsError;
+use crate::net::tls::{TlsError, TlsHost};
 use crate::net::wait::Interrupted;
 use crate::server::Site;
 use crate::tls::Session;
@@ -149,14 +150,35 @@ impl Visit<'_> {
         if met.is_some_and(|met| Arc::ptr_eq(met, site)) {
             return Ok(());
         }
-        let policy = |site: &Arc<Site>| site.host.tls.as_ref().map(|tls| tls.policy.clone());
-        if met.and_then(policy) == policy(site) {
+        if met.map_or((None, None), terms) == terms(site) {
             return Ok(());
         }
         let name = &site.host.server_name;
         let why = format!("the connection was not made on the terms of the host {name}");
         Err(Refusal::new(Id::Misdirected, why))
     }
+
+    /// Whether the connection was made before a reload, and is not what its client would get now: who goes on to use it
+    /// might hear of nothing but 421.
+    pub(super) fn is_outdated(&self) -> bool {
+        match &self.link.secured {
+            Some(Secured { site: met, .. }) => {
+                !self.generation.sites().any(|site| Arc::ptr_eq(site, met))
+            }
+            None => {
+                let first = self.generation.site_for(self.transaction.local, None);
+                first.host.tls.is_some()
+            }
+        }
+    }
+}
+
+/// What a connection is held to. A file of authorities may have other content since a reload: whom the old ones have vouched
+/// for, the new ones need not know.
+fn terms(site: &Arc<Site>) -> (Option<&TlsPolicy>, Option<&[u8; 32]>) {
+    let policy = site.host.tls.as_ref().map(|tls| &tls.policy);
+    let authorities = site.tls_host.as_ref().and_then(TlsHost::authorities);
+    (policy, authorities)
 }
 
 fn too_late() -> &'static str {

@@ -80,6 +80,12 @@ pub(super) fn write(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     writeln!(out, "LostLogLines: {}", totals.lost_lines)?;
     writeln!(out, "ReloadsGood: {}", configuration.good_reloads)?;
     writeln!(out, "ReloadsFailed: {}", configuration.failed_reloads)?;
+    let certificates = snapshot.certificates.iter();
+    writeln!(out, "Certificates: {}", certificates.len())?;
+    let days = certificates.map(|certificate| certificate.days_left(process.now));
+    if let Some(least) = days.min() {
+        writeln!(out, "LeastCertificateDays: {least}")?;
+    }
     out.push_str("Scoreboard: ");
     let reading = workers.handshakes;
     let letters = [

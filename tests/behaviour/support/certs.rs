@@ -65,6 +65,15 @@ impl Certs {
         make(&wish, Some(&self.authority))
     }
 
+    /// A certificate that is good for so many days more, up to 127, and not quite for one more.
+    pub fn lasting(&self, name: &str, days: i8) -> Identity {
+        let wish = Wish {
+            days: -2..=days,
+            ..Wish::of(name)
+        };
+        make(&wish, Some(&self.authority))
+    }
+
     /// A certificate that is good from tomorrow on.
     pub fn not_yet(&self, name: &str) -> Identity {
         let wish = Wish {

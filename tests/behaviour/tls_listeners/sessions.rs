@@ -9,6 +9,7 @@ use std::path::PathBuf;
 struct Stage {
     origin: Origin,
     proxy: Proxy,
+    config: String,
 }
 
 /// What a visit came to.
@@ -61,8 +62,12 @@ impl Stage {
             host("closed.example", closed("ca.pem")),
             host("foreign.example", closed("theirs.pem")),
         );
-        let proxy = Proxy::start_in(directory, config, "");
-        Self { origin, proxy }
+        let proxy = Proxy::start_in(directory, &config, "");
+        Self {
+            origin,
+            proxy,
+            config,
+        }
     }
 
     fn file(&self, name: &str) -> String {
@@ -211,4 +216,52 @@ fn sslsessiontickets_off_leaves_nothing_to_resume() {
             assert!(!again.is_resumed(), "{again:?}");
         }
     }
+}
+
+/// A ticket says that its bearer has shown a certificate once: of what counted then, and not of what counts now.
+#[test]
+fn no_session_outlives_a_reload() {
+    let stage = Stage::new("");
+    let [session, own, key] = ["session", "client.pem", "client.key"].map(|it| stage.file(it));
+    let shown = ["-cert", &own, "-key", &key];
+    let keep = ["-sess_out", &session];
+    let resuming = ["-sess_in", &session];
+    let files = ["ca.pem", "theirs.pem"].map(|it| std::fs::read(stage.file(it)).unwrap());
+    let reload_with = |authorities: &[u8]| {
+        std::fs::write(stage.file("ca.pem"), authorities).unwrap();
+        stage.proxy.reload(&stage.config);
+    };
+    for version in VERSIONS {
+        let visit = |name: &str, more: &[&str]| stage.visit(version, name, name, more);
+        let Some(first) = visit("closed.example", &[&keep[..], &shown].concat()) else {
+            return;
+        };
+        assert_eq!(first.status(), Some(200), "{first:?}");
+        reload_with(&files[1]);
+        for more in [&resuming[..], &[&resuming[..], &shown].concat()] {
+            let again = visit("closed.example", more).unwrap();
+            assert_eq!(again.status(), None, "{again:?}");
+            assert!(!again.is_resumed(), "{again:?}");
+        }
+        // Nor does one of before the last but one, when its authority counts again.
+        reload_with(&files[0]);
+        let again = visit("closed.example", &resuming).unwrap();
+        assert_eq!(again.status(), None, "{again:?}");
+        // Whoever can show what is asked for is let in, and has lost a moment.
+        for (name, more) in [
+            ("closed.example", [&resuming[..], &shown].concat()),
+            ("open.example", resuming.to_vec()),
+        ] {
+            if name == "open.example" {
+                visit(name, &keep).unwrap();
+                reload_with(&files[0]);
+            }
+            let again = visit(name, &more).unwrap();
+            assert_eq!(again.status(), Some(200), "{again:?}");
+            assert!(!again.is_resumed(), "{again:?}");
+        }
+    }
+    // Who was refused has reached nobody.
+    let seen = stage.origin.others().len();
+    assert_eq!(seen, 4 * VERSIONS.len());
 }

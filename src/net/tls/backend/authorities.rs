@@ -1,7 +1,8 @@
 //! Whom a policy trusts, read from files.
 
 use crate::net::tls::material::certificates;
-use crate::tls::backend::{Named, Policy};
+use crate::tls::Named;
+use crate::tls::backend::Policy;
 use log::debug;
 use openssl::x509::X509;
 use std::path::{Path, PathBuf};
