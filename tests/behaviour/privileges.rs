@@ -411,7 +411,7 @@ mod keys {
         assert_eq!(said.len(), EXPECTED.len(), "{said:#?}");
         for (line, (directive, name)) in said.iter().zip(EXPECTED) {
             for part in [
-                "a reload will fail at ",
+                "a reload would fail at ",
                 "proxy.conf:",
                 directive,
                 name,
