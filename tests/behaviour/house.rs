@@ -63,7 +63,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("tls", &[]),
     ("net", &["sys", "tls"]),
-    ("tunnel", &["net", "frame", "transaction", "ids"]),
+    ("tunnel", &["net", "frame", "transaction", "ids", "sys"]),
     (
         "cli",
         &[
