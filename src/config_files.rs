@@ -1,9 +1,10 @@
 //! Reads configuration files for [`config`](crate::config): globs, folders, the environment, the machine's name.
 
 use crate::config::Files;
+use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The machine that the program runs on.
@@ -81,10 +82,17 @@ impl Files for Machine {
 }
 
 fn read_at_most(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    // Opening a pipe waits for somebody who writes, and the server would wait with it.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    // httpd: nothing but regular files and /dev/null.
+    if file.metadata()?.file_type().is_fifo() {
+        return Err(io::Error::other(
+            "it is a pipe, which a reload could not read again",
+        ));
+    }
     let mut content = Vec::new();
-    File::open(path)?
-        .take(most as u64 + 1)
-        .read_to_end(&mut content)?;
+    file.take(most as u64 + 1).read_to_end(&mut content)?;
     if content.len() > most {
         let problem = format!("the file is longer than {most} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));

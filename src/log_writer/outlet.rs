@@ -2,10 +2,12 @@
 
 use super::syslog::Syslog;
 use crate::logging::{Facility, Severity, Target};
-use std::fs::{File, OpenOptions};
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+use std::fs::{File, OpenOptions, symlink_metadata};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// An open [`Target`].
@@ -43,7 +45,24 @@ impl Outlet {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    if geteuid().is_root() && is_link_of_another(path) {
+        return Err(io::Error::other(
+            "it is a symbolic link of a user who is not root, who could have root write anywhere; make it root's (chown -h), or \
+             name the file that it leads to",
+        ));
+    }
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    // Opening a pipe waits for somebody who reads, and the server would wait with it. Writing to it may.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.custom_flags(flags).open(path)?;
+    rustix::io::ioctl_fionbio(&file, false)?;
+    Ok(file)
+}
+
+fn is_link_of_another(path: &Path) -> bool {
+    let found = symlink_metadata(path);
+    found.is_ok_and(|found| found.is_symlink() && found.uid() != 0)
 }
 
 /// Who takes the lines, where they are not just bytes: it knows when each came, and from which process.

@@ -71,12 +71,14 @@ impl Listener {
     pub fn bind(asked: Asked, backlog: i32, going: &[Arc<Self>]) -> io::Result<Self> {
         let is_near = |listener: &&Arc<Self>| listener.address.port() == asked.port;
         let going: Vec<&Arc<Self>> = going.iter().filter(is_near).collect();
-        for listener in &going {
-            sockopt::set_socket_reuseport(&listener.socket, true)?;
-        }
+        let share = |is_shared| {
+            let mut going = going.iter();
+            going.try_for_each(|it| sockopt::set_socket_reuseport(&it.socket, is_shared))
+        };
         let bind_to =
             |address| Self::bind_to(asked, SocketAddr::new(address, asked.port), backlog, &going);
-        match asked.address {
+        share(true)?;
+        let bound = match asked.address {
             Some(address) => bind_to(address),
             None => bind_to(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| {
                 if matches!(error.raw_os_error(), Some(code) if no_ipv6(code)) {
@@ -84,7 +86,10 @@ impl Listener {
                 }
                 Err(error)
             }),
-        }
+        };
+        // Something else may fail, and then they stay.
+        share(false)?;
+        bound
     }
 
     fn bind_to(
@@ -209,4 +214,26 @@ fn no_ipv6(code: i32) -> bool {
     ]
     .map(rustix::io::Errno::raw_os_error)
     .contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_was_to_go_stays_as_it_was() {
+        let bind = |address: &str, port, going: &[Arc<Listener>]| {
+            let address = Some(address.parse().unwrap());
+            Listener::bind(Asked { address, port }, 8, going)
+        };
+        let is_shared = |it: &Listener| sockopt::socket_reuseport(&it.socket).unwrap();
+        let one = Arc::new(bind("127.0.0.1", 0, &[]).unwrap());
+        let port = one.address().port();
+        assert!(bind("0.0.0.0", port, &[]).is_err());
+        let all = bind("0.0.0.0", port, std::slice::from_ref(&one)).unwrap();
+        assert!(!is_shared(&one) && !is_shared(&all));
+        // 192.0.2.0/24 is nobody's: RFC 5737.
+        assert!(bind("192.0.2.1", port, std::slice::from_ref(&one)).is_err());
+        assert!(!is_shared(&one));
+    }
 }

@@ -1,5 +1,6 @@
 //! Unix sockets that listen: who owns the name, and who is at the other end.
 
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, open};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
@@ -9,7 +10,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{Permissions, remove_file, set_permissions, symlink_metadata};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -158,6 +159,11 @@ impl LocalListener {
         self.is_left.store(true, Ordering::Relaxed);
     }
 
+    /// Its file goes with it again: the other process has left it to this one.
+    pub fn keep(&self) {
+        self.is_left.store(false, Ordering::Relaxed);
+    }
+
     /// Whether it was [left](Self::leave).
     pub fn is_left(&self) -> bool {
         self.is_left.load(Ordering::Relaxed)
@@ -178,10 +184,44 @@ impl LocalListener {
     /// # Errors
     /// When the file is not there any more, or another user's.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
-        if !self.is_in_place() {
+        // Not by its name, which may be another file's this moment. What is opened like this can be changed in this way only:
+        // open(2), `O_PATH`.
+        let handle = self.handle()?;
+        let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+        set_permissions(path, Permissions::from_mode(mode))
+    }
+
+    /// Gives its file to this user and group.
+    ///
+    /// # Errors
+    /// When the file is not there any more, or the process is not root.
+    pub fn give_to(&self, user: u32, group: u32) -> io::Result<()> {
+        let owner = (Uid::from_raw(user), Gid::from_raw(group));
+        Ok(chownat(
+            self.handle()?,
+            "",
+            Some(owner.0),
+            Some(owner.1),
+            AtFlags::EMPTY_PATH,
+        )?)
+    }
+
+    /// Its file, and no other that has been put in its place: whoever may write to the folder could have anything changed.
+    fn handle(&self) -> io::Result<OwnedFd> {
+        let handle = open(
+            &self.path,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let found = fstat(&handle)?;
+        let file = File {
+            device: found.st_dev,
+            number: found.st_ino,
+        };
+        if file != self.file || !FileType::from_raw_mode(found.st_mode).is_socket() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        set_permissions(&self.path, Permissions::from_mode(mode))
+        Ok(handle)
     }
 
     /// Takes the next connection.
@@ -205,7 +245,7 @@ impl LocalListener {
 impl Drop for LocalListener {
     fn drop(&mut self) {
         // Another process may have taken the name meanwhile.
-        if !self.is_left.load(Ordering::Relaxed) && self.is_in_place() {
+        if !self.is_left() && self.is_in_place() {
             let _ = remove_file(&self.path);
         }
     }
@@ -351,5 +391,13 @@ mod tests {
         assert!(!first.is_in_place() && first.set_mode(0o666).is_err());
         drop(first);
         assert!(second.is_in_place() && mode(&path) == 0o600);
+        // A link to somebody's file changes nothing there.
+        let precious = folder.0.join("precious");
+        std::fs::write(&precious, "x").unwrap();
+        std::fs::set_permissions(&precious, Permissions::from_mode(0o640)).unwrap();
+        std::fs::rename(&path, folder.0.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        assert!(second.set_mode(0o666).is_err() && second.give_to(1, 1).is_err());
+        assert_eq!(mode(&precious), 0o640);
     }
 }

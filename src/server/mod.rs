@@ -170,10 +170,7 @@ pub fn check(config: &Config, sources: &Sources) -> Result<Vec<String>, String> 
         privileges::forbid_new();
         plan.carry_out(config)?;
         let lost = privileges::out_of_reach(config, sources);
-        warnings.extend(
-            lost.into_iter()
-                .map(|it| format!("warning: a reload would fail at {it}")),
-        );
+        warnings.extend(lost.into_iter().map(|it| format!("warning: {it}")));
     }
     Ok(warnings)
 }
@@ -224,16 +221,20 @@ impl Server {
         say_warnings(&config);
         descriptors::provide(&config);
         // Before anything that two of us would dispute, so that who is in the way is named.
-        let predecessor = activation.predecessor.take();
+        let mut predecessor = activation.predecessor.take();
         let mut pid_file = None;
         if predecessor.is_none() {
             pid_file = take_pid_file(&config)?;
         }
         let mut manager = Manager::of_environment();
         let passed = activation.sort(&config, &mut manager);
+        if let Some(predecessor) = &mut predecessor {
+            predecessor.lends(passed.doors.sockets());
+        }
         let backlog = config.listen_backlog;
         let listeners = bind(&config.listen, backlog, &passed.listeners, &[])?;
         let doors = Doors::open(&config.control, &passed.doors, &[])?;
+        plan.give(doors.sockets());
         let mut workshop = Workshop::default();
         let generation = Generation::open(config, None, logs, &mut workshop)?;
         let config = &generation.config;

@@ -5,6 +5,7 @@ use crate::config::{self, Account, Config, Sources};
 use crate::config_files::Machine;
 use crate::ids::Id;
 use crate::logging::Target;
+use crate::net::local::LocalListener;
 use crate::sys;
 use log::{info, warn};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -19,6 +20,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::fchown;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Where ports begin that everybody may listen on, unless the system says otherwise.
 const FIRST_FREE_PORT: u16 = 1024;
@@ -106,7 +108,12 @@ impl Plan {
             });
         }
         if number == 0 {
-            return Ok(Self::Stay);
+            return match &config.group {
+                Some((named, origin)) if group != getegid().as_raw() => Err(format!(
+                    "{origin}: Group: {named} is not obeyed for a User that is root; remove the line, or name another User"
+                )),
+                _ => Ok(Self::Stay),
+            };
         }
         Ok(Self::Become(Identity {
             name: found.map(|found| found.name),
@@ -126,6 +133,20 @@ impl Plan {
             let mut options = OpenOptions::new();
             if let Ok(file) = options.append(true).create_new(true).open(path) {
                 let _ = fchown(&file, Some(identity.user), Some(identity.group));
+            }
+        }
+    }
+
+    /// Gives that user the control sockets, which it is to change and to remove later.
+    pub(super) fn give(&self, sockets: &[Arc<LocalListener>]) {
+        let Self::Become(identity) = self else {
+            return;
+        };
+        // Those of the manager stay its.
+        for socket in sockets.iter().filter(|it| !it.is_left()) {
+            if let Err(error) = socket.give_to(identity.user, identity.group) {
+                let (id, path) = (Id::OutOfReach, socket.path().display());
+                warn!("{id} control socket {path}: it stays root's: {error}");
             }
         }
     }
@@ -254,33 +275,45 @@ pub(super) fn explained(problem: String, in_force: &Config) -> String {
 /// What the process could not open again as the user that it is now: one line for each thing, with what to do.
 pub(super) fn out_of_reach(config: &Config, sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
+    let reload = |what: &str| format!("a reload would fail at {what}");
     let remedy = READABLE;
     match config::load(sources, &Machine) {
-        Err(errors) => found.extend(errors.iter().map(|error| format!("{error}; {remedy}"))),
+        Err(errors) => found.extend(
+            errors
+                .iter()
+                .map(|error| reload(&format!("{error}; {remedy}"))),
+        ),
         Ok(_) => {
             let mut workshop = Workshop::default();
             for host in config.hosts() {
                 let problems = [workshop.tls_host(host).err(), workshop.of(host).err()];
                 let problems = problems.into_iter().flatten();
-                found.extend(problems.map(|problem| format!("{problem}; {remedy}")));
+                found.extend(problems.map(|problem| reload(&format!("{problem}; {remedy}"))));
             }
         }
     }
     for path in logs(config) {
         if let Err(error) = may_write(path) {
-            found.push(format!(
+            found.push(reload(&format!(
                 "{}: {error}; give the log, and the folder that it is rotated in, to its user",
+                path.display()
+            )));
+        }
+    }
+    let pid_file = config.pid_file.iter();
+    let pid_file = pid_file.map(|path| ("PidFile", path.as_path()));
+    let sockets = config.control.sockets.iter();
+    let sockets = sockets.map(|socket| ("control socket", &*socket.path));
+    for (what, path) in pid_file.chain(sockets) {
+        // The default socket is done without where its folder is not there.
+        if let Err(error) = may(folder_of(path), Access::WRITE_OK | Access::EXEC_OK)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            found.push(format!(
+                "{what} {}: its user can neither remove it nor make another: {error}; put it into a folder of its user",
                 path.display()
             ));
         }
-    }
-    if let Some(path) = &config.pid_file
-        && let Err(error) = may(folder_of(path), Access::WRITE_OK | Access::EXEC_OK)
-    {
-        found.push(format!(
-            "PidFile {}: it cannot be removed at the end: {error}; put it into a folder of its user",
-            path.display()
-        ));
     }
     found.sort();
     found.dedup();
@@ -291,7 +324,7 @@ pub(super) fn out_of_reach(config: &Config, sources: &Sources) -> Vec<String> {
 pub(super) fn say_out_of_reach(config: &Config, sources: &Sources) {
     let id = Id::OutOfReach;
     for problem in out_of_reach(config, sources) {
-        warn!("{id} a reload will fail at {problem}");
+        warn!("{id} {problem}");
     }
 }
 

@@ -10,8 +10,10 @@ use crate::error_log;
 use crate::ids::Id;
 use crate::log_writer::LogWriter;
 use crate::net::listen::Listener;
+use crate::net::local::LocalListener;
 use crate::pid_file::PidFile;
 use log::{error, warn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use std::env::{args_os, current_exe};
 use std::ffi::OsString;
@@ -29,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take to end when it has closed what it would say so in, and how often that is looked at.
 const ENDING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
+/// How long the process before this one may take to tell the manager.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// What the other process is told in: who tells it, where it says that it serves, and the numbers and names of listeners.
 const VARIABLE: &str = "PROXY_WSTUNNEL_UPGRADE";
 /// Variables that are for this process alone.
@@ -95,7 +99,6 @@ impl Successor {
 
     fn news(&mut self) -> Option<News> {
         let is_readable = {
-            use rustix::event::{PollFd, PollFlags, Timespec, poll};
             let mut word = [PollFd::new(&self.word, PollFlags::IN)];
             poll(&mut word, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
         };
@@ -316,13 +319,19 @@ impl Server {
         if successor.is_overtaken {
             successor.signal(Signal::HUP);
         }
+        // By which it knows that the manager listens to it.
+        drop(successor);
         self.drain(limit, "ProxyWebsocketOnUpgrade", logs);
     }
 }
 
 /// The process before this one, which waits for a word.
 #[derive(Debug)]
-pub(super) struct Predecessor(OwnedFd);
+pub(super) struct Predecessor {
+    say: OwnedFd,
+    /// Its sockets, until this one serves: if that comes to nothing, it goes on with them.
+    lent: Vec<Arc<LocalListener>>,
+}
 
 /// What the process before this one says of what it passes on: where it waits, then listeners and their names.
 pub(super) fn told() -> Option<(RawFd, Vec<(RawFd, String)>)> {
@@ -345,14 +354,35 @@ fn parse(told: &str, parent: i32) -> Option<(RawFd, Vec<(RawFd, String)>)> {
 
 impl Predecessor {
     pub(super) fn new(say: OwnedFd) -> Self {
-        Self(say)
+        let lent = Vec::new();
+        Self { say, lent }
     }
 
-    /// Tells it that this process serves.
-    pub(super) fn we_serve(self) {
-        if let Err(error) = io::PipeWriter::from(self.0).write_all(b"1") {
-            warn!("the process before this one is gone: {error}");
+    /// Leaves it the files of those that are not the manager's.
+    pub(super) fn lends(&mut self, sockets: &[Arc<LocalListener>]) {
+        let ours = sockets.iter().filter(|it| !it.is_left());
+        self.lent = ours.cloned().collect();
+        for socket in &self.lent {
+            socket.leave();
         }
+    }
+
+    /// Tells it that this process serves, and returns when it has told the manager so: before, that may not listen to this one.
+    pub(super) fn we_serve(self) {
+        for socket in &self.lent {
+            socket.keep();
+        }
+        let mut word = io::PipeWriter::from(self.say);
+        if let Err(error) = word.write_all(b"1") {
+            warn!("the process before this one is gone: {error}");
+            return;
+        }
+        // Then it closes its end, which is an error of ours: poll(2).
+        let limit = Timespec::try_from(HAND_OVER).ok();
+        let _ = poll(
+            &mut [PollFd::new(&word, PollFlags::empty())],
+            limit.as_ref(),
+        );
     }
 }
 

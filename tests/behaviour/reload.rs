@@ -7,6 +7,9 @@ use crate::support::proxy::{root, run};
 use crate::support::{
     BOUND, Backend, Client, Mode, Pages, Port, Proxy, Wire, both_ends, each_mode, wait_until,
 };
+use rustix::fs::{CWD, FileType, Mode as Permissions, mknodat};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 /// A backend that says this in each tunnel.
@@ -189,6 +192,39 @@ fn one_address_takes_the_place_of_all_and_all_that_of_one() {
         other.stderr.contains("another program listens there"),
         "{other:?}"
     );
+}
+
+#[test]
+fn a_pipe_keeps_no_reload_waiting() {
+    let backend = saying("old");
+    let good = mapped(Mode::Worker, &backend);
+    let proxy = Proxy::start(&good);
+    let pipe = proxy.directory().join("pipe");
+    mknodat(
+        CWD,
+        &pipe,
+        FileType::Fifo,
+        Permissions::RUSR | Permissions::WUSR,
+        0,
+    )
+    .unwrap();
+    for (line, expected) in [
+        ("Include pipe", "it is a pipe"),
+        ("CustomLog pipe %s", "/pipe: cannot be opened"),
+        ("ErrorLog pipe", "/pipe: cannot be opened"),
+    ] {
+        let lines = proxy.reload_refused(format!("{good}\n{line}"));
+        assert!(lines[0].contains(expected), "{lines:#?}");
+    }
+    // Where somebody reads it is a log like any other.
+    let mut options = File::options();
+    let reader = options.read(true).write(true).open(&pipe).unwrap();
+    proxy.reload(format!("{good}\nCustomLog pipe %s"));
+    let mut client = Client::connect(proxy.address());
+    client.send(get("/none"));
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).unwrap();
+    assert_eq!(line, "404\n");
 }
 
 #[test]

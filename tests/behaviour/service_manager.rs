@@ -4,8 +4,9 @@ use crate::support::pages::{expect_page, fetch, get};
 use crate::support::{
     BOUND, Backend, Client, Pages, Proxy, TempDir, both_ends, each_mode, missing, wait_until,
 };
+use crate::upgrade::upgrade;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -196,6 +197,22 @@ fn a_reload_is_told_with_its_time_and_its_end() {
         }
     }
     proxy.stop();
+}
+
+#[test]
+fn after_an_upgrade_the_other_process_speaks_as_the_main_one() {
+    let (mut proxy, manager) = start("Listen 127.0.0.1:0", "");
+    manager.wait_for("READY=1");
+    let successor = upgrade(&proxy);
+    // By default a manager listens to the main process alone.
+    let told = manager.next();
+    let pid = successor.0.as_raw_nonzero().to_string();
+    assert_eq!(told.value("MAINPID"), Some(pid.as_str()), "{told:?}");
+    manager.wait_for("FDSTORE=1");
+    manager.wait_for("READY=1");
+    proxy.await_exit_before_another();
+    kill_process(successor.0, Signal::TERM).unwrap();
+    manager.wait_for("STOPPING=1");
 }
 
 #[test]

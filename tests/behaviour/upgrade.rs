@@ -309,6 +309,28 @@ fn a_program_that_goes_on_without_a_word_does_not_keep_the_server_waiting() {
 }
 
 #[test]
+fn who_does_not_come_up_takes_no_control_socket_with_it() {
+    let backend = Backend::echo();
+    let directory = TempDir::new();
+    let socket = directory.path().join("control");
+    let listen = format!("Listen 127.0.0.1:0\nListen unix:{}", socket.display());
+    let proxy = Proxy::start_in(directory, config(Mode::Worker, &backend, &listen), "");
+    let file = proxy.directory().join("proxy.conf");
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{good}\nCustomLog /no/such/folder/log %s")).unwrap();
+    proxy.signal(Signal::USR2);
+    proxy.wait_for_log("PW606");
+    assert!(socket.exists());
+    run(&["--control", socket.to_str().unwrap(), "--status"]).expect_status(0);
+    // Who comes up removes it at its end.
+    std::fs::write(&file, good).unwrap();
+    let successor = upgrade(&proxy);
+    kill_process(successor.0, Signal::TERM).unwrap();
+    wait_until("the other process to end", BOUND, || !successor.is_alive());
+    assert!(!socket.exists());
+}
+
+#[test]
 fn who_does_not_come_up_says_why_in_the_error_log() {
     let backend = Backend::echo();
     let proxy = Proxy::start(config(Mode::Worker, &backend, "ErrorLog error.log"));

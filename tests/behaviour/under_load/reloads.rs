@@ -211,10 +211,10 @@ fn tunnels_echo_and_nobody_is_refused_while_reloads_go_on(mode: Mode) {
     println!(
         "{rounds} echoes of each tunnel, {served} more clients; grown by {grown} bytes, {left} of them left"
     );
-    // What the allocator keeps differs by some hundred KiB from crowd to crowd. A leak of a KiB for each tunnel, or of ten for
-    // each reload, would be more than this.
-    assert!(grown < 1 << 20, "{grown} bytes");
-    assert!(left < 2 << 20, "{left} bytes");
+    // What the allocator keeps of two thousand differs by up to 3 MiB from crowd to crowd, reloads or not. A leak of 2 KiB for
+    // each tunnel, or of ten for each reload, would be more than this.
+    assert!(grown < 2 << 20, "{grown} bytes");
+    assert!(left < 4 << 20, "{left} bytes");
 }
 
 /// The figures when everybody has gone: workers that are not wanted any more have some seconds.
