@@ -259,7 +259,7 @@ fn a_graceful_stop_ends_who_was_about_to_take_over_and_nobody_else() {
 #[test]
 fn a_reload_waits_for_an_upgrade_and_is_done_by_who_goes_on() {
     let backend = Backend::echo();
-    let (proxy, program) = start_replaceable(&backend, "");
+    let (mut proxy, program) = start_replaceable(&backend, "");
     install(&program, NEVER_SERVES);
     let successor = about_to_take_over(&proxy);
     proxy.signal(Signal::USR1);
@@ -292,6 +292,7 @@ fn a_reload_waits_for_an_upgrade_and_is_done_by_who_goes_on() {
         proxy.log_lines("reloaded: generation 2 ").len() == 2
     });
     expect_echo(proxy.address());
+    proxy.await_exit_before_another();
 }
 
 #[test]
