@@ -151,7 +151,7 @@ impl LogFormat {
         Ok(Self { parts, escape })
     }
 
-    /// Whether [`Transaction::request`] is looked at, and so has to be kept until the end.
+    /// Whether [`Noted::request`](crate::transaction::Noted::request) is looked at, and so has to be kept until the end.
     pub fn needs_request(&self) -> bool {
         self.fields().any(|field| {
             matches!(
@@ -161,20 +161,20 @@ impl LogFormat {
         })
     }
 
-    /// As [`needs_request`](Self::needs_request), for [`Transaction::answer`].
+    /// As [`needs_request`](Self::needs_request), for [`Noted::answer`](crate::transaction::Noted::answer).
     pub fn needs_answer(&self) -> bool {
         self.fields()
             .any(|field| matches!(field, Field::AnswerHeader(_)))
     }
 
-    /// As [`needs_request`](Self::needs_request), for a variable of [`Transaction::environment`], in any case.
+    /// As [`needs_request`](Self::needs_request), for a variable of [`Noted::environment`](crate::transaction::Noted::environment), in any case.
     pub fn needs_variable(&self, name: &str) -> bool {
         let is =
             |field: &Field| matches!(field, Field::Variable(own) if own.eq_ignore_ascii_case(name));
         self.fields().any(is)
     }
 
-    /// As [`needs_request`](Self::needs_request), for one of the names in [`Transaction::tls`].
+    /// As [`needs_request`](Self::needs_request), for one of the names in [`Noted::tls`](crate::transaction::Noted::tls).
     pub fn needs_tls(&self, name: &str) -> bool {
         self.fields()
             .any(|field| matches!(field, Field::Tls(own) if *own == name))
