@@ -104,15 +104,15 @@ fn receive(
     shared: &Shared,
 ) -> Option<(Box<Tunnel>, Option<Duration>)> {
     let at = accepted.at;
-    let mut caller = Caller::new(accepted);
+    let mut link = Link::new(accepted);
     let mut began = at;
     loop {
         let generation = shared.in_force.get();
-        let link = Link::new(caller, worker, shared);
-        match serve_requests(Visit::begin(link, &generation, began)) {
+        let tools = Tools::new(worker, shared);
+        match serve_requests(Visit::begin(tools, link, &generation, began)) {
             Served::Tunnel(tunnel, until_reactor) => return Some((tunnel, until_reactor)),
             Served::Done => return None,
-            Served::Overtaken(client) => caller = *client,
+            Served::Overtaken(overtaken) => link = *overtaken,
         }
         began = Instant::now();
     }
@@ -123,7 +123,7 @@ enum Served {
     Tunnel(Box<Tunnel>, Option<Duration>),
     Done,
     /// A reload has put another configuration in force, and there is one more request.
-    Overtaken(Box<Caller>),
+    Overtaken(Box<Link>),
 }
 
 /// Serves one request after the other.
@@ -148,8 +148,8 @@ fn serve_requests(mut visit: Box<Visit<'_>>) -> Served {
             return Served::Done;
         }
         visit.link.served += 1;
-        if !visit.link.shared.in_force.is(visit.generation) {
-            return Served::Overtaken(visit.into_caller());
+        if !visit.tools.shared.in_force.is(visit.generation) {
+            return Served::Overtaken(visit.into_link());
         }
         visit = visit.next();
     }
@@ -204,39 +204,15 @@ enum Next {
     Nothing,
 }
 
-/// A client's connection, while nobody serves it.
-struct Caller {
-    client: Stream,
-    input: Buffer,
-    id: u64,
-    peer: SocketAddr,
-    local: SocketAddr,
-    forwarded_for: Option<SocketAddr>,
-    secured: Option<Secured>,
-    served: u64,
-}
-
-impl Caller {
-    fn new(accepted: Accepted) -> Self {
-        let Accepted { id, connection, .. } = accepted;
-        Self {
-            client: connection.stream.into(),
-            input: Buffer::default(),
-            id,
-            peer: connection.client,
-            local: connection.local,
-            forwarded_for: None,
-            secured: None,
-            served: 0,
-        }
-    }
-}
-
-/// A client's connection, and what it has while it is served.
-struct Link<'a> {
+/// What a worker serves a client with.
+struct Tools<'a> {
     shared: &'a Shared,
     waiter: &'a mut Waiter,
     bell: &'a mut Option<Arc<Bell>>,
+}
+
+/// A client's connection.
+struct Link {
     client: Stream,
     /// What the client has sent, and nobody has read.
     input: Buffer,
@@ -254,7 +230,8 @@ struct Link<'a> {
 
 /// A request on its way through the server. Each is made anew, so that none knows of those before it.
 struct Visit<'a> {
-    link: Link<'a>,
+    tools: Tools<'a>,
+    link: Link,
     generation: &'a Generation,
     site: &'a Arc<Site>,
     /// What holds for this request: that of its host, until its path is known.
@@ -278,20 +255,28 @@ struct Visit<'a> {
     began: Instant,
 }
 
-impl<'a> Link<'a> {
-    fn new(caller: Caller, worker: &'a mut Worker, shared: &'a Shared) -> Self {
+impl<'a> Tools<'a> {
+    fn new(worker: &'a mut Worker, shared: &'a Shared) -> Self {
         Self {
             shared,
             waiter: &mut worker.waiter,
             bell: &mut worker.bell,
-            client: caller.client,
-            input: caller.input,
-            id: caller.id,
-            peer: caller.peer,
-            local: caller.local,
-            forwarded_for: caller.forwarded_for,
-            secured: caller.secured,
-            served: caller.served,
+        }
+    }
+}
+
+impl Link {
+    fn new(accepted: Accepted) -> Self {
+        let Accepted { id, connection, .. } = accepted;
+        Self {
+            client: connection.stream.into(),
+            input: Buffer::default(),
+            id,
+            peer: connection.client,
+            local: connection.local,
+            forwarded_for: None,
+            secured: None,
+            served: 0,
         }
     }
 }
@@ -300,8 +285,13 @@ impl<'a> Visit<'a> {
     /// The next request of a client, which begins at this time.
     // In a box: the stack below it is as deep as the deepest handshake, and stays so while a tunnel is open.
     #[inline(never)]
-    fn begin(link: Link<'a>, generation: &'a Generation, began: Instant) -> Box<Self> {
-        let shared = link.shared;
+    fn begin(
+        tools: Tools<'a>,
+        link: Link,
+        generation: &'a Generation,
+        began: Instant,
+    ) -> Box<Self> {
+        let shared = tools.shared;
         // Until the request names a host, the first of the address sets the limits.
         let site = generation.site_for(link.local, None);
         let received = SystemTime::now() - began.elapsed();
@@ -310,6 +300,7 @@ impl<'a> Visit<'a> {
         transaction.server_name = Arc::clone(&site.host.server_name);
         transaction.served = link.served;
         Box::new(Self {
+            tools,
             link,
             generation,
             site,
@@ -330,29 +321,20 @@ impl<'a> Visit<'a> {
     /// The one behind this.
     #[inline(never)]
     fn next(self: Box<Self>) -> Box<Self> {
-        Self::begin(self.link, self.generation, Instant::now())
+        Self::begin(self.tools, self.link, self.generation, Instant::now())
     }
 
-    /// Its client, for whom another configuration is in force from now on.
+    /// Its connection, for which another configuration is in force from now on.
+    // Apart, so that its way through the stack is not that of every handshake.
     #[inline(never)]
-    fn into_caller(self: Box<Self>) -> Box<Caller> {
-        let link = self.link;
-        Box::new(Caller {
-            client: link.client,
-            input: link.input,
-            id: link.id,
-            peer: link.peer,
-            local: link.local,
-            forwarded_for: link.forwarded_for,
-            secured: link.secured,
-            served: link.served,
-        })
+    fn into_link(self: Box<Self>) -> Box<Link> {
+        Box::new(self.link)
     }
 
     /// Says that nothing more comes, and lets the client have its answer.
     #[inline(never)]
     fn part(mut self: Box<Self>) {
-        let limit = if self.link.shared.clients.is_crowded() {
+        let limit = if self.tools.shared.clients.is_crowded() {
             LINGER_IN_A_CROWD
         } else {
             LINGER
@@ -361,9 +343,9 @@ impl<'a> Visit<'a> {
             self.link.client.cut();
         } else {
             let deadline = Instant::now() + limit;
-            self.link.client.finish_by(deadline, self.link.waiter);
+            self.link.client.finish_by(deadline, self.tools.waiter);
         }
-        self.link.client.close_lingering(limit, self.link.waiter);
+        self.link.client.close_lingering(limit, self.tools.waiter);
     }
 
     /// Serves one request: up to the verified 101, which the client then has, or to its end.
@@ -415,7 +397,7 @@ impl<'a> Visit<'a> {
     fn afterwards_of(&self, head: &RequestHead) -> Afterwards {
         let keep_alive = &self.site.host.keep_alive;
         let is_refused = self.environment.is_set("nokeepalive");
-        if !keep_alive.is_on || is_refused || self.link.shared.clients.is_crowded() {
+        if !keep_alive.is_on || is_refused || self.tools.shared.clients.is_crowded() {
             return Afterwards::Ends;
         }
         let left = match keep_alive.max_requests {
@@ -468,7 +450,7 @@ impl<'a> Visit<'a> {
         let request = forward::upgrade_head(head, &way.target, &asked, &self.policy(way));
         let deadline = Instant::now() + self.site.host.backend_timeout(way.backend);
         backend
-            .send_all(&request, deadline, self.link.waiter)
+            .send_all(&request, deadline, self.tools.waiter)
             .map_err(|why| self.step_failed(Step::Handshake, &why))?;
         self.count_sent(request.len());
         self.debug(Topic::Tunnel, format_args!("asked for {}", way.target));
@@ -540,7 +522,7 @@ impl<'a> Visit<'a> {
     /// Says once for each mapping what often makes a backend refuse.
     #[inline(never)]
     fn hint_at_origin(&self, mapping: &Arc<str>) {
-        if self.link.shared.hinted.first_time(mapping) {
+        if self.tools.shared.hinted.first_time(mapping) {
             let id = Id::OriginRefused;
             self.log(
                 Topic::Proxy,
@@ -586,7 +568,7 @@ impl<'a> Visit<'a> {
         let deadline = Instant::now() + self.site.host.timeout;
         self.link
             .client
-            .send_all(bytes, deadline, self.link.waiter)
+            .send_all(bytes, deadline, self.tools.waiter)
             .map_err(|why| End::Gone(why.to_string()))?;
         self.transaction.bytes_out += bytes.len() as u64;
         Ok(())

@@ -14,7 +14,7 @@ use crate::net::local::LocalListener;
 use crate::pid_file::PidFile;
 use log::{error, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::env::{args_os, current_exe};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -23,14 +23,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long the other process has until it serves: names may have to be looked up, and keys to be typed in nowhere.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long it may take to end when it has closed what it would say so in, and how often that is looked at.
-const ENDING: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(10);
+/// How long it may take to end when it has closed what it would say so in.
+const ENDING: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 /// How long the process before this one may take to tell the manager.
 const HAND_OVER: Duration = Duration::from_secs(2);
 /// What the other process is told in: who tells it, where it says that it serves, and the numbers and names of listeners.
@@ -129,12 +130,12 @@ impl Successor {
     /// Waits for its end: it has closed what it would speak in, as happens when all its descriptors go. What lives on all
     /// the same, such as a program of another kind, could never say that it serves.
     fn end(&mut self) -> io::Result<ExitStatus> {
-        let until = Instant::now() + ENDING;
-        while Instant::now() < until {
-            if let Some(status) = self.process.try_wait()? {
-                return Ok(status);
-            }
-            thread::sleep(LOOK);
+        // Where there is no such handle, it has ended by now or is not waited for.
+        if let Ok(process) = pidfd_open(Pid::from_child(&self.process), PidfdFlags::empty()) {
+            let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&ENDING));
+        }
+        if let Some(status) = self.process.try_wait()? {
+            return Ok(status);
         }
         self.kill()
     }

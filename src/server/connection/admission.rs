@@ -17,7 +17,7 @@ impl Visit<'_> {
         if self.place.is_some() {
             return Ok(());
         }
-        let shared = self.link.shared;
+        let shared = self.tools.shared;
         let host = &self.site.host;
         let bounds = Bounds {
             total: self.generation.config.max_tunnels,
@@ -88,7 +88,7 @@ impl Visit<'_> {
             _ => String::new(),
         };
         let remedy = id.remedy();
-        let limits = &self.link.shared.limits;
+        let limits = &self.tools.shared.limits;
         let (level, others) = match limits.refused(reached, Instant::now()) {
             News::Known => (Level::Debug, String::new()),
             News::After(0) => (Level::Warn, String::new()),

@@ -58,7 +58,7 @@ impl Visit<'_> {
                 self.wait_beside_client(bell, deadline, Step::Acquire)
             } else {
                 // A client may have ended its direction and wait for its answer.
-                let woken = self.link.waiter.wait([bell], Some(deadline));
+                let woken = self.tools.waiter.wait([bell], Some(deadline));
                 woken
                     .map(drop)
                     .map_err(|why| self.step_failed(Step::Acquire, &why))
@@ -81,7 +81,7 @@ impl Visit<'_> {
         let deadline = Instant::now() + host.connect_timeout(backend);
         let socket = loop {
             let socket = match &url.socket {
-                Some(path) => connect_unix(path, deadline, self.link.waiter)
+                Some(path) => connect_unix(path, deadline, self.tools.waiter)
                     .map(Socket::from)
                     .map_err(ConnectError::Connect),
                 None => {
@@ -95,8 +95,8 @@ impl Visit<'_> {
                         receive_buffer: host.backend_receive_buffer(backend),
                         source: host.source_address,
                     };
-                    let resolver = &self.link.shared.resolver;
-                    connect_host(resolver, place, options, deadline, self.link.waiter)
+                    let resolver = &self.tools.shared.resolver;
+                    connect_host(resolver, place, options, deadline, self.tools.waiter)
                         .map(Socket::from)
                 }
             };
@@ -132,7 +132,7 @@ impl Visit<'_> {
         let name = name.as_deref().unwrap_or(&url.host);
         let deadline = Instant::now() + host.backend_timeout(backend);
         let stream = connector
-            .connect(name, socket, deadline, self.link.waiter)
+            .connect(name, socket, deadline, self.tools.waiter)
             .map_err(|why| match why {
                 TlsError::Interrupted(why) => self.step_failed(step, &why),
                 TlsError::Handshake(why) => self.backend_failed(step, Id::TlsFailed, &why),
@@ -163,7 +163,7 @@ impl Visit<'_> {
         if backend.url.socket.is_some() || host.parse::<IpAddr>().is_ok() {
             return false;
         }
-        let resolver = &self.link.shared.resolver;
+        let resolver = &self.tools.shared.resolver;
         let ttl = backend.parameters.address_ttl.unwrap_or(TTL);
         let peer = stream.peer();
         peer.is_some_and(|address| !resolver.still_has(host, address, ttl))
@@ -259,11 +259,11 @@ impl Visit<'_> {
             let woken = match [awaited, self.link.client.waits_to_read()] {
                 // What is not read waits in the kernel, and slows its sender.
                 [awaited, _] if !self.has_room_for_early() => self
-                    .link
+                    .tools
                     .waiter
                     .wait([awaited], Some(deadline))
                     .map(|[ready]| [ready, false]),
-                both => self.link.waiter.wait(both, Some(deadline)),
+                both => self.tools.waiter.wait(both, Some(deadline)),
             };
             let [is_ready, client_is_ready] = woken.map_err(|why| self.step_failed(step, &why))?;
             if client_is_ready {

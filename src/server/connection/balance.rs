@@ -215,12 +215,12 @@ impl Visit<'_> {
     fn pass_time(&mut self, until: Instant, is_tunnel: bool) -> Result<(), End> {
         let woken = if is_tunnel && self.has_room_for_early() {
             let client = [self.link.client.waits_to_read()];
-            self.link
+            self.tools
                 .waiter
                 .wait(client, Some(until))
                 .map(|[is_ready]| is_ready)
         } else {
-            self.link.waiter.wait([], Some(until)).map(|[]| false)
+            self.tools.waiter.wait([], Some(until)).map(|[]| false)
         };
         match woken {
             Ok(true) => self.take_early(),

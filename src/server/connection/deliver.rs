@@ -232,7 +232,7 @@ impl Visit<'_> {
             // As long as it takes anything it is only slow.
             let deadline = out.stands_since() + self.site.host.timeout;
             let client = self.link.client.waits_to_write();
-            let woken = self.link.waiter.wait([client], Some(deadline));
+            let woken = self.tools.waiter.wait([client], Some(deadline));
             woken.map_err(|why| End::Gone(why.to_string()))?;
         }
     }
@@ -291,11 +291,13 @@ impl Visit<'_> {
         let deadlines = [client_deadline, body_deadline, backend_deadline];
         let deadline = deadlines.into_iter().flatten().min();
         let woken = match (backend, client) {
-            (Some(backend), Some(client)) => {
-                self.link.waiter.wait([backend, client], deadline).map(drop)
-            }
+            (Some(backend), Some(client)) => self
+                .tools
+                .waiter
+                .wait([backend, client], deadline)
+                .map(drop),
             (Some(one), None) | (None, Some(one)) => {
-                self.link.waiter.wait([one], deadline).map(drop)
+                self.tools.waiter.wait([one], deadline).map(drop)
             }
             (None, None) => Ok(()),
         };

@@ -53,9 +53,9 @@ impl Visit<'_> {
         let limits = Limits {
             idle: idle_timeout,
             half_close: half_close_timeout,
-            lifetime: lifetime.map(|it| it.drawn(self.link.shared.limits.draw(self.link.id))),
+            lifetime: lifetime.map(|it| it.drawn(self.tools.shared.limits.draw(self.link.id))),
         };
-        let shared = self.link.shared;
+        let shared = self.tools.shared;
         let guest = Guest {
             logs: Arc::clone(&self.site.logs),
             tunnels: Arc::clone(&shared.tunnels),
@@ -85,7 +85,7 @@ impl Visit<'_> {
         self.turn = None;
         self.elected = None;
         if self.asks_for_tunnel {
-            self.link.shared.counters.handshake(come_to(&end));
+            self.tools.shared.counters.handshake(come_to(&end));
         }
         match end {
             End::Refused(refusal) => {
@@ -179,7 +179,7 @@ impl Visit<'_> {
     }
 
     fn log_access(&self) {
-        self.link.shared.counters.answered(&self.transaction);
+        self.tools.shared.counters.answered(&self.transaction);
         let took = self.began.elapsed();
         self.site.logs.log_access(&self.transaction, took);
     }
@@ -195,7 +195,7 @@ impl Visit<'_> {
             return true;
         }
         // What TLS has decrypted already raises no event.
-        if self.link.waiter.let_others_run() || !self.link.client.is_plain() {
+        if self.tools.waiter.let_others_run() || !self.link.client.is_plain() {
             match self.link.input.fill(&mut self.link.client) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // An end or a failure is found again by who reads the request.
@@ -205,14 +205,14 @@ impl Visit<'_> {
         // Others need not wait for a client that may ask nothing more, and nothing is held for it.
         self.handshake = None;
         self.link.input = Buffer::default();
-        if self.link.bell.is_none() {
-            *self.link.bell = Bell::new().ok().map(Arc::new);
+        if self.tools.bell.is_none() {
+            *self.tools.bell = Bell::new().ok().map(Arc::new);
         }
-        let Some(bell) = self.link.bell.as_ref() else {
+        let Some(bell) = self.tools.bell.as_ref() else {
             // Out of descriptors: others need this one.
             return false;
         };
-        let Some(waiting) = self.link.shared.clients.wait(bell) else {
+        let Some(waiting) = self.tools.shared.clients.wait(bell) else {
             return false;
         };
         let deadline = Instant::now() + self.site.host.keep_alive.timeout;
@@ -222,7 +222,7 @@ impl Visit<'_> {
         ];
         // Who has asked in the last moment is served.
         let has_asked = matches!(
-            self.link.waiter.wait(sockets, Some(deadline)),
+            self.tools.waiter.wait(sockets, Some(deadline)),
             Ok([true, _])
         );
         if has_asked {

@@ -298,7 +298,7 @@ impl Visit<'_> {
         let parameters = &lease.backend.parameters;
         let timeout = self.site.host.backend_timeout(lease.backend);
         let deadline = Instant::now() + timeout;
-        match lease.stream.send_all(request, deadline, self.link.waiter) {
+        match lease.stream.send_all(request, deadline, self.tools.waiter) {
             Ok(()) => {
                 if let Some(meter) = &upload.meter {
                     meter.sent(request.len() as u64);
@@ -385,7 +385,7 @@ impl Visit<'_> {
         size: usize,
     ) -> Result<(), Lost> {
         let mut is_ready =
-            !lease.stream.is_plain() || !upload.goes_on() && self.link.waiter.let_others_run();
+            !lease.stream.is_plain() || !upload.goes_on() && self.tools.waiter.let_others_run();
         loop {
             if is_ready {
                 match hearing.answer.fill(&mut lease.stream) {
@@ -445,7 +445,7 @@ impl Visit<'_> {
             Want::Either => (lease.stream.waits_for_both(), Step::Request),
             Want::Read | Want::Write => (lease.stream.waits_to_read(), Step::Answer),
         };
-        match self.link.waiter.wait([awaited], Some(deadline)) {
+        match self.tools.waiter.wait([awaited], Some(deadline)) {
             Ok(_) => Ok(true),
             Err(Interrupted::Deadline) if upload.sending == Sending::WeWait => {
                 let why = "no sign of it within ping=";
@@ -472,7 +472,7 @@ impl Visit<'_> {
             lease.stream.waits_to_read(),
             self.link.client.waits_to_read(),
         ];
-        match self.link.waiter.wait(sockets, deadline) {
+        match self.tools.waiter.wait(sockets, deadline) {
             Ok([is_ready, _]) => Ok(is_ready),
             Err(Interrupted::Cancelled) => Err(stopping()),
             Err(Interrupted::Deadline) if upload.sending != Sending::ClientWaits => {

@@ -37,7 +37,7 @@ impl Visit<'_> {
         let form = match handler {
             Handler::ServerStatus => Form::asked_for(query),
         };
-        let body = self.link.shared.status(form);
+        let body = self.tools.shared.status(form);
         let answer = OwnHead {
             status: 200,
             fields: &form.fields(),

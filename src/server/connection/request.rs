@@ -77,7 +77,7 @@ impl Visit<'_> {
         let allowed = self.site.host.header_timeout;
         let allowed = allowed.allowed(buffer.bytes().len());
         let deadline = allowed.map(|allowed| began + allowed);
-        match buffer.receive(&mut self.link.client, deadline, self.link.waiter) {
+        match buffer.receive(&mut self.link.client, deadline, self.tools.waiter) {
             Ok(0) if buffer.bytes().is_empty() => {
                 Err(End::Gone("closed without a request".to_owned()))
             }

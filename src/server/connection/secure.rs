@@ -61,7 +61,7 @@ impl Visit<'_> {
                     let deadline = allowed
                         .allowed(buffer.bytes().len())
                         .map(|time| began + time);
-                    match buffer.receive(&mut self.link.client, deadline, self.link.waiter) {
+                    match buffer.receive(&mut self.link.client, deadline, self.tools.waiter) {
                         Ok(0) => return Err(End::Gone("closed before TLS had begun".to_owned())),
                         Ok(_) => {}
                         Err(Interrupted::Deadline) => return Err(self.not_secured(&too_late())),
@@ -91,7 +91,7 @@ impl Visit<'_> {
         let used = buffer.take();
         self.transaction.bytes_in = 0;
         let deadline = allowed.allowed(used.len()).map(|time| began + time);
-        let stream = tls_host.accept(socket, used, deadline, self.link.waiter);
+        let stream = tls_host.accept(socket, used, deadline, self.tools.waiter);
         let stream = stream.map_err(|why| match why {
             TlsError::Interrupted(Interrupted::Deadline) => self.not_secured(&too_late()),
             TlsError::Interrupted(why) => End::Gone(why.to_string()),

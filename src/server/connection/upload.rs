@@ -283,7 +283,7 @@ impl Visit<'_> {
         match self
             .link
             .input
-            .receive(&mut self.link.client, deadline, self.link.waiter)
+            .receive(&mut self.link.client, deadline, self.tools.waiter)
         {
             Ok(0) => Err(cut()),
             Ok(received) => {

@@ -138,9 +138,10 @@ fn without_a_line_the_socket_is_where_everybody_looks_if_it_can_be_made_there() 
     none.wait_for_log("no control socket: there is no folder for /run/proxy-wstunnel/control.sock");
     assert_eq!(none.log_lines("PW608"), [""; 0]);
     let first = mounted("mkdir /run/proxy-wstunnel");
-    let path = format!("/proc/{}/root/run/proxy-wstunnel/control.sock", first.id());
-    run(&["--control", &path, "--status"]).expect_status(0);
-    assert_eq!(mode(Path::new(&path)), 0o600);
+    let its_files = Path::new("/proc").join(first.id().to_string()).join("root");
+    let path = its_files.join("run/proxy-wstunnel/control.sock");
+    run(&["--control", path.to_str().unwrap(), "--status"]).expect_status(0);
+    assert_eq!(mode(&path), 0o600);
     // Another one in the same place goes without.
     let second = start(&format!("nsenter -m -t {}", first.id()));
     let line = second.wait_for_log("PW608");
@@ -148,7 +149,7 @@ fn without_a_line_the_socket_is_where_everybody_looks_if_it_can_be_made_there() 
         line.contains("another process listens there; name another path by Listen unix:"),
         "{line}"
     );
-    run(&["--control", &path, "--status"]).expect_status(0);
+    run(&["--control", path.to_str().unwrap(), "--status"]).expect_status(0);
 }
 
 #[test]
